@@ -1,0 +1,1 @@
+"""Decode: datagrams to flow batches, a module per protocol."""

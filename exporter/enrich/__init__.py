@@ -1,0 +1,1 @@
+"""Enrich: names for what the records only number."""

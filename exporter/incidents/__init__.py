@@ -1,0 +1,1 @@
+"""Incidents: alerts that come home from Prometheus and Alertmanager."""

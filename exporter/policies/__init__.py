@@ -1,0 +1,1 @@
+"""Policies: what is watched, evaluated in ClickHouse, exposed to Prometheus."""

@@ -1,0 +1,1 @@
+"""Receive: bytes from sockets and files, as batches of datagrams."""

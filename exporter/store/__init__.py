@@ -1,0 +1,1 @@
+"""Store: writing to and asking ClickHouse, and the embedded ClickHouse."""
