@@ -9,12 +9,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from exporter.schema import BY_NAME, Kind
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 SamplingRate = Annotated[int, Field(ge=1, le=2**32 - 1)]
+
+
+def _from_folder(value: str, info: ValidationInfo) -> str:
+    """Relative names are taken from the configuration file's folder, not from where we started."""
+    folder = (info.context or {}).get("folder")
+    return str(folder / value) if value and folder is not None else value
+
+
+FileName = Annotated[str, AfterValidator(_from_folder)]
 
 
 class ConfigError(Exception):
@@ -83,7 +101,7 @@ class Decode(Section):
     max_waiting_bytes: int = Field(
         64 << 20, ge=0, description="The same over all devices together."
     )
-    template_file: str = Field(
+    template_file: FileName = Field(
         "", description="Keeps templates and sampling rates over restarts; empty: not kept."
     )
     elements: list[Element] = Field(
@@ -120,7 +138,7 @@ class ClickHouse(Section):
     url: str = Field("http://127.0.0.1:8123", description="Its HTTP interface.")
     database: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Database.")
     user: str = Field("flow_writer", description="User that may insert and select.")
-    password_file: str = Field(
+    password_file: FileName = Field(
         "", description="File with the password; empty: FLOW_CLICKHOUSE_PASSWORD, else none."
     )
     batch_rows: int = Field(
@@ -176,7 +194,7 @@ class Http(Section):
 
     address: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(9105, description="TCP port.")
-    webhook_token_file: str = Field(
+    webhook_token_file: FileName = Field(
         "", description="File with the bearer token that alert posts must carry; empty: none."
     )
 
@@ -184,7 +202,7 @@ class Http(Section):
 class Policies(Section):
     """Which policies are evaluated, and how."""
 
-    file: str = Field("", description="policies.yaml; empty: none are evaluated.")
+    file: FileName = Field("", description="policies.yaml; empty: none are evaluated.")
     query_timeout_seconds: float = Field(20.0, gt=0, description="Longest time for one query.")
 
 
@@ -287,7 +305,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     loader = _Loader("")
     try:
         data = {} if node is None else loader.construct_document(node)
-        return model.model_validate(data)
+        return model.model_validate(data, context={"folder": path.parent.absolute()})
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: {error.problem}") from error
