@@ -1,0 +1,62 @@
+# Two commands do all the set-up: `make up` runs everything on this machine, `make test` tests it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What `make up` starts beside our own processes, and what the tests use besides.
+RUN_PACKAGES := prometheus prometheus-alertmanager
+TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch
+
+# DEMO=0: no demo traffic. DEMO=1: demo traffic even with a CONFIG. CONFIG=file: your own settings.
+DEMO ?=
+CONFIG ?=
+UP_FLAGS := $(if $(filter 0,$(DEMO)),--no-demo) $(if $(filter 1,$(DEMO)),--demo) \
+	$(if $(CONFIG),--config "$(CONFIG)")
+
+.PHONY: help up test lint format dashboards bench fuzz clean
+
+help: ## Say what can be made.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: $(VENV)/.run ## Run everything on this machine; Ctrl-C ends all of it. DEMO=0, CONFIG=file.
+	@exporter/up/packages.sh $(RUN_PACKAGES)
+	@exec $(BIN)/flow-exporter up $(UP_FLAGS)
+
+test: lint ## Lint, check types, run all tests.
+	@exporter/up/packages.sh $(TEST_PACKAGES)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dashboards: $(VENV)/.dev ## Write grafana/dashboards/*.json from grafana/source/.
+	$(BIN)/flow-exporter dashboards
+
+bench: $(VENV)/.dev ## Measure ourselves against nfcapd and nfacctd, in one run.
+	@exporter/up/packages.sh nfdump pmacct
+	$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
+clean: ## Remove the virtual environment and all data of `make up`.
+	rm -rf $(VENV) .data
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name it with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || exporter/up/packages.sh python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml
+	@echo "Installing flow-exporter into $(VENV) (about half a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	@echo "Installing flow-exporter and what its tests need into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,1 @@
+"""Up: everything on one machine, as child processes of one command."""
