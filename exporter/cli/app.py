@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from pathlib import Path
 from typing import Annotated
 
@@ -48,8 +49,7 @@ def read_config(path: Path | None) -> Config:
         raise typer.Exit(2) from error
 
 
-#: Modules of commands; each imports heavy parts inside its functions, so that --help is quick.
-_COMMANDS = ("decode", "migrate", "run", "simulate", "store", "up")
-
-for _name in _COMMANDS:
-    importlib.import_module(f"exporter.cli.{_name}")
+# A command is a module beside this one; each imports heavy parts inside its functions, so that
+# --help is quick.
+for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    importlib.import_module(f"exporter.cli.{_module.name}")

@@ -1,0 +1,123 @@
+"""``flow-exporter up``: everything on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exporter.cli.app import ConfigOption, app, read_config
+from exporter.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from exporter.up.plan import Plan
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    demo: Annotated[
+        bool | None,
+        typer.Option(
+            help="Send demo traffic.", show_default="demo traffic only without a configuration"
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder for all data, settings and passwords.")
+    ] = Path(".data"),
+) -> None:
+    """Run store, collector, Prometheus, Alertmanager and, where installed, Grafana.
+
+    All of them listen on loopback only, on their usual ports or the next free ones. Programs that
+    die are started again. Ctrl-C ends everything, in an order that loses nothing.
+    """
+    from rich.console import Console
+
+    from exporter.up.plan import MissingProgramError, Ports, make_plan
+    from exporter.up.supervisor import StartError
+
+    console = Console(highlight=False, soft_wrap=True)
+    with_demo = config is None if demo is None else demo
+    settings = read_config(config)
+    try:
+        if with_demo:
+            settings = _with_demo(settings)
+        plan = make_plan(settings, data_dir.absolute(), Ports.choose(settings), demo=with_demo)
+        asyncio.run(_run(plan, console))
+    except (ConfigError, MissingProgramError, StartError, OSError) as error:
+        typer.echo(f"flow-exporter up: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _with_demo(config: Config) -> Config:
+    """``config`` with the demo's names for what it does not name itself."""
+    from exporter.simulate.demo import demo_config
+
+    document = config.model_dump(mode="json", exclude_unset=True)
+    for section, entries in demo_config().items():
+        known = {_identity(entry) for entry in document.get(section, [])}
+        document[section] = document.get(section, []) + [
+            entry for entry in entries if _identity(entry) not in known
+        ]
+    return Config.model_validate(document)
+
+
+def _identity(entry: dict[str, object]) -> tuple[object, ...]:
+    return tuple(entry.get(key) for key in ("address", "port", "protocol")) + (
+        () if "address" in entry else (entry.get("name"),)
+    )
+
+
+async def _run(plan: Plan, console: Console) -> None:
+    from rich.markup import escape
+
+    from exporter.up.supervisor import Supervisor
+
+    width = max(len(child.name) for child in plan.children)
+
+    def log(name: str, line: str) -> None:
+        console.print(f"[cyan]{name:<{width}}[/] │ {escape(line)}")
+
+    supervisor = Supervisor(log)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ended.set)
+    try:
+        for child in plan.children:
+            log(child.name, "starting")
+            starting = asyncio.create_task(supervisor.start(child))
+            waiting = asyncio.create_task(ended.wait())
+            await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if ended.is_set():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                return
+            await starting
+        _print_places(plan, console)
+        await ended.wait()
+    finally:
+        console.print("Ending everything")
+        await supervisor.stop()
+        console.print("All ended")
+
+
+def _print_places(plan: Plan, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title="Everything runs. Where to look", title_justify="left", show_header=False)
+    for what, where in plan.places:
+        table.add_row(what, where)
+    console.print(table)
+    if not any(child.name == "grafana" for child in plan.children):
+        console.print(
+            "Grafana is not installed here, so the dashboards are not shown: "
+            "docs/how-to/provision-grafana.md tells how to add it."
+        )
+    console.print("Ctrl-C ends all of it.")

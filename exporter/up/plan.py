@@ -1,0 +1,233 @@
+"""What runs on one machine, where, and with which files: decided before anything starts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.config import Config
+from exporter.resources import resource
+from exporter.up.alerting import render_alerting
+from exporter.up.ports import pick
+from exporter.up.supervisor import Child
+
+_LOOPBACK = "127.0.0.1"
+_GRAFANA_HOME = Path("/usr/share/grafana")
+
+
+class MissingProgramError(Exception):
+    """A program that has to be installed; the text says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports on loopback: the usual ones, or the next that are free."""
+
+    store: int
+    collector: int
+    prometheus: int
+    alertmanager: int
+    grafana: int
+
+    @classmethod
+    def choose(cls, config: Config) -> Ports:
+        """The usual port of each part, moved on where somebody else listens."""
+        taken: set[int] = set()
+        return cls(
+            store=pick(8123, taken),
+            collector=pick(config.http.port, taken),
+            prometheus=pick(9090, taken),
+            alertmanager=pick(9093, taken),
+            grafana=pick(3000, taken),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Children in the order of their start, and where a person looks."""
+
+    children: list[Child]
+    places: list[tuple[str, str]]
+
+
+def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
+    """Write the files that the parts read below ``data`` and say how to start each part.
+
+    The embedded store is left out when ``config`` names a ClickHouse of its own.
+
+    Raises:
+        MissingProgramError: Prometheus or Alertmanager is not installed.
+        exporter.config.ConfigError: a file that ``config`` names cannot be read.
+    """
+    for name in ("config", "store", "prometheus", "alertmanager", "collector"):
+        (data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    own_store = "url" not in config.clickhouse.model_fields_set
+    children = [_store(data, ports)] if own_store else []
+    clickhouse = f"http://{_LOOPBACK}:{ports.store}" if own_store else config.clickhouse.url
+    config_file = _write_config(config, data, ports, own_store=own_store)
+    children.append(_collector(config_file, ports))
+    children += _alerting(data, ports, own_store=own_store)
+    places = [
+        ("Prometheus", f"http://{_LOOPBACK}:{ports.prometheus}"),
+        ("Alertmanager", f"http://{_LOOPBACK}:{ports.alertmanager}"),
+        ("Collector's metrics", f"http://{_LOOPBACK}:{ports.collector}/metrics"),
+        ("ClickHouse (HTTP)", clickhouse),
+        *[
+            ("Flows (UDP)", f"{listener.address}:{listener.port}")
+            for listener in config.receive.udp
+        ],
+    ]
+    grafana = _grafana(data, ports) if own_store else None
+    if grafana is not None:
+        children.append(grafana)
+        places.insert(0, ("Grafana", f"http://{_LOOPBACK}:{ports.grafana}"))
+        places.insert(1, ("Grafana's admin password", str(data / "grafana" / "admin.password")))
+    if demo:
+        children.append(_demo(config))
+    return Plan(children, places)
+
+
+def write_effective_config(config: Config, file: Path, changes: dict[str, dict[str, Any]]) -> None:
+    """``config`` with ``changes`` by section, as a file that only its owner can read."""
+    document = config.model_dump(mode="json")
+    for section, values in changes.items():
+        document[section] |= values
+    text = "# Written by `flow-exporter up`; edit your own configuration instead.\n"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text + yaml.safe_dump(document, sort_keys=False))
+
+
+def _write_config(config: Config, data: Path, ports: Ports, *, own_store: bool) -> Path:
+    changes: dict[str, dict[str, Any]] = {"http": {"port": ports.collector}}
+    if own_store:
+        changes["clickhouse"] = {
+            "url": f"http://{_LOOPBACK}:{ports.store}",
+            "user": "flow_writer",
+            "password_file": str(data / "store" / "writer.password"),
+        }
+    if not config.policies.file:
+        changes["policies"] = {"file": str(resource("alerting/policies.yaml"))}
+    if not config.decode.template_file:
+        changes["decode"] = {"template_file": str(data / "collector" / "templates.json")}
+    file = data / "config" / "flow-exporter.yaml"
+    write_effective_config(config, file, changes)
+    return file
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "exporter", *arguments]
+
+
+def _store(data: Path, ports: Ports) -> Child:
+    return Child(
+        name="store",
+        argv=_command(
+            "store", "--data-dir", str(data / "store"), "--listen", f"{_LOOPBACK}:{ports.store}"
+        ),
+        ready_url=f"http://{_LOOPBACK}:{ports.store}/ping",
+    )
+
+
+def _collector(config_file: Path, ports: Ports) -> Child:
+    return Child(
+        name="collector",
+        argv=_command("run", "--migrate", "--config", str(config_file)),
+        ready_url=f"http://{_LOOPBACK}:{ports.collector}/-/ready",
+    )
+
+
+def _alerting(data: Path, ports: Ports, *, own_store: bool) -> list[Child]:
+    files = render_alerting(
+        data / "config",
+        prometheus=f"{_LOOPBACK}:{ports.prometheus}",
+        alertmanager=f"{_LOOPBACK}:{ports.alertmanager}",
+        collector=f"{_LOOPBACK}:{ports.collector}",
+        store=f"{_LOOPBACK}:{ports.store}" if own_store else "",
+        grafana_url=f"http://{_LOOPBACK}:{ports.grafana}",
+    )
+    return [
+        Child(
+            name="alertmanager",
+            argv=[
+                _program("prometheus-alertmanager", "alertmanager"),
+                f"--config.file={files.alertmanager}",
+                f"--storage.path={data / 'alertmanager'}",
+                f"--web.listen-address={_LOOPBACK}:{ports.alertmanager}",
+                "--cluster.listen-address=",
+            ],
+            ready_url=f"http://{_LOOPBACK}:{ports.alertmanager}/-/ready",
+        ),
+        Child(
+            name="prometheus",
+            argv=[
+                _program("prometheus"),
+                f"--config.file={files.prometheus}",
+                f"--storage.tsdb.path={data / 'prometheus'}",
+                "--storage.tsdb.retention.time=60d",
+                f"--web.listen-address={_LOOPBACK}:{ports.prometheus}",
+                f"--web.external-url=http://{_LOOPBACK}:{ports.prometheus}",
+            ],
+            ready_url=f"http://{_LOOPBACK}:{ports.prometheus}/-/ready",
+        ),
+    ]
+
+
+def _grafana(data: Path, ports: Ports) -> Child | None:
+    program = shutil.which("grafana")
+    if program is None or not _GRAFANA_HOME.is_dir():
+        return None
+    folder = data / "grafana"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    password_file = folder / "admin.password"
+    if not password_file.exists():
+        password_file.touch(0o600)
+        password_file.write_text(secrets.token_urlsafe(24))
+    return Child(
+        name="grafana",
+        argv=[program, "server", f"--homepath={_GRAFANA_HOME}"],
+        ready_url=f"http://{_LOOPBACK}:{ports.grafana}/api/health",
+        environment={
+            "GF_SERVER_HTTP_ADDR": _LOOPBACK,
+            "GF_SERVER_HTTP_PORT": str(ports.grafana),
+            "GF_PATHS_DATA": str(folder),
+            "GF_PATHS_LOGS": str(folder / "log"),
+            "GF_PATHS_PROVISIONING": str(resource("grafana/provisioning")),
+            "GF_SECURITY_ADMIN_PASSWORD__FILE": str(password_file),
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "FLOW_DASHBOARDS_PATH": str(resource("grafana/dashboards")),
+            "FLOW_CLICKHOUSE_HOST": _LOOPBACK,
+            "FLOW_CLICKHOUSE_PORT": str(ports.store),
+            "FLOW_READER_PASSWORD": (data / "store" / "reader.password").read_text().strip(),
+            "FLOW_PROMETHEUS_URL": f"http://{_LOOPBACK}:{ports.prometheus}",
+            "FLOW_ALERTMANAGER_URL": f"http://{_LOOPBACK}:{ports.alertmanager}",
+        },
+        start_seconds=180.0,
+    )
+
+
+def _demo(config: Config) -> Child:
+    listener = config.receive.udp[0]
+    return Child(
+        name="demo",
+        argv=_command("simulate", "load-spike", "--to", f"{listener.address}:{listener.port}"),
+    )
+
+
+def _program(*names: str) -> str:
+    for name in names:
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    raise MissingProgramError(
+        f"{names[0]} is not installed: as root, run `apt-get install --no-install-recommends "
+        "prometheus prometheus-alertmanager`, or put the program on PATH"
+    )
