@@ -1,0 +1,224 @@
+"""Receiving from real sockets on loopback."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from exporter.batch import format_address
+from exporter.config import Receive, UdpListener
+from exporter.receive.buffers import DatagramBuffer
+from exporter.receive.collector import ReceiveCollector
+from exporter.receive.udp import (
+    BATCH_DATAGRAMS,
+    BUFFERS,
+    ReceiveError,
+    UdpReceiver,
+    UdpReceivers,
+    open_receivers,
+)
+
+
+def settings(*addresses: str, **others: object) -> Receive:
+    listeners = [{"address": address, "port": 0} for address in addresses]
+    return Receive.model_validate({"udp": listeners, **others})
+
+
+@pytest.fixture
+def receivers() -> Iterator[UdpReceivers]:
+    with open_receivers(settings("127.0.0.1")) as opened:
+        yield opened
+
+
+def send(port: int, payloads: list[bytes], address: str = "127.0.0.1") -> tuple[str, int]:
+    """Send from a fresh socket; returns its address and port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((address, port))
+        for payload in payloads:
+            sock.send(payload)
+        name = sock.getsockname()
+        return name[0], name[1]
+
+
+def take(receivers: UdpReceivers, count: int) -> list[bytes]:
+    """Copies of the next ``count`` payloads."""
+    taken: list[bytes] = []
+    deadline = time.monotonic() + 5
+    while len(taken) < count and time.monotonic() < deadline:
+        batch = receivers.receive(0.2)
+        if batch is not None:
+            taken.extend(bytes(payload) for payload in batch.payloads)
+    return taken
+
+
+def test_payloads_arrive_whole_and_in_order(receivers: UdpReceivers) -> None:
+    sent = [bytes([i % 256]) * (i * 13 % 1400) for i in range(2000)]
+    send(receivers.receivers[0].port, sent)
+    assert take(receivers, len(sent)) == sent
+
+
+def test_a_batch_tells_sender_port_and_time(receivers: UdpReceivers) -> None:
+    before = time.time_ns() // 1_000_000
+    _, port = send(receivers.receivers[0].port, [b"x", b"y"])
+    batch = receivers.receive(2)
+    assert batch is not None
+    assert [format_address(row.tobytes()) for row in batch.senders] == ["127.0.0.1"] * 2
+    assert batch.ports.tolist() == [port, port]
+    assert batch.ports.dtype == np.uint16
+    assert (before <= batch.time_received).all()
+    assert (batch.time_received <= time.time_ns() // 1_000_000).all()
+
+
+def test_datagrams_sent_within_a_moment_share_a_batch(receivers: UdpReceivers) -> None:
+    for _ in range(5):
+        send(receivers.receivers[0].port, [b"a"])
+        time.sleep(0.005)
+    batch = receivers.receive(2)
+    assert batch is not None
+    assert len(batch) == 5
+
+
+def test_all_listeners_are_read_and_senders_keep_their_family() -> None:
+    with open_receivers(settings("127.0.0.1", "::1", "::")) as receivers:
+        v4, v6, both = (receiver.port for receiver in receivers.receivers)
+        send(v4, [b"v4"])
+        send(v6, [b"v6"], "::1")
+        send(both, [b"both-v6"], "::1")
+        send(both, [b"both-v4"])
+        seen = {}
+        while len(seen) < 4:
+            batch = receivers.receive(2)
+            assert batch is not None
+            for payload, sender in zip(batch.payloads, batch.senders, strict=True):
+                seen[bytes(payload)] = format_address(sender.tobytes())
+    assert seen == {
+        b"v4": "127.0.0.1", b"v6": "::1", b"both-v6": "::1", b"both-v4": "127.0.0.1"
+    }  # fmt: skip
+
+
+def test_nothing_received_is_none(receivers: UdpReceivers) -> None:
+    assert receivers.receive(0.01) is None
+
+
+def test_what_came_before_the_stop_is_still_handed_over() -> None:
+    stop = threading.Event()
+    with open_receivers(settings("127.0.0.1")) as receivers:
+        send(receivers.receivers[0].port, [b"x"] * 3000)
+        stop.set()
+        assert sum(len(batch) for batch in receivers.batches(stop)) == 3000
+
+
+def test_a_slow_decoder_fills_the_kernel_buffer_and_its_drops_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent = 10_000
+    with open_receivers(settings("127.0.0.1", socket_buffer_bytes=1 << 20)) as receivers:
+        receiver = receivers.receivers[0]
+        send(receiver.port, [b"x" * 1000] * sent)
+        drops = receiver.kernel_drops()
+        taken = len(take(receivers, sent - drops))
+        assert taken + drops == sent
+        assert drops > 0
+        assert taken >= BATCH_DATAGRAMS * BUFFERS
+        assert receivers.stalled_seconds > 0
+    assert receiver.kernel_drops() == drops
+    assert "the kernel dropped" in caplog.text
+
+
+def test_a_buffer_smaller_than_asked_for_is_reported(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As for a process without CAP_NET_ADMIN: the option that overrides the limit is refused.
+    monkeypatch.setattr("exporter.receive.udp._SO_RCVBUFFORCE", 9999)
+    with (
+        caplog.at_level(logging.WARNING),
+        open_receivers(settings("127.0.0.1", socket_buffer_bytes=1 << 30)) as receivers,
+    ):
+        assert receivers.receivers[0].buffer_bytes < 1 << 30
+    assert "net.core.rmem_max=1073741824" in caplog.text
+
+
+def test_an_address_in_use_is_named_and_nothing_stays_open() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            other = free.getsockname()[1]
+        with pytest.raises(ReceiveError, match=f"127.0.0.1 port {port}/udp: Address already"):
+            open_receivers(Receive(udp=[UdpListener(port=other), UdpListener(port=port)]))
+    UdpReceiver(UdpListener(port=other), Receive()).close()
+
+
+def test_a_port_is_shared_only_when_asked_for() -> None:
+    first = UdpReceiver(UdpListener(port=0), Receive(reuse_port=True))
+    UdpReceiver(UdpListener(port=first.port), Receive(reuse_port=True)).close()
+    with pytest.raises(ReceiveError):
+        UdpReceiver(UdpListener(port=first.port), Receive())
+    first.close()
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_buffer_takes_datagrams_with_and_without_recvmmsg(batched: bool) -> None:
+    buffer = DatagramBuffer(4, 100, batched=batched)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+        sock.setblocking(False)
+        port = sock.getsockname()[1]
+        assert buffer.read(sock) == (0, 0, 0)
+        _, sender = send(port, [b"", b"x" * 101])
+        assert buffer.read(sock) == (2, 100, 1)
+        send(port, [b"one", b"two", b"three"], "::1")
+        assert buffer.read(sock)[0] == 2
+        batch = buffer.batch()
+        assert [bytes(p) for p in batch.payloads] == [b"", b"x" * 100, b"one", b"two"]
+        assert batch.ports[0] == sender
+        addresses = [format_address(row.tobytes()) for row in batch.senders]
+        assert addresses == ["127.0.0.1", "127.0.0.1", "::1", "::1"]
+        buffer.clear()
+        assert buffer.read(sock) == (1, 5, 0)
+
+
+def test_counters_are_exposed(receivers: UdpReceivers) -> None:
+    send(receivers.receivers[0].port, [b"abc"] * 3)
+    take(receivers, 3)
+    registry = CollectorRegistry()
+    registry.register(ReceiveCollector(receivers))
+    labels = {"listener": f"127.0.0.1:{receivers.receivers[0].port}"}
+    prefix = "flow_exporter_receive_"
+    assert registry.get_sample_value(prefix + "packets_total", labels) == 3
+    assert registry.get_sample_value(prefix + "bytes_total", labels) == 9
+    assert registry.get_sample_value(prefix + "kernel_drops_total", labels) == 0
+    assert registry.get_sample_value(prefix + "truncated_total", labels) == 0
+    assert registry.get_sample_value(prefix + "socket_buffer_bytes", labels)
+    assert registry.get_sample_value(prefix + "read_errors_total") == 0
+
+
+def test_a_hundred_packets_a_second_cost_next_to_nothing(receivers: UdpReceivers) -> None:
+    stop = threading.Event()
+    taken: list[int] = []
+    consumer = threading.Thread(target=lambda: taken.extend(map(len, receivers.batches(stop))))
+    consumer.start()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", receivers.receivers[0].port))
+        begin = resource.getrusage(resource.RUSAGE_SELF)
+        for _ in range(100):
+            sock.send(b"x" * 1000)
+            time.sleep(0.01)
+        end = resource.getrusage(resource.RUSAGE_SELF)
+    stop.set()
+    consumer.join()
+    assert sum(taken) == 100
+    assert len(taken) <= 15
+    # One second of wall time; the sender's sleeps and sends are in it too.
+    assert end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime < 0.03
