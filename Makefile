@@ -16,7 +16,7 @@ UP_FLAGS := $(if $(filter 0,$(DEMO)),--no-demo) $(if $(filter 1,$(DEMO)),--demo)
 .PHONY: help up test lint format dashboards bench fuzz clean
 
 help: ## Say what can be made.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: $(VENV)/.run ## Run everything on this machine; Ctrl-C ends all of it. DEMO=0, CONFIG=file.
 	@exporter/up/packages.sh $(RUN_PACKAGES)
@@ -41,6 +41,10 @@ dashboards: $(VENV)/.dev ## Write grafana/dashboards/*.json from grafana/source/
 bench: $(VENV)/.dev ## Measure ourselves against nfcapd and nfacctd, in one run.
 	@exporter/up/packages.sh nfdump pmacct
 	$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
+.env: ## Random passwords for `docker compose up`, readable by you alone.
+	@umask 077; for name in FLOW_WRITER_PASSWORD FLOW_READER_PASSWORD GRAFANA_ADMIN_PASSWORD; do \
+		echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))')"; done > $@
 
 clean: ## Remove the virtual environment and all data of `make up`.
 	rm -rf $(VENV) .data

@@ -1,0 +1,124 @@
+"""compose.yaml cannot be run where there is no container engine; what can be checked is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def _ports(service: str) -> set[str]:
+    return {str(port).rsplit(":", 1)[-1] for port in SERVICES[service].get("ports", [])}
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    return [
+        (name, *str(volume).split(":")[:2])
+        for name, service in SERVICES.items()
+        for volume in service.get("volumes", [])
+    ]
+
+
+def _exporter_config() -> Config:
+    return Config.model_validate(yaml.safe_load(COMPOSE["configs"]["flow-exporter"]["content"]))
+
+
+def test_the_file_follows_the_compose_specification() -> None:
+    checker = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    outcome = subprocess.run(
+        [*checker, str(ROOT / "compose.yaml")], capture_output=True, text=True, check=False
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize(("service", "source", "target"), _mounts())
+def test_every_mounted_path_exists_or_is_a_named_volume(
+    service: str, source: str, target: str
+) -> None:
+    if source.startswith("."):
+        assert (ROOT / source).exists(), f"{service} mounts {source}"
+    else:
+        assert source in COMPOSE["volumes"]
+
+
+def test_images_are_pinned_to_a_version() -> None:
+    for name, service in SERVICES.items():
+        assert re.search(r":v?\d+\.\d+", service["image"]), f"{name}: {service['image']}"
+
+
+def test_no_password_has_a_default() -> None:
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable:
+                assert re.fullmatch(r"\$\{\w+:\?.*\}", value), f"{name}: {variable}"
+
+
+def test_everything_is_published_on_loopback_unless_the_user_says_otherwise() -> None:
+    for service in SERVICES.values():
+        for port in service.get("ports", []):
+            assert port.startswith(("127.0.0.1:", "${FLOW_LISTEN:-127.0.0.1}:"))
+
+
+def test_the_exporter_listens_where_compose_publishes_it() -> None:
+    config = _exporter_config()
+    listening = {f"{listener.port}/udp" for listener in config.receive.udp}
+    assert listening | {str(config.http.port)} == _ports("exporter")
+
+
+def test_the_exporter_finds_clickhouse_by_its_service_name() -> None:
+    host, _, port = _exporter_config().clickhouse.url.removeprefix("http://").partition(":")
+    assert host in SERVICES
+    assert port in _ports(host)
+
+
+def test_policies_are_mounted_where_the_exporter_looks() -> None:
+    folder = Path(SERVICES["exporter"]["configs"][0]["target"]).parent
+    targets = {target for name, _, target in _mounts() if name == "exporter"}
+    assert str(folder / _exporter_config().policies.file) in targets
+
+
+def test_prometheus_and_alertmanager_name_services_and_ports_of_compose() -> None:
+    addresses = set()
+    for file in ("prometheus.yml", "alertmanager.yml"):
+        text = (ROOT / "alerting" / file).read_text()
+        addresses |= set(re.findall(r"\b(clickhouse|exporter|alertmanager|prometheus):(\d+)", text))
+    assert {name for name, _ in addresses} >= {"exporter", "alertmanager"}
+    for name, port in addresses:
+        assert port in _ports(name) | {"9363"}, f"{name}:{port}"
+
+
+def test_grafana_gets_every_variable_that_its_provisioning_reads() -> None:
+    wanted = set()
+    for file in (ROOT / "grafana" / "provisioning").rglob("*.y*ml"):
+        wanted |= set(re.findall(r"\$\{?(FLOW_\w+)", file.read_text()))
+    assert wanted
+    assert wanted <= set(SERVICES["grafana"]["environment"])
+
+
+def test_clickhouse_users_take_passwords_that_compose_sets() -> None:
+    users = (ROOT / "clickhouse/server/users.d/flow.xml").read_text()
+    wanted = set(re.findall(r'from_env="(\w+)"', users))
+    assert wanted
+    assert wanted <= set(SERVICES["clickhouse"]["environment"])
+
+
+def test_the_image_runs_as_an_ordinary_user_and_has_a_health_check() -> None:
+    dockerfile = (ROOT / SERVICES["exporter"]["build"]["dockerfile"]).read_text()
+    user = re.findall(r"^USER (\S+)", dockerfile, re.MULTILINE)
+    assert user
+    assert user[-1] not in ("root", "0")
+    assert "HEALTHCHECK" in dockerfile
+    for source in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE):
+        for name in source.split():
+            assert (ROOT / name).exists(), name
