@@ -1,0 +1,1 @@
+"""A seeded small datacenter that sends real flow packets, and the encoders behind it."""
