@@ -1,0 +1,118 @@
+"""What `up` promises about its children, with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.up.ports import is_free, pick
+from exporter.up.supervisor import Child, StartError, Supervisor
+
+Lines = list[tuple[str, str]]
+
+
+def _python(code: str) -> list[str]:
+    return [sys.executable, "-u", "-c", code]
+
+
+_SLEEPER = "import time; print('up'); time.sleep(60)"
+_STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); "
+    "time.sleep(60)"
+)
+
+
+def _run(scenario: Callable[[Supervisor, Lines], Awaitable[None]]) -> Lines:
+    lines: Lines = []
+
+    async def main() -> None:
+        supervisor = Supervisor(lambda name, line: lines.append((name, line)))
+        try:
+            await scenario(supervisor, lines)
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    return lines
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("did not come true within 10 s")
+
+
+def test_children_end_in_reverse_order_and_what_they_say_meanwhile_is_kept() -> None:
+    polite = (
+        "import signal, sys, time\n"
+        "def end(*_): print('bye'); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end); print('up'); time.sleep(60)"
+    )
+
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        for name in ("first", "second"):
+            await supervisor.start(Child(name, _python(polite)))
+        await _until(lambda: len(lines) == 2)
+
+    assert _run(scenario)[-2:] == [("second", "bye"), ("first", "bye")]
+
+
+def test_a_child_that_dies_is_started_again() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        await supervisor.start(
+            Child("child", _python(f"import os; print(os.getpid()); {_SLEEPER}"))
+        )
+        await _until(lambda: len(lines) >= 2)
+        os.kill(int(lines[0][1]), signal.SIGKILL)
+        await _until(lambda: [line for _, line in lines].count("up") == 2)
+
+    assert ("child", "ended with code -9; starting it again in 1 s") in _run(scenario)
+
+
+def test_a_child_that_does_not_end_is_killed() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        await supervisor.start(Child("stubborn", _python(_STUBBORN), stop_seconds=0.2))
+        await _until(lambda: ("stubborn", "up") in lines)
+
+    assert ("stubborn", "did not end in 0 s: killed") in _run(scenario)
+
+
+def test_start_waits_until_the_child_answers(tmp_path: Path) -> None:
+    (tmp_path / "ready").write_text("yes")
+    port = pick(20000, set())
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        url = f"http://127.0.0.1:{port}/"
+        await supervisor.start(Child("web", server, ready_url=url))
+        assert not is_free(port)
+
+    _run(scenario)
+    assert is_free(port)
+
+
+def test_a_child_that_ends_at_its_start_is_an_error_that_names_it() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        await supervisor.start(
+            Child("broken", _python("raise SystemExit(3)"), ready_url="http://127.0.0.1:1/")
+        )
+
+    with pytest.raises(StartError, match="broken ended with code 3"):
+        _run(scenario)
+
+
+def test_a_taken_port_moves_to_the_next_free_one() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert pick(port, set()) > port
