@@ -1,0 +1,264 @@
+"""Asks ClickHouse for every policy's values, on time, and keeps them for the metrics.
+
+One thread evaluates one policy after the other. A policy whose turn comes while its predecessors
+are slow is evaluated once, late; the turns it missed are counted, never made up for, so that
+evaluation cannot pile up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from exporter.policies.keys import FollowedKeys
+from exporter.policies.model import Policy, PolicySet
+from exporter.policies.query import policy_query
+
+log = logging.getLogger(__name__)
+
+#: Turns without a good evaluation after which the last values are no longer told.
+_STALE_TURNS: Final = 3
+
+#: A query must come back with this much of the interval to spare, or it is reported as slow.
+_SLOW_SHARE: Final = 0.5
+
+#: The followed keys of a policy stand in its query, 21 characters each.
+_MAX_QUERY_BYTES: Final = 4 << 20
+
+
+class Result(Protocol):
+    """What a query gives: rows in the order of its columns."""
+
+    @property
+    def result_rows(self) -> Any: ...
+
+
+class Client(Protocol):
+    """The part of a clickhouse-connect client that is used here."""
+
+    def query(
+        self,
+        query: str,
+        parameters: dict[str, Any] | None = ...,
+        settings: dict[str, Any] | None = ...,
+    ) -> Result: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class PolicyState:
+    """A policy, the keys it follows and how its evaluation fares.
+
+    ``window_end`` is the end of the last window that was tried, ``good_end`` of the last that was
+    evaluated, ``evaluated_at`` when that was: all in seconds since the epoch.
+    """
+
+    policy: Policy
+    keys: FollowedKeys
+    window_end: float = 0.0
+    good_end: float = 0.0
+    evaluated_at: float = 0.0
+    duration_seconds: float = 0.0
+    evaluations: int = 0
+    skipped: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    last_error: str = ""
+
+    @classmethod
+    def of(cls, policy: Policy) -> PolicyState:
+        """Before the first evaluation."""
+        return cls(policy, FollowedKeys(policy))
+
+    def is_current(self, now: float) -> bool:
+        """Whether the values are recent enough to be told (``now``: seconds since the epoch)."""
+        return self.evaluations > 0 and now - self.evaluated_at <= (
+            _STALE_TURNS * self.policy.interval
+        )
+
+
+class PolicyEvaluator:
+    """Evaluates policies in a thread of its own between :meth:`start` and :meth:`stop`.
+
+    ``client_factory`` opens a clickhouse-connect client; a client that failed is closed and
+    opened anew at the next evaluation. ``delay_seconds`` is how long flows take from their
+    reception to the table: a window is read that long after its end.
+    """
+
+    def __init__(
+        self,
+        client_factory: Callable[[], Client],
+        policies: PolicySet,
+        *,
+        delay_seconds: float,
+        query_timeout_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client_factory = client_factory
+        self._delay = delay_seconds
+        self._timeout = query_timeout_seconds
+        self._clock = clock
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._states = {p.name: PolicyState.of(p) for p in policies.policies}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin with the window that ended last."""
+        self._stopping = False
+        self._wake.clear()
+        self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the query that runs, if one does."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(self._timeout + 5.0)
+            self._thread = None
+        self._disconnect()
+
+    def reload(self, policies: PolicySet) -> None:
+        """Take over ``policies``; what an unchanged query follows is kept."""
+        with self._lock:
+            states: dict[str, PolicyState] = {}
+            for policy in policies.policies:
+                state = self._states.get(policy.name)
+                if state is None or _asks_otherwise(state.policy, policy):
+                    state = PolicyState.of(policy)
+                else:
+                    state.policy = policy
+                    state.keys.limit_to(policy)
+                states[policy.name] = state
+            self._states = states
+        self._wake.set()
+
+    def states(self) -> list[PolicyState]:
+        """All policies in the order of the file; read them under :meth:`lock`."""
+        return list(self._states.values())
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held while states change."""
+        return self._lock
+
+    def now(self) -> float:
+        """The evaluator's clock, seconds since the epoch."""
+        return self._clock()
+
+    def evaluate_due(self) -> float:
+        """Evaluate every policy whose turn has come; the seconds until the next turn."""
+        for name in list(self._states):
+            if self._stopping:
+                break
+            state = self._states.get(name)
+            if state is not None:
+                self._take_turn(state)
+        now = self._clock()
+        turns = [
+            self._last_end(state.policy, now) + state.policy.interval + self._delay
+            for state in self.states()
+        ]
+        return max(min(turns, default=now + 60.0) - now, 0.0)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            wait = self.evaluate_due()
+            self._wake.wait(wait)
+            self._wake.clear()
+
+    def _last_end(self, policy: Policy, now: float) -> float:
+        """The end of the latest window of ``policy`` whose flows are all in the table."""
+        return (now - self._delay) // policy.interval * policy.interval
+
+    def _take_turn(self, state: PolicyState) -> None:
+        policy = state.policy
+        end = self._last_end(policy, self._clock())
+        if end <= state.window_end:
+            return
+        missed = int((end - state.window_end) // policy.interval) - 1 if state.window_end else 0
+        started = time.monotonic()
+        try:
+            rows = self._ask(policy, end, state.keys)
+        except Exception as error:  # a client fails in many ways, and none may end the thread
+            self._disconnect()
+            with self._lock:
+                reason = _reason(error)
+                state.failures[reason] = state.failures.get(reason, 0) + 1
+                state.skipped += missed
+                state.window_end = end
+                state.duration_seconds = time.monotonic() - started
+                self._log_failure(state, error)
+            return
+        with self._lock:
+            state.keys.update(rows, end)
+            state.skipped += missed
+            state.window_end = state.good_end = end
+            state.evaluated_at = self._clock()
+            state.evaluations += 1
+            state.duration_seconds = time.monotonic() - started
+            state.last_error = ""
+        if state.duration_seconds > _SLOW_SHARE * policy.interval:
+            log.warning(
+                "policy %s took %.1f s of its interval of %d s",
+                policy.name, state.duration_seconds, policy.interval,
+            )  # fmt: skip
+
+    def _ask(
+        self, policy: Policy, end: float, keys: FollowedKeys
+    ) -> list[tuple[int, Mapping[str, str], float]]:
+        query = policy_query(policy, int(end * 1000), keys.hashes())
+        if self._client is None:
+            self._client = self._client_factory()
+        result = self._client.query(
+            query.sql,
+            parameters=query.parameters,
+            settings={
+                "max_execution_time": self._timeout,
+                "max_query_size": _MAX_QUERY_BYTES,
+            },
+        )
+        return [
+            (int(key), dict(zip(policy.dimensions, texts, strict=True)), float(value))
+            for key, *texts, value in result.result_rows
+        ]
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                client.close()
+            except Exception:
+                log.debug("closing a failed client failed too", exc_info=True)
+
+    @staticmethod
+    def _log_failure(state: PolicyState, error: Exception) -> None:
+        message = str(error).splitlines()[0][:500] if str(error) else type(error).__name__
+        if message != state.last_error:
+            log.warning("policy %s cannot be evaluated: %s", state.policy.name, message)
+        state.last_error = message
+
+
+def _asks_otherwise(old: Policy, new: Policy) -> bool:
+    """Whether values of ``old`` mean something else than those of ``new``."""
+    return any(
+        getattr(old, name) != getattr(new, name)
+        for name in ("dimensions", "filter", "measure", "window")
+    )
+
+
+def _reason(error: Exception) -> str:
+    """A bounded word for the ways in which an evaluation fails."""
+    text = f"{type(error).__name__} {error}"
+    if "TIMEOUT_EXCEEDED" in text or "imeout" in text or "timed out" in text:
+        return "timeout"
+    if "Code:" in text or "DatabaseError" in text:
+        return "refused"
+    return "unreachable" if "Operational" in text or isinstance(error, OSError) else "other"

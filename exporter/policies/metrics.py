@@ -1,0 +1,154 @@
+"""Policies as metrics: values and thresholds for Prometheus' rules, and how evaluation fares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from exporter.policies.evaluator import PolicyEvaluator, PolicyState
+from exporter.policies.model import Bound, Policy
+
+
+class PolicyCollector(Collector):
+    """Tells an evaluator's state at every scrape."""
+
+    def __init__(self, evaluator: PolicyEvaluator) -> None:
+        self._evaluator = evaluator
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; without a policy they have no samples."""
+        with self._evaluator.lock:
+            states = self._evaluator.states()
+            now = self._evaluator.now()
+            families = [
+                _values(states, now),
+                *_thresholds([state.policy for state in states]),
+                *_health(states),
+            ]
+        yield from families
+
+
+def _values(states: list[PolicyState], now: float) -> Metric:
+    # A family of this library has one set of label names, but policies differ in their
+    # dimensions: samples are added one by one. An empty label is no label to Prometheus.
+    family = Metric(
+        "flow_policy_value",
+        "The measure of one key of a policy in the window that ended last.",
+        "gauge",
+    )
+    for state in states:
+        if state.is_current(now):
+            for key in state.keys:
+                labels = {"policy": state.policy.name}
+                labels |= {name: text for name, text in key.labels.items() if text}
+                family.add_sample(family.name, labels, key.value)
+    return family
+
+
+def _bounds(policy: Policy) -> list[tuple[str, Bound]]:
+    sides = (("above", policy.bounds.above), ("below", policy.bounds.below))
+    return [(name, bound) for name, bound in sides if bound is not None]
+
+
+def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
+    minimum = GaugeMetricFamily(
+        "flow_policy_minimum",
+        "Value below which a key is not picked up.",
+        labels=["policy"],
+    )
+    static = GaugeMetricFamily(
+        "flow_policy_static_threshold",
+        "Value at which the bound is crossed.",
+        labels=["policy", "bound"],
+    )
+    ratio = GaugeMetricFamily(
+        "flow_policy_baseline_ratio",
+        "Multiple of the baseline at which the bound is crossed.",
+        labels=["policy", "bound"],
+    )
+    breach = GaugeMetricFamily(
+        "flow_policy_breach_minutes",
+        "Minutes, of as many as the label tells, in which a bound must be crossed to alert.",
+        labels=["policy", "of"],
+    )
+    fallback = GaugeMetricFamily(
+        "flow_policy_no_baseline_value",
+        "The baseline of keys that have none, where the policy states a number.",
+        labels=["policy"],
+    )
+    info = InfoMetricFamily(
+        "flow_policy",
+        "What a policy states about its alerts.",
+        labels=[
+            "policy", "severity", "team", "incident", "dashboard", "measure", "unit", "combine",
+            "no_baseline",
+        ],
+    )  # fmt: skip
+    for policy in policies:
+        minimum.add_metric([policy.name], policy.minimum)
+        for name, bound in _bounds(policy):
+            if bound.static is not None:
+                static.add_metric([policy.name, name], bound.static)
+            if bound.baseline_ratio is not None:
+                ratio.add_metric([policy.name, name], bound.baseline_ratio)
+        breach.add_metric([policy.name, f"{policy.breach.of}m"], policy.breach.minutes)
+        choice = policy.no_baseline
+        if not isinstance(choice, str):
+            fallback.add_metric([policy.name], choice)
+        info.add_metric(
+            [
+                policy.name, policy.severity, policy.team, policy.incident, policy.dashboard,
+                policy.measure, policy.measured.unit, policy.combine,
+                choice if isinstance(choice, str) else "value",
+            ],
+            {},
+        )  # fmt: skip
+    yield from (minimum, static, ratio, breach, fallback, info)
+
+
+def _health(states: list[PolicyState]) -> Iterator[Metric]:
+    prefix = "flow_exporter_policy_evaluation"
+    evaluations = CounterMetricFamily(
+        "flow_exporter_policy_evaluations", "Evaluations that succeeded.", labels=["policy"]
+    )
+    failures = CounterMetricFamily(
+        f"{prefix}_failures",
+        "Evaluations that failed, by reason (timeout, refused, unreachable, other).",
+        labels=["policy", "reason"],
+    )
+    skipped = CounterMetricFamily(
+        f"{prefix}_skipped",
+        "Turns left out because earlier evaluations took too long.",
+        labels=["policy"],
+    )
+    duration = GaugeMetricFamily(
+        f"{prefix}_duration_seconds", "Time that the last evaluation took.", labels=["policy"]
+    )
+    timestamp = GaugeMetricFamily(
+        f"{prefix}_timestamp_seconds",
+        "End of the window of the last good evaluation, since the epoch.",
+        labels=["policy"],
+    )
+    keys = GaugeMetricFamily(f"{prefix}_keys", "Keys that are followed.", labels=["policy"])
+    limit = GaugeMetricFamily(
+        f"{prefix}_keys_limit", "Keys that may be followed.", labels=["policy"]
+    )
+    for state in states:
+        name = [state.policy.name]
+        evaluations.add_metric(name, state.evaluations)
+        skipped.add_metric(name, state.skipped)
+        duration.add_metric(name, state.duration_seconds)
+        if state.good_end:
+            timestamp.add_metric(name, state.good_end)
+        keys.add_metric(name, len(state.keys))
+        limit.add_metric(name, state.policy.key_limit)
+        for reason, count in sorted(state.failures.items()):
+            failures.add_metric([state.policy.name, reason], count)
+    yield from (evaluations, failures, skipped, duration, timestamp, keys, limit)
