@@ -1,0 +1,162 @@
+"""Alerts as Alertmanager and Prometheus post them, brought to one form.
+
+Two bodies are known: Alertmanager's webhook, version 4 (`webhook_config` in its documentation),
+and the ``postableAlerts`` of its API v2, which Prometheus sends to every Alertmanager it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
+
+_FNV_OFFSET: Final = 14695981039346656037
+_FNV_PRIME: Final = 1099511628211
+_SEPARATOR: Final = b"\xff"
+
+#: Alerts in one body; Alertmanager sends a group, Prometheus at most 256.
+MAX_ALERTS: Final = 5_000
+
+Labels = Annotated[dict[str, str], Field(max_length=128)]
+
+
+class BodyError(Exception):
+    """A body that is not what the endpoint takes; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one post says about one alert at ``seen_at`` (all times UTC).
+
+    ``ends_at`` is the end of a resolved alert; of a firing one, the time up to which the sender
+    vouches for it, or ``None`` where it does not say.
+    """
+
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime | None
+    resolved: bool
+    generator_url: str
+    source: Literal["prometheus", "alertmanager"]
+    seen_at: datetime
+
+
+class _Alert(BaseModel):
+    labels: Labels = Field(min_length=1)
+    annotations: Labels = {}
+    startsAt: AwareDatetime | None = None  # noqa: N815 - the name in the body
+    endsAt: AwareDatetime | None = None  # noqa: N815
+    generatorURL: str = ""  # noqa: N815
+
+
+class _NotifiedAlert(_Alert):
+    status: Literal["firing", "resolved"]
+    fingerprint: str = Field("", pattern=r"^([0-9a-f]{16})?$")
+
+
+class _Webhook(BaseModel):
+    version: Literal["4"]
+    alerts: list[_NotifiedAlert] = Field(max_length=MAX_ALERTS)
+
+
+_POSTED: Final = TypeAdapter(Annotated[list[_Alert], Field(max_length=MAX_ALERTS)])
+
+
+def fingerprint(labels: dict[str, str]) -> str:
+    """The name that Alertmanager gives to a label set: FNV-1a, 64 bits, over the sorted labels
+    (``LabelSet.Fingerprint`` of prometheus/common), as 16 hexadecimal digits."""
+    value = _FNV_OFFSET
+    for name in sorted(labels):
+        for part in (name.encode(), _SEPARATOR, labels[name].encode(), _SEPARATOR):
+            for byte in part:
+                value = ((value ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
+
+
+def from_webhook(body: bytes, now: datetime) -> list[Observation]:
+    """The alerts of a notification; each has a status of its own, whatever the group's is.
+
+    Raises:
+        BodyError: it is not version 4 of the webhook.
+    """
+    try:
+        webhook = _Webhook.model_validate_json(body)
+    except ValidationError as error:
+        raise BodyError(_first_fault(error)) from error
+    return [
+        _observation(
+            alert,
+            now,
+            source="alertmanager",
+            resolved=alert.status == "resolved",
+            given_fingerprint=alert.fingerprint,
+        )
+        for alert in webhook.alerts
+    ]
+
+
+def from_prometheus(body: bytes, now: datetime) -> list[Observation]:
+    """The alerts that Prometheus tells an Alertmanager; resolved are those that have ended.
+
+    Raises:
+        BodyError: it is not a list of postable alerts.
+    """
+    try:
+        alerts = _POSTED.validate_json(body)
+    except ValidationError as error:
+        raise BodyError(_first_fault(error)) from error
+    return [
+        _observation(
+            alert,
+            now,
+            source="prometheus",
+            resolved=alert.endsAt is not None and _UNSET < alert.endsAt <= now,
+        )
+        for alert in alerts
+    ]
+
+
+#: Go's zero time, year 1, stands for "not ended" in a firing alert.
+_UNSET: Final = datetime(1971, 1, 1, tzinfo=UTC)
+
+
+def _observation(
+    alert: _Alert,
+    now: datetime,
+    *,
+    source: Literal["prometheus", "alertmanager"],
+    resolved: bool,
+    given_fingerprint: str = "",
+) -> Observation:
+    labels = {name: value for name, value in alert.labels.items() if value}
+    starts = alert.startsAt if alert.startsAt and alert.startsAt > _UNSET else now
+    ends = alert.endsAt if alert.endsAt and alert.endsAt > _UNSET else None
+    if resolved:
+        ends = max(ends or now, starts)
+    return Observation(
+        fingerprint=given_fingerprint or fingerprint(labels),
+        labels=labels,
+        annotations=alert.annotations,
+        starts_at=_milliseconds(starts),
+        ends_at=_milliseconds(ends) if ends else None,
+        resolved=resolved,
+        generator_url=alert.generatorURL,
+        source=source,
+        seen_at=_milliseconds(now),
+    )
+
+
+def _milliseconds(time: datetime) -> datetime:
+    """``time`` in UTC, as exact as it is stored."""
+    utc = time.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"]) or "body"
+    return f"{place}: {fault['msg']}"

@@ -1,0 +1,270 @@
+"""Writes the alert history: table ``alerts``, one row per fingerprint and start."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.incidents.alert import Observation
+from exporter.incidents.history import AlertRow, History
+
+log = logging.getLogger(__name__)
+
+#: Columns of table ``alerts`` in the order of :func:`_values`.
+COLUMNS: Final = (
+    "fingerprint", "starts_at", "ends_at", "updated_at", "status", "alertname", "severity",
+    "policy", "team", "incident", "labels", "annotations", "generator_url", "value", "source",
+)  # fmt: skip
+
+#: What the table holds as the end of an alert that has none.
+NOT_ENDED: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_RESTORE: Final = """SELECT
+    fingerprint, toUnixTimestamp64Milli(starts_at), toUnixTimestamp64Milli(ends_at),
+    toUnixTimestamp64Milli(updated_at), status = 'resolved', labels, annotations, generator_url,
+    toString(source)
+FROM alerts FINAL
+WHERE status = 'firing' OR updated_at > now64(3) - INTERVAL 2 HOUR
+ORDER BY starts_at DESC
+LIMIT 20000"""
+
+_MAX_QUEUED: Final = 10_000
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+_SWEEP_SECONDS: Final = 30.0
+
+
+class Client(Protocol):
+    """The part of a clickhouse-connect client that is used here."""
+
+    def query(self, query: str) -> Any: ...
+
+    def insert(
+        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
+    ) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class AlertRecorder(Collector):
+    """Takes observations from the HTTP endpoints and writes what they change.
+
+    A thread does all work with ClickHouse. While ClickHouse is away, what is to be written is
+    kept, up to a bound, and tried again; when the queue is full, :meth:`offer` says so and the
+    sender is asked to come back.
+    """
+
+    def __init__(
+        self,
+        client_factory: Callable[[], Client],
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client_factory = client_factory
+        self._clock = clock
+        self._client: Client | None = None
+        self._history = History()
+        self._restored = False
+        self._queue: deque[Observation] = deque()
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._rows_written = 0
+        self._failures = 0
+        self._dropped = 0
+        self._deliveries: dict[tuple[str, str], int] = {}
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="alert-history", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is queued, if ClickHouse answers, and end."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread is not None:
+            self._thread.join(15.0)
+            self._thread = None
+        self._disconnect()
+
+    def offer(self, observations: Sequence[Observation]) -> bool:
+        """Queue what a post says; ``False``, and nothing is queued, if there is no room."""
+        with self._condition:
+            if len(self._queue) + len(observations) > _MAX_QUEUED:
+                return False
+            self._queue.extend(observations)
+            self._condition.notify_all()
+        return True
+
+    def now(self) -> datetime:
+        """The recorder's clock, UTC."""
+        return self._clock()
+
+    def count_delivery(self, endpoint: str, outcome: str) -> None:
+        """Count a post to ``endpoint`` by what became of it."""
+        with self._condition:
+            key = (endpoint, outcome)
+            self._deliveries[key] = self._deliveries.get(key, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        """How recording fares."""
+        deliveries = CounterMetricFamily(
+            "flow_exporter_webhook_deliveries",
+            "Posts of alerts by endpoint (webhook, alerts) and outcome (accepted, malformed, "
+            "too_large, unauthorized, overloaded).",
+            labels=["endpoint", "outcome"],
+        )
+        with self._condition:
+            for labels, count in sorted(self._deliveries.items()):
+                deliveries.add_metric(list(labels), count)
+            queued, written = len(self._queue), self._rows_written
+            failures, dropped = self._failures, self._dropped
+        yield deliveries
+        yield GaugeMetricFamily(
+            "flow_exporter_alert_history_queue_alerts",
+            "Alerts received and not yet looked at.",
+            queued,
+        )
+        yield CounterMetricFamily(
+            "flow_exporter_alert_history_rows_written",
+            "Rows written to table alerts; an alert is written again when it changes.",
+            written,
+        )
+        yield CounterMetricFamily(
+            "flow_exporter_alert_history_failures",
+            "Tries to read or write table alerts that failed.",
+            failures,
+        )
+        yield CounterMetricFamily(
+            "flow_exporter_alert_history_dropped",
+            "Alerts that are in no table because too many were open at once.",
+            dropped,
+        )
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                self._restore()
+                self._take_in()
+                self._write()
+                failed, wait, pause = False, _SWEEP_SECONDS, _FIRST_PAUSE
+            except Exception as error:  # clients fail in many ways, and none may end the thread
+                with self._condition:
+                    self._failures += 1
+                self._disconnect()
+                if pause == _FIRST_PAUSE:
+                    log.warning("alert history cannot be written: %s", _first_line(error))
+                failed, wait, pause = True, pause, min(2 * pause, _LONGEST_PAUSE)
+            if not self._wait(wait, failed=failed):
+                return
+
+    def _wait(self, seconds: float, *, failed: bool) -> bool:
+        """Until there is something to do; ``False`` when it is to end."""
+        deadline = time.monotonic() + seconds
+        with self._condition:
+            while not self._stopping:
+                left = deadline - time.monotonic()
+                if left <= 0 or (self._queue and not failed):
+                    return True
+                self._condition.wait(left)
+            # Once more for what arrived since, unless ClickHouse is away.
+            return bool(self._queue) and not failed
+
+    def _restore(self) -> None:
+        if self._restored:
+            return
+        rows = [
+            AlertRow(
+                fingerprint=fingerprint,
+                starts_at=_time(starts),
+                ends_at=_time(ends) if resolved else None,
+                updated_at=_time(updated),
+                labels=dict(labels),
+                annotations=dict(annotations),
+                generator_url=url,
+                source=source,
+                valid_until=_time(updated),
+            )
+            for (
+                fingerprint, starts, ends, updated, resolved, labels, annotations, url, source,
+            ) in self._connected().query(_RESTORE).result_rows
+        ]  # fmt: skip
+        self._history.restore(rows, self._clock())
+        self._restored = True
+
+    def _take_in(self) -> None:
+        while True:
+            with self._condition:
+                if not self._queue:
+                    break
+                seen = self._queue.popleft()
+            if not self._history.observe(seen):
+                with self._condition:
+                    self._dropped += 1
+        self._history.expire(self._clock())
+
+    def _write(self) -> None:
+        rows = self._history.unwritten()
+        if not rows:
+            return
+        self._connected().insert("alerts", [_values(row) for row in rows], column_names=COLUMNS)
+        now = self._clock()
+        for row in rows:
+            row.dirty = False
+            row.written_at = now
+        with self._condition:
+            self._rows_written += len(rows)
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self._client_factory()
+        return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                client.close()
+            except Exception:
+                log.debug("closing a failed client failed too", exc_info=True)
+
+
+def _values(row: AlertRow) -> tuple[Any, ...]:
+    label = row.labels.get
+    return (
+        row.fingerprint,
+        row.starts_at,
+        row.ends_at or NOT_ENDED,
+        row.updated_at,
+        "resolved" if row.resolved else "firing",
+        label("alertname", ""),
+        label("severity", ""),
+        label("policy", ""),
+        label("team", ""),
+        label("incident", ""),
+        row.labels,
+        row.annotations,
+        row.generator_url,
+        row.value,
+        row.source,
+    )
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]
