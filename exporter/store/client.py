@@ -1,0 +1,101 @@
+"""The one place that makes ClickHouse clients, and says what is wrong when there is none."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver import exceptions
+from clickhouse_connect.driver.client import Client
+
+from exporter.config import ClickHouse, ConfigError, read_secret
+
+#: Codes of ClickHouse's ErrorCodes.cpp that we act on.
+UNKNOWN_IDENTIFIER: Final = 47
+TABLE_ALREADY_EXISTS: Final = 57
+UNKNOWN_TABLE: Final = 60
+UNKNOWN_DATABASE: Final = 81
+_AUTHENTICATION_CODES: Final = frozenset({192, 193, 194, 516})
+_ACCESS_DENIED: Final = 497
+
+
+class StoreError(Exception):
+    """ClickHouse cannot be used; the text says why and what to do.
+
+    ``code`` is ClickHouse's error code, ``None`` where it did not answer.
+    """
+
+    def __init__(self, text: str, code: int | None = None, name: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        self.name = name
+
+
+def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
+    """A client for any number of queries at a time, from any number of threads.
+
+    Times are UTC. ``database`` is the one that unqualified names mean, by default the configured
+    one; the empty string leaves it to the server.
+
+    Raises:
+        StoreError: nobody answers there, or not to this user.
+        ConfigError: the URL or the password file is unusable.
+    """
+    url = urlsplit(settings.url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ConfigError(f"clickhouse.url: {settings.url!r} is not an http:// or https:// URL")
+    # The driver logs every failure that it also raises; we report each of them ourselves.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    try:
+        return clickhouse_connect.get_client(
+            interface=url.scheme,
+            host=url.hostname,
+            port=url.port or (8443 if url.scheme == "https" else 8123),
+            proxy_path=url.path.strip("/"),
+            username=settings.user,
+            password=read_secret(settings.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
+            database=settings.database if database is None else database or None,
+            connect_timeout=min(10, max(1, int(settings.insert_timeout_seconds))),
+            send_receive_timeout=max(1, int(settings.insert_timeout_seconds)),
+            compress=False,
+            autogenerate_session_id=False,
+            dedicated_pool=True,
+            tz_mode="aware",
+        )
+    except Exception as error:
+        raise explain(error, settings) from error
+
+
+def explain(error: Exception, settings: ClickHouse) -> StoreError:
+    """What a failed request means and what to do about it."""
+    code = getattr(error, "code", None)
+    name = getattr(error, "name", None) or ""
+    where = f"ClickHouse at {settings.url}"
+    text = " ".join(str(error).split())[:1000]
+    if code in _AUTHENTICATION_CODES:
+        advice = (
+            f"{where} refuses user {settings.user!r}: wrong user or password. "
+            f"Check clickhouse.user and {_password_source(settings)}."
+        )
+    elif code == _ACCESS_DENIED:
+        advice = f"{where} denies user {settings.user!r} a right: {text}"
+    elif code == UNKNOWN_DATABASE:
+        advice = f"{where} has no database {settings.database!r}: run `flow-exporter migrate`."
+    elif code == UNKNOWN_TABLE:
+        advice = f"{where} lacks a table: run `flow-exporter migrate`. It says: {text}"
+    elif code is not None:
+        advice = f"{where}: {text}"
+    elif isinstance(error, exceptions.Error | OSError):
+        advice = (
+            f"{where} cannot be reached: {text}. "
+            "Is it running (`flow-exporter store`), and is clickhouse.url right?"
+        )
+    else:
+        advice = f"{where}: {type(error).__name__}: {text}"
+    return StoreError(advice, code, name)
+
+
+def _password_source(settings: ClickHouse) -> str:
+    return settings.password_file or "the environment variable FLOW_CLICKHOUSE_PASSWORD"
