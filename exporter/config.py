@@ -197,6 +197,9 @@ class Http(Section):
     webhook_token_file: FileName = Field(
         "", description="File with the bearer token that alert posts must carry; empty: none."
     )
+    web_config_file: FileName = Field(
+        "", description="TLS and basic auth, in the format of Prometheus' web configuration file."
+    )
 
 
 class Policies(Section):

@@ -1,0 +1,303 @@
+"""The collector's HTTP server: what it answers, to whom, and how it fails."""
+
+import base64
+import gzip
+import http.client
+import json
+import socket
+import ssl
+import time
+
+import bcrypt
+import pytest
+import trustme
+from prometheus_client import CollectorRegistry, Counter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+import exporter.http
+from exporter.config import ConfigError, Http
+from exporter.http import Guard, Health, HttpServer, HttpServerError, create_app
+from exporter.web_config import WebConfig, load_web_config
+
+PASSWORD = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+
+
+async def _echo(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+ECHO = Route("/api/v1/webhook", _echo, methods=["POST"])
+
+
+class Served:
+    """A running server and requests to it."""
+
+    def __init__(self, web=None, *, token=False, health=None, reload=lambda: None, routes=(ECHO,)):
+        web = web or WebConfig()
+        registry = CollectorRegistry()
+        Counter("things", "Things.", registry=registry).inc(3)
+        self.guard = Guard(web, alerts_have_token=token)
+        app = create_app(registry, health or Health(), routes, reload, self.guard)
+        self.server = HttpServer(Http(port=0), web, app)
+
+    def __enter__(self):
+        self.server.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.stop()
+
+    def ask(self, path, method="GET", body=None, headers=None, tls=None):
+        connect = http.client.HTTPConnection if tls is None else http.client.HTTPSConnection
+        options = {} if tls is None else {"context": tls}
+        connection = connect("127.0.0.1", self.server.port, timeout=10, **options)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.headers
+        finally:
+            connection.close()
+
+    def post(self, body=b"{}", **headers):
+        return self.ask(
+            "/api/v1/webhook", "POST", body, {"Content-Type": "application/json"} | headers
+        )
+
+
+@pytest.fixture(scope="module")
+def served():
+    with Served() as running:
+        yield running
+
+
+def basic(user, password):
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "end"),
+    [
+        ("", "text/plain; version=", b""),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", b"# EOF\n"),
+    ],
+)
+def test_metrics_come_in_the_format_that_is_asked_for(served, accept, content_type, end):
+    status, body, headers = served.ask("/metrics", headers={"Accept": accept})
+    assert status == 200
+    assert headers["Content-Type"].startswith(content_type)
+    assert b"things_total 3.0\n" in body
+    assert body.endswith(end)
+
+
+def test_metrics_are_compressed_for_those_who_can_read_it(served):
+    _, body, headers = served.ask("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert headers["Content-Encoding"] == "gzip"
+    assert b"things_total 3.0" in gzip.decompress(body)
+
+
+def test_health_names_its_reasons():
+    reasons = {"alive": None, "ready": "ClickHouse is away"}
+    health = Health([lambda: reasons["alive"]], [lambda: reasons["ready"]])
+    with Served(health=health) as served:
+        assert served.ask("/-/healthy")[:2] == (200, b"healthy\n")
+        assert served.ask("/-/ready")[:2] == (503, b"not ready: ClickHouse is away\n")
+        reasons["ready"] = None
+        assert served.ask("/-/ready")[:2] == (200, b"ready\n")
+        reasons["alive"] = "decoding has stopped"
+        assert served.ask("/-/healthy")[:2] == (503, b"not healthy: decoding has stopped\n")
+        assert served.ask("/-/ready")[0] == 503
+
+
+def test_reload_is_a_post_and_says_when_it_failed():
+    faults = []
+
+    def reload():
+        if faults:
+            raise ConfigError(faults[0])
+
+    with Served(reload=reload) as served:
+        assert served.ask("/-/reload")[0] == 405
+        assert served.ask("/-/reload", "POST")[:2] == (200, b"reloaded\n")
+        faults.append("flow.yaml:3: what")
+        assert served.ask("/-/reload", "POST")[:2] == (500, b"not reloaded: flow.yaml:3: what\n")
+
+
+def test_alerts_are_taken_as_json_only_so_that_web_pages_cannot_post_them(served):
+    assert served.post(b"{}")[:2] == (200, b"2")
+    status, _, _ = served.ask("/api/v1/webhook", "POST", b"{}", {"Content-Type": "text/plain"})
+    assert status == 415
+
+
+def test_a_body_that_drips_in_is_given_up(monkeypatch):
+    monkeypatch.setattr(exporter.http, "_BODY_SECONDS", 0.2)
+    with Served() as served, socket.create_connection(("127.0.0.1", served.server.port)) as client:
+        client.sendall(
+            b"POST /api/v1/webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        client.settimeout(5)
+        assert client.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_connections_are_bounded_and_the_server_recovers():
+    with Served() as served:
+        idle = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(80)]
+        deadline = time.monotonic() + 5
+        while served.ask("/metrics")[0] != 503:
+            assert time.monotonic() < deadline
+        for client in idle:
+            client.close()
+        while served.ask("/metrics")[0] != 200:
+            assert time.monotonic() < deadline
+
+
+def test_users_need_their_password_everywhere():
+    web = WebConfig(basic_auth_users={"me": PASSWORD})
+    with Served(web) as served:
+        for path in ("/metrics", "/-/healthy", "/-/ready", "/nowhere"):
+            status, _, headers = served.ask(path)
+            assert status == 401
+            assert headers["WWW-Authenticate"].startswith("Basic ")
+        assert served.ask("/-/reload", "POST")[0] == 401
+        assert served.post()[0] == 401
+        for _ in range(2):  # remembered the second time
+            assert served.ask("/metrics", headers=basic("me", "secret"))[0] == 200
+            assert served.ask("/metrics", headers=basic("me", "wrong"))[0] == 401
+        assert served.ask("/metrics", headers=basic("you", "secret"))[0] == 401
+        assert served.ask("/metrics", headers=basic("me", "x" * 100))[0] == 401
+        assert served.ask("/metrics", headers={"Authorization": "Basic %%%"})[0] == 401
+        assert served.ask("/metrics", headers={"Authorization": "Bearer secret"})[0] == 401
+        assert served.post(**basic("me", "secret"))[0] == 200
+        served.guard.replace(WebConfig())
+        assert served.ask("/metrics")[0] == 200
+
+
+def test_alert_posts_with_a_token_of_their_own_need_no_user():
+    with Served(WebConfig(basic_auth_users={"me": PASSWORD}), token=True) as served:
+        assert served.post()[0] == 200
+        assert served.ask("/metrics")[0] == 401
+
+
+def test_configured_headers_are_on_every_answer():
+    web = WebConfig.model_validate({"http_server_config": {"headers": {"X-Frame-Options": "deny"}}})
+    with Served(web) as served:
+        for path in ("/metrics", "/nowhere"):
+            assert served.ask(path)[2]["X-Frame-Options"] == "deny"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def _tls_files(folder, authority, *names):
+    certificate = authority.issue_cert(*names)
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "cert.pem").write_bytes(b"".join(c.bytes() for c in certificate.cert_chain_pems))
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+
+
+def _client(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_tls_with_and_without_client_certificates(tmp_path, authority):
+    _tls_files(tmp_path, authority, "127.0.0.1")
+    file = tmp_path / "web.yml"
+    file.write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n")
+    trusting = _client(authority)
+    with Served(load_web_config(str(file))) as served:
+        assert served.ask("/metrics", tls=trusting)[0] == 200
+        with pytest.raises((OSError, http.client.HTTPException)):
+            served.ask("/metrics")
+    file.write_text(
+        "tls_server_config: {cert_file: cert.pem, key_file: key.pem, min_version: TLS13}\n"
+    )
+    with Served(load_web_config(str(file))) as served:
+        old = _client(authority)
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):
+            served.ask("/metrics", tls=old)
+        assert served.ask("/metrics", tls=trusting)[0] == 200
+    file.write_text(
+        "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
+        "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+    )
+    with Served(load_web_config(str(file))) as served:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            served.ask("/metrics", tls=trusting)
+        authority.issue_cert("client").configure_cert(trusting)
+        assert served.ask("/metrics", tls=trusting)[0] == 200
+
+
+def test_a_renewed_certificate_is_shown_after_a_reload(tmp_path, authority):
+    _tls_files(tmp_path, authority, "old.example")
+    file = tmp_path / "web.yml"
+    file.write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n")
+    web = load_web_config(str(file))
+    with Served(web) as served:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            served.ask("/metrics", tls=_client(authority))
+        _tls_files(tmp_path, authority, "127.0.0.1")
+        served.server.reload_certificate(web)
+        assert served.ask("/metrics", tls=_client(authority))[0] == 200
+        (tmp_path / "cert.pem").write_text("nonsense")
+        with pytest.raises(ConfigError, match=r"cert\.pem"):
+            served.server.reload_certificate(web)
+        assert served.ask("/metrics", tls=_client(authority))[0] == 200
+        with pytest.raises(ConfigError, match="restart"):
+            served.server.reload_certificate(WebConfig())
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("basic_auth_users:\n  me: secret\n", 1, "user 'me' is no bcrypt hash"),
+        ("tls_server_config:\n  cert_file: a\n", 2, "Field required"),
+        (
+            "tls_server_config:\n  cert_file: a\n  key_file: b\n  client_ca_file: c\n",
+            1,
+            "go together",
+        ),
+        (
+            "tls_server_config:\n  client_auth_type: RequestClientCert\n",
+            2,
+            "NoClientCert",
+        ),
+        ("http_server_config:\n  headers:\n    X-Other: a\n", 2, "'X-Other' is none of"),
+        ("bearer_tokens: []\n", 1, "Extra inputs"),
+    ],
+)
+def test_a_wrong_web_configuration_names_its_line(tmp_path, text, line, message):
+    file = tmp_path / "web.yml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_web_config(str(file))
+    assert str(caught.value).startswith(f"{file}:{line}: ")
+
+
+def test_a_taken_port_is_named(served):
+    app = create_app(
+        CollectorRegistry(), Health(), [], lambda: None, Guard(WebConfig(), alerts_have_token=False)
+    )
+    with pytest.raises(HttpServerError, match=f"port {served.server.port}/tcp"):
+        HttpServer(Http(port=served.server.port), WebConfig(), app)
+
+
+def test_large_alert_posts_are_refused_by_the_real_routes(served):
+    del served
+    from exporter.incidents.http import MAX_BODY, routes
+    from exporter.incidents.recorder import AlertRecorder
+
+    def no_client():
+        raise AssertionError("nothing is written")
+
+    with Served(routes=routes(AlertRecorder(no_client), "token")) as running:
+        bearer = {"Authorization": "Bearer token"}
+        assert running.post()[0] == 401
+        assert running.post(b" " * (MAX_BODY + 1), **bearer)[0] == 413
+        assert running.post(json.dumps([]).encode(), **bearer)[0] == 400
