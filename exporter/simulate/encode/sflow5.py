@@ -116,7 +116,7 @@ class SFlow5Encoder:
 
         records = _extended_records(family, batch)
         before = np.zeros((len(batch), 15), ">u4")
-        sample_length = 4 * 13 + shown + records.shape[1]
+        sample_length = 4 * 14 + shown + records.shape[1]
         in_if = batch.array("in_if")
         ranks, totals = self._sample_numbers(in_if)
         for column, value in enumerate(
