@@ -1,0 +1,357 @@
+"""The ClickHouse engine in this process: one data directory, a connection per statement.
+
+A connection costs a fifth of a millisecond, so each statement gets its own: settings end with
+it, statements run in parallel, and a failed one leaves nothing behind for the next. All calls
+block and release the interpreter lock; the server runs them in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+from xml.sax.saxutils import escape
+
+from exporter.store.server.errors import EngineError, QueryError
+from exporter.store.server.formats import Joiner, joinable
+
+#: Bytes of a streamed answer that are gathered before they are handed on.
+_CHUNK_BYTES: Final = 1 << 20
+#: Seconds after which a chunk is handed on although it is small.
+_CHUNK_SECONDS: Final = 0.2
+
+_CONFIG: Final = """<clickhouse>
+  <timezone>UTC</timezone>
+  <display_name>flow-exporter store</display_name>
+  <users_config>{folder}/users.xml</users_config>
+  <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>
+  <backups><allowed_disk>backups</allowed_disk></backups>
+  <storage_configuration><disks>
+    <backups><type>local</type><path>{data_dir}/backups/</path></backups>
+  </disks></storage_configuration>
+</clickhouse>
+"""
+
+# The engine runs everything as this one user. It may not read files, URLs or other servers:
+# no grant of SOURCES but the disk of backups.
+_USERS: Final = """<clickhouse>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <users><default>
+    <password></password>
+    <networks><ip>::1</ip><ip>127.0.0.1</ip></networks>
+    <profile>default</profile>
+    <quota>default</quota>
+    <grants>
+      <query>GRANT SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW,
+        CREATE DICTIONARY, CREATE TEMPORARY TABLE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE,
+        BACKUP, KILL QUERY, SYSTEM, dictGet, INTROSPECTION ON *.*</query>
+      <query>GRANT TABLE ENGINE ON *</query>
+      <query>GRANT READ, WRITE ON DISK</query>
+    </grants>
+  </default></users>
+</clickhouse>
+"""
+
+
+class StoreInUseError(Exception):
+    """Another process has the data directory."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a statement read and wrote so far."""
+
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    result_rows: int = 0
+    result_bytes: int = 0
+    elapsed_ns: int = 0
+
+
+class Engine:
+    """Owns the data directory while open; a context manager."""
+
+    def __init__(self, data_dir: Path, memory_bytes: int = 0) -> None:
+        self.data_dir = data_dir.resolve()
+        self._memory_bytes = memory_bytes
+        self._lock: IO[str] | None = None
+        self._chdb: Any = None
+        self._base: Any = None
+        self.version = ""
+
+    def __enter__(self) -> Engine:
+        """Start the engine.
+
+        Raises:
+            StoreInUseError: another process has the data directory.
+            OSError: the data directory cannot be written.
+            EngineError: the engine does not start on this data.
+        """
+        self._lock = _lock(self.data_dir)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        folder = self.data_dir / "config"
+        folder.mkdir(exist_ok=True)
+        (self.data_dir / "backups").mkdir(exist_ok=True)
+        _write(folder / "users.xml", _USERS)
+        _write(
+            folder / "config.xml",
+            _CONFIG.format(
+                folder=escape(str(folder)),
+                data_dir=escape(str(self.data_dir)),
+                memory_bytes=self._memory_bytes,
+            ),
+        )
+        # DateTime without a zone is shown in the process's zone, and Native carries none.
+        os.environ["TZ"] = "UTC"
+        time.tzset()
+        _chdb: Any = importlib.import_module("chdb._chdb")
+        self._chdb = _chdb
+        data = self.data_dir / "data"
+        try:
+            self._base = _chdb.connect(f"{data}?config-file={folder}/config.xml")
+            # The engine lays a view of the file system over its default database. Take it off.
+            self._base.query("DETACH DATABASE default")
+            known = (data / "metadata" / "default.sql").exists()
+            self._base.query(
+                "ATTACH DATABASE default" if known else "CREATE DATABASE default ENGINE = Atomic"
+            )
+            self.version = self._base.query("SELECT version()", "TSVRaw").bytes().decode().strip()
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+
+    def close(self) -> None:
+        """Stop the engine and let go of the data directory."""
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @contextlib.contextmanager
+    def connect(
+        self, database: str = "", settings: Mapping[str, str] | None = None
+    ) -> Iterator[Connection]:
+        """A connection in ``database`` with ``settings``, for one statement.
+
+        Raises:
+            EngineError: no such database or setting.
+        """
+        connection = self.open(database, settings)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def open(self, database: str = "", settings: Mapping[str, str] | None = None) -> Connection:
+        """The same, to be closed by the caller."""
+        raw = self._chdb.connect(str(self.data_dir / "data"))
+        connection = Connection(raw)
+        try:
+            if database and database != "default":
+                connection.run(f"USE {quote_name(database)}")
+            if settings:
+                given = ", ".join(f"{name} = {quote(value)}" for name, value in settings.items())
+                connection.run(f"SET {given}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def kill(self, query_id: str) -> None:
+        """Stop the statement that runs under ``query_id``, if it still does."""
+        with self.connect() as connection:
+            connection.run(f"KILL QUERY WHERE Settings['log_comment'] = {quote(query_id)} ASYNC")
+
+    def scalar(self, statement: str) -> int:
+        """The one number that ``statement`` selects."""
+        with self.connect() as connection:
+            return int(connection.run(statement, "TSVRaw").strip() or b"0")
+
+
+class Connection:
+    """A connection of the engine."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.statistics = Statistics()
+
+    def close(self) -> None:
+        """Close it; a statement that still runs is cancelled."""
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+
+    def classify(self, statement: str) -> tuple[str, int]:
+        """See :class:`.guard.Parser`."""
+        found = self._raw.classify_query(statement)
+        return str(found["query_class"].name), int(found["statement_count"])
+
+    def syntax_tree(self, statement: str) -> str:
+        """See :class:`.guard.Parser`."""
+        return self.run("EXPLAIN AST " + statement, "TSVRaw").decode("utf-8", "replace")
+
+    def run(
+        self, statement: str, format: str = "TSV", parameters: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The whole answer of ``statement``.
+
+        Raises:
+            EngineError: what the engine says.
+        """
+        try:
+            result = self._raw.query(statement, format, params=dict(parameters or {}))
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+        self._count(result)
+        self.statistics.written_rows += result.rows_written()
+        self.statistics.written_bytes += result.bytes_written()
+        return bytes(result.bytes())
+
+    def stream(
+        self, statement: str, format: str, parameters: Mapping[str, str] | None = None
+    ) -> Iterator[bytes]:
+        """The answer of a query in chunks of about a megabyte, as one document in ``format``.
+
+        Raises:
+            EngineError: what the engine says, also after chunks have been given.
+        """
+        if not joinable(format):
+            yield self.run(statement, format, parameters)
+            return
+        joiner = Joiner(format)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            result = self._raw.send_query(statement, format, params=dict(parameters or {}))
+            began = time.monotonic()
+            while True:
+                block = self._raw.streaming_fetch_result(result)
+                part = joiner.add(bytes(block.bytes()))
+                self._count(block)
+                parts.append(part)
+                size += len(part)
+                if block.rows_read() == 0:
+                    break
+                if size >= _CHUNK_BYTES or time.monotonic() - began > _CHUNK_SECONDS:
+                    yield b"".join(parts)
+                    parts.clear()
+                    size = 0
+                    began = time.monotonic()
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+        parts.append(joiner.end())
+        yield b"".join(parts)
+
+    def insert(self, head: str, format: str) -> Inserter:
+        """Begin an insert of data in ``format``.
+
+        Raises:
+            EngineError: no such table, column or format.
+        """
+        try:
+            return Inserter(self._raw, self._raw.send_insert(head, format), self.statistics)
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+
+    def _count(self, result: Any) -> None:
+        counted = self.statistics
+        counted.read_rows = max(counted.read_rows, result.storage_rows_read())
+        counted.read_bytes = max(counted.read_bytes, result.storage_bytes_read())
+        counted.result_rows += result.rows_read()
+        counted.result_bytes += result.size()
+
+
+class Inserter:
+    """An insert that is under way: ``append`` bytes, then ``finish`` or ``cancel``."""
+
+    def __init__(self, raw: Any, handle: Any, statistics: Statistics) -> None:
+        self._raw = raw
+        self._handle = handle
+        self._statistics = statistics
+
+    def append(self, data: bytes) -> None:
+        """Hand over bytes; they may end anywhere."""
+        try:
+            self._raw.insert_append(self._handle, data)
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+        self._statistics.read_bytes += len(data)
+
+    def finish(self) -> None:
+        """Commit; after this returns the rows are there."""
+        try:
+            result = self._raw.insert_done(self._handle)
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
+        self._statistics.written_rows += result.rows_written()
+        self._statistics.written_bytes += result.bytes_written()
+        self._statistics.read_rows += result.rows_written()
+
+    def cancel(self) -> None:
+        """Give up; blocks that were complete may be stored already, as in ClickHouse."""
+        with contextlib.suppress(RuntimeError):
+            self._raw.insert_cancel(self._handle)
+
+
+def quote(value: str) -> str:
+    """``value`` as an SQL string."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_name(name: str) -> str:
+    """``name`` as an SQL identifier."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _lock(data_dir: Path) -> IO[str]:
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    path = data_dir / "lock"
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise StoreInUseError(
+            f"{data_dir}: in use by another flow-exporter store (process {holder}); "
+            "stop that one or choose another --data-dir"
+        ) from error
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+
+
+__all__ = ["Connection", "Engine", "EngineError", "Inserter", "QueryError", "StoreInUseError"]

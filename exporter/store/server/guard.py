@@ -1,0 +1,75 @@
+"""Refuses statements that reach beyond the data directory or need what the store does not keep.
+
+The engine's own rights (see :mod:`.engine`) close table functions and engines that read files,
+URLs and other servers. What they leave open is closed here: the scalar function ``file()``, the
+``Python()`` table function, ``INTO OUTFILE``, ``FROM INFILE`` and batches of statements. The
+engine's parser decides what a statement is; its text is never searched for patterns to allow.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol
+
+from exporter.store.server import sql
+from exporter.store.server.errors import QueryError
+from exporter.store.server.users import User
+
+#: Verbs of the engine's class "control" that the writer may use. Not among them: everything with
+#: ``INTO OUTFILE``, ``EXECUTE AS``, transactions.
+_CONTROL: Final = frozenset({"KILL", "SYSTEM", "BACKUP", "RESTORE", "SET", "USE", "CREATE"})
+
+#: In a tree of the engine's parser: a forbidden function, or a function hidden in APPLY.
+_FORBIDDEN: Final = re.compile(
+    r"^\s*(?:(?:Table)?Function (?:file|python)\b|ColumnsApplyTransformer)", re.MULTILINE | re.I
+)
+
+
+class Parser(Protocol):
+    """What the engine's parser tells about a statement."""
+
+    def classify(self, statement: str) -> tuple[str, int]:
+        """The class (``READ_ONLY``, ``MUTATING``, …) and the number of statements."""
+
+    def syntax_tree(self, statement: str) -> str:
+        """The tree as text; raises the syntax error of a statement that does not parse."""
+
+
+def check(parser: Parser, statement: str, user: User) -> str:
+    """The class of ``statement``.
+
+    Raises:
+        QueryError: it does not parse, or this user may not run it.
+    """
+    if not statement.strip(" \t\r\n;"):
+        raise QueryError(62, "SYNTAX_ERROR", "Empty query.")
+    kind, count = parser.classify(statement)
+    if count > 1:
+        raise QueryError(62, "SYNTAX_ERROR", "Multi-statements are not allowed.")
+    if count == 0:
+        parser.syntax_tree(statement)
+        raise QueryError(62, "SYNTAX_ERROR", "The statement was not understood.")
+    if user.read_only and kind != "READ_ONLY":
+        raise QueryError(164, "READONLY", f"{user.name}: Cannot execute query in readonly mode.")
+    text = statement.encode()
+    if kind == "CONTROL" and sql.verb(text) not in _CONTROL:
+        raise _denied("INTO OUTFILE and EXECUTE AS")
+    if kind == "CONTROL" and sql.verb(text) == "CREATE":
+        raise QueryError(
+            48, "NOT_IMPLEMENTED", "The embedded store keeps no sessions, so no temporary tables."
+        )
+    if kind == "MUTATING" and any(t.is_word(b"INFILE") for t in sql.tokens(text)):
+        raise _denied("FROM INFILE")
+    if _suspicious(text) and _FORBIDDEN.search(parser.syntax_tree(statement)):
+        raise _denied("The functions file and Python (and APPLY beside their names)")
+    return kind
+
+
+def _suspicious(text: bytes) -> bool:
+    """Whether a forbidden name can be in it; a quoted name may be written in escapes."""
+    low = text.lower()
+    return b"file" in low or b"python" in low or (b"\\" in low and (b"`" in low or b'"' in low))
+
+
+def _denied(what: str) -> QueryError:
+    return QueryError(497, "ACCESS_DENIED", f"{what} are not available in the embedded store.")

@@ -1,0 +1,103 @@
+"""Runs the store: engine, HTTP server, signals."""
+
+from __future__ import annotations
+
+import signal
+import socket as sockets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from exporter.store.server.app import Options, Store
+from exporter.store.server.engine import Engine
+from exporter.store.server.metrics import StoreMetrics
+from exporter.store.server.users import READER, WRITER, Users
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the server listens, and its certificate where it speaks TLS."""
+
+    address: str = "127.0.0.1"
+    port: int = 8123
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """All of ``flow-exporter store``."""
+
+    data_dir: Path
+    listen: Listen = field(default_factory=Listen)
+    server_memory_bytes: int = 0
+    options: Options = field(default_factory=Options)
+
+
+def serve(options: StoreOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what runs (for at most 20 seconds).
+
+    Raises:
+        StoreInUseError: another process has the data directory.
+        OSError: it cannot be written, or the address is taken.
+        EngineError: the engine does not start on this data.
+    """
+    listen = options.listen
+    # Taking the address first tells a wrong one before the engine starts.
+    socket = _bind(listen)
+    options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    users = Users.of(options.data_dir)
+    with socket, Engine(options.data_dir, options.server_memory_bytes) as engine:
+        metrics = StoreMetrics(
+            lambda: engine.scalar("SELECT sum(bytes_on_disk) FROM system.parts WHERE active"),
+            lambda: engine.version,
+        )
+        store = Store(engine, users, options.options, metrics)
+        config = uvicorn.Config(
+            app=store,
+            host=listen.address,
+            port=listen.port,
+            ssl_certfile=str(listen.certificate) if listen.certificate else None,
+            ssl_keyfile=str(listen.key) if listen.key else None,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=20,
+            timeout_keep_alive=75,
+            h11_max_incomplete_event_size=1 << 20,
+        )
+        scheme = "https" if listen.certificate else "http"
+        host, port = socket.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        # From here on connections wait for the server instead of being refused.
+        socket.listen(512)
+        print(
+            f"flow-exporter store: listening on {scheme}://{host}:{port}, "
+            f"data in {engine.data_dir}, engine {engine.version}, users {WRITER} and {READER}",
+            flush=True,
+        )
+        # The server raises a signal again once it has ended in good order: nothing is left to do.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        try:
+            uvicorn.Server(config).run(sockets=[socket])
+        finally:
+            store.close()
+
+
+def _bind(listen: Listen) -> sockets.socket:
+    family = sockets.AF_INET6 if ":" in listen.address else sockets.AF_INET
+    # Naming TCP makes the event loop send small answers at once (TCP_NODELAY).
+    socket = sockets.socket(family, sockets.SOCK_STREAM, sockets.IPPROTO_TCP)
+    socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+    try:
+        socket.bind((listen.address, listen.port))
+    except OSError as error:
+        socket.close()
+        raise OSError(
+            error.errno, f"cannot listen on {listen.address}:{listen.port}: {error.strerror}"
+        ) from error
+    return socket

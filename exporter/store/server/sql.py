@@ -1,0 +1,143 @@
+"""Takes a statement apart as far as the HTTP protocol needs: its verb, format and inline data.
+
+The engine parses SQL; this only finds where an ``INSERT`` ends and its data begins, and which
+``FORMAT`` a query asks for. It follows ClickHouse's lexer: ``--`` , ``#`` and ``/* */`` comments,
+strings with backslash and doubled quotes, quoted identifiers, ``$tag$`` heredocs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_TOKEN: Final = re.compile(
+    rb"""
+    (?P<space>[\s\x00]+ | (?:--|\#[!\ ])[^\n]*\n? | /\*.*?\*/)
+  | (?P<string>'(?:[^'\\]|\\.|'')*')
+  | (?P<quoted>`(?:[^`\\]|\\.|``)*` | "(?:[^"\\]|\\.|"")*")
+  | (?P<heredoc>(?P<tag>\$\w*\$).*?(?P=tag))
+  | (?P<word>[A-Za-z_][A-Za-z0-9_$]*)
+  | (?P<other>[0-9][\w.]* | .)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of SQL that is neither space nor comment. ``depth`` counts open brackets."""
+
+    kind: str
+    text: bytes
+    start: int
+    end: int
+    depth: int
+
+    def is_word(self, *words: bytes) -> bool:
+        return self.kind == "word" and self.text.upper() in words
+
+
+def tokens(sql: bytes) -> Iterator[Token]:
+    """The tokens of ``sql``; an unfinished string or comment comes as single characters."""
+    depth = 0
+    position = 0
+    while found := _TOKEN.match(sql, position):
+        position = found.end()
+        kind = found.lastgroup or "other"
+        if kind == "tag":
+            kind = "heredoc"
+        if kind == "space":
+            continue
+        text = found.group()
+        if text in b")]}":
+            depth -= 1
+        yield Token(kind, text, found.start(), position, depth)
+        if text in b"([{":
+            depth += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """An ``INSERT`` whose data follows the statement.
+
+    ``head`` is the statement without ``FORMAT`` or ``VALUES``, ``format`` the data's format and
+    ``data`` what of the data stood in the same text.
+    """
+
+    head: str
+    format: str
+    data: bytes
+
+
+def verb(sql: bytes) -> str:
+    """The first word in upper case; empty if there is none."""
+    for token in tokens(sql):
+        if token.kind == "word":
+            return token.text.upper().decode()
+        if token.text != b"(":
+            break
+    return ""
+
+
+def split_insert(sql: bytes) -> Insert | None:
+    """``sql`` as an insert with data, or None where it is another statement.
+
+    Of a body that is still arriving its beginning is enough, once it reaches into the data.
+    """
+    words = tokens(sql)
+    first = next(words, None)
+    if first is None or not first.is_word(b"INSERT"):
+        return None
+    target_seen = False
+    for token in words:
+        if token.depth:
+            continue
+        if not target_seen:
+            if token.is_word(b"INTO", b"TABLE", b"FUNCTION"):
+                continue
+            target_seen = True
+            continue
+        if token.is_word(b"SELECT", b"WITH", b"WATCH", b"INFILE", b"EXPLAIN"):
+            return None
+        if token.is_word(b"VALUES"):
+            return Insert(_text(sql[: token.start]), "Values", sql[token.end :])
+        if token.is_word(b"FORMAT"):
+            name = next(words, None)
+            if name is None or name.kind != "word":
+                return None
+            data = sql[name.end :].lstrip(b" \t\f;")
+            for newline in (b"\r\n", b"\n"):
+                if data.startswith(newline):
+                    data = data[len(newline) :]
+                    break
+            return Insert(_text(sql[: token.start]), name.text.decode(), data)
+    return None
+
+
+def streams(sql: bytes) -> bool:
+    """Whether the engine can stream this query's answer: it can for SELECT only."""
+    return verb(sql) in ("SELECT", "WITH", "FROM") and not any(
+        token.is_word(b"INSERT") and token.depth == 0 for token in tokens(sql)
+    )
+
+
+def output_format(sql: bytes) -> str | None:
+    """The name after the last ``FORMAT`` of a query, if it has one."""
+    name: str | None = None
+    before: Token | None = None
+    for token in tokens(sql):
+        if before is not None:
+            if token.kind == "word":
+                name = token.text.decode()
+            before = None
+        elif token.depth == 0 and token.is_word(b"FORMAT"):
+            before = token
+        elif token.depth == 0 and token.is_word(b"SELECT", b"FROM", b"WHERE", b"UNION"):
+            name = None
+    return name
+
+
+def _text(sql: bytes) -> str:
+    return sql.decode("utf-8", "replace").strip()

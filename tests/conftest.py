@@ -1,0 +1,16 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.store import RunningStore, running_store
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[RunningStore]:
+    """The real embedded store, shared by all tests: make databases of your own in it."""
+    with running_store() as running:
+        yield running

@@ -1,0 +1,152 @@
+"""Runs the real ``flow-exporter store`` for tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+
+_READY = "flow-exporter store: listening on "
+
+
+class RunningStore:
+    """A store on a free port of loopback: ``start``, ``stop``, ``kill``; a context manager.
+
+    ``url``, ``port``, ``pid`` are those of the running process; the data directory, its passwords
+    and the port stay the same when it is started again.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        arguments: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.data_dir = data_dir
+        self.url = ""
+        self.port = 0
+        self._arguments = list(arguments)
+        self._environment = environment or {}
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> RunningStore:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        command = [
+            sys.executable, "-c", "from exporter.cli import main; main()", "store",
+            "--data-dir", str(self.data_dir), "--listen", f"127.0.0.1:{self.port}",
+            *self._arguments,
+        ]  # fmt: skip
+        self.log = self.data_dir.parent / f"{self.data_dir.name}.log"
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | self._environment,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith(_READY):
+            self._process.wait(10)
+            raise RuntimeError(f"the store did not start: {line}{self.log.read_text()}")
+        self.url = line.removeprefix(_READY).split(",")[0]
+        self.port = int(self.url.rpartition(":")[2])
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def user(self) -> str:
+        return "flow_writer"
+
+    @property
+    def password(self) -> str:
+        return (self.data_dir / "writer.password").read_text().strip()
+
+    @property
+    def reader(self) -> str:
+        return "flow_reader"
+
+    @property
+    def reader_password(self) -> str:
+        return (self.data_dir / "reader.password").read_text().strip()
+
+    def client(self, *, reader: bool = False, **options: Any) -> Client:
+        """A clickhouse-connect client of the writer (or the reader)."""
+        options.setdefault("autogenerate_session_id", False)
+        return clickhouse_connect.get_client(
+            host="127.0.0.1",
+            port=self.port,
+            username=self.reader if reader else self.user,
+            password=self.reader_password if reader else self.password,
+            **options,
+        )
+
+    def stop(self) -> int:
+        """End it as a service manager would; its exit code."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        return self._wait()
+
+    def kill(self) -> None:
+        """End it as a power failure would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._wait()
+
+    def restart(self) -> None:
+        """Stop it, then start it on the same port and data."""
+        self.stop()
+        self.start()
+
+    def _wait(self) -> int:
+        assert self._process is not None
+        try:
+            return self._process.wait(30)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+
+@contextmanager
+def running_store(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> Iterator[RunningStore]:
+    """A store on a new, empty data directory, which is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="flow-store-"))
+    try:
+        with RunningStore(folder / "store", arguments, environment) as store:
+            yield store
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
