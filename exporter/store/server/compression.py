@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import lz4.frame
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from exporter.store.server.errors import QueryError
 

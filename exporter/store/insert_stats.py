@@ -1,0 +1,118 @@
+"""What the writer counts, and how Prometheus reads it."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_ROWS: Final = (100.0, 1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 5e6)
+
+
+class Distribution:
+    """Counts of observed values by upper bound."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = (*bounds, float("inf"))
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Counts one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def family(self, name: str, help_text: str) -> HistogramMetricFamily:
+        """The histogram as Prometheus wants it: cumulative counts."""
+        family = HistogramMetricFamily(name, help_text)
+        total = 0
+        buckets = []
+        for bound, count in zip(self._bounds, self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+        family.add_metric([], buckets, self._sum)
+        return family
+
+
+class InsertStats(Collector):
+    """Counters of one writer; ``lock`` guards all of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.rows = 0
+        self.bytes = 0
+        self.retries = 0
+        self.failures: Counter[str] = Counter()
+        self.refused_rows: Counter[str] = Counter()
+        self.lost_rows = 0
+        self.queue_rows = 0
+        self.queue_batches = 0
+        self.blocked_seconds = 0.0
+        self.last_success = 0.0
+        self.duration = Distribution(_SECONDS)
+        self.batch_rows = Distribution(_ROWS)
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the writer."""
+        with self.lock:
+            yield from self._collect()
+
+    def _collect(self) -> Iterator[Metric]:
+        p = "flow_exporter_insert_"
+        yield CounterMetricFamily(f"{p}rows", "Flows that ClickHouse has taken.", value=self.rows)
+        yield CounterMetricFamily(
+            f"{p}bytes", "Bytes (Native format) that ClickHouse has taken.", value=self.bytes
+        )
+        yield self.duration.family(
+            f"{p}duration_seconds", "Time of one attempt to insert, successful or not."
+        )
+        yield self.batch_rows.family(f"{p}batch_rows", "Flows of one successful insert.")
+        yield CounterMetricFamily(
+            f"{p}retries", "Inserts tried again after a failure.", value=self.retries
+        )
+        failures = CounterMetricFamily(
+            f"{p}failures",
+            "Failed attempts to insert, by ClickHouse's name of the error or `unreachable`.",
+            labels=["reason"],
+        )
+        for reason, count in sorted(self.failures.items()):
+            failures.add_metric([reason], count)
+        yield failures
+        refused = CounterMetricFamily(
+            f"{p}refused_rows",
+            "Flows dropped because ClickHouse refuses them, by ClickHouse's name of the error.",
+            labels=["reason"],
+        )
+        for reason, count in sorted(self.refused_rows.items()):
+            refused.add_metric([reason], count)
+        yield refused
+        yield CounterMetricFamily(
+            f"{p}lost_rows", "Flows given up because the collector stopped.", value=self.lost_rows
+        )
+        yield GaugeMetricFamily(
+            f"{p}queue_rows", "Flows waiting for their insert.", value=self.queue_rows
+        )
+        yield GaugeMetricFamily(
+            f"{p}queue_batches", "Batches waiting for their insert.", value=self.queue_batches
+        )
+        yield CounterMetricFamily(
+            f"{p}blocked_seconds",
+            "Time that decoding stood still because the insert queue was full.",
+            value=self.blocked_seconds,
+        )
+        yield GaugeMetricFamily(
+            f"{p}last_success_timestamp_seconds",
+            "Time of the last successful insert; 0 before the first.",
+            value=self.last_success,
+        )
