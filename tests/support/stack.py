@@ -1,0 +1,124 @@
+"""Runs ``flow-exporter up`` as a user does, on free ports, and ends it as Ctrl-C does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
+    """The first answer of ``ask`` that is neither empty nor false."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.5)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+class Stack:
+    """Everything that ``up`` starts. ``flows`` is the UDP port, the others are URLs."""
+
+    def __init__(self, folder: Path, configuration: dict[str, Any], *arguments: str) -> None:
+        self.data = folder / "data"
+        self.log_file = folder / "up.log"
+        self.flows = free_port(socket.SOCK_DGRAM)
+        config_file = folder / "flow-exporter.yaml"
+        own = {
+            "receive": {"udp": [{"port": self.flows}], "socket_buffer_bytes": 8 << 20},
+            "http": {"port": free_port(socket.SOCK_STREAM)},
+        }
+        config_file.write_text(yaml.safe_dump(configuration | own))
+        command = [sys.executable, "-m", "exporter", "up", "--config", str(config_file)]
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data-dir", str(self.data), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            until("start of everything", 90, self._started)
+        except AssertionError:
+            self.interrupt()
+            raise
+        self.prometheus = self._place("Prometheus")
+        self.alertmanager = self._place("Alertmanager")
+        self.metrics_url = self._place("Collector's metrics")
+        self.store = self._place("ClickHouse (HTTP)")
+
+    def _started(self) -> bool:
+        log = self.log_file.read_text()
+        assert self.process.poll() is None, log
+        return "Ctrl-C ends all of it." in log
+
+    def _place(self, name: str) -> str:
+        found = re.search(rf"{re.escape(name)}\s*│\s*(\S+)", self.log_file.read_text())
+        assert found, name
+        return found[1]
+
+    def get(self, url: str, **parameters: str) -> Any:
+        """JSON of an HTTP API."""
+        query = "?" + urllib.parse.urlencode(parameters) if parameters else ""
+        with urllib.request.urlopen(url + query, timeout=10) as answer:
+            return json.load(answer)
+
+    def ask(self, sql: str) -> list[dict[str, Any]]:
+        """Rows from the store as the read-only user gets them."""
+        password = (self.data / "store" / "reader.password").read_text().strip()
+        token = base64.b64encode(f"flow_reader:{password}".encode()).decode()
+        request = urllib.request.Request(
+            f"{self.store}/?database=flow&default_format=JSONEachRow"
+            "&output_format_json_quote_64bit_integers=0",
+            data=sql.encode(),
+            headers={"Authorization": f"Basic {token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of the collector's series of that name with those labels."""
+        with urllib.request.urlopen(self.metrics_url, timeout=10) as answer:
+            text = answer.read().decode()
+        total = 0.0
+        for found in re.finditer(rf"^{name}(?:_total)?\{{(.*?)\}} (\S+)", text, re.MULTILINE):
+            if all(f'{key}="{value}"' in found[1] for key, value in labels.items()):
+                total += float(found[2])
+        return total
+
+    def query(self, promql: str) -> float | None:
+        """A PromQL query's first value."""
+        result = self.get(f"{self.prometheus}/api/v1/query", query=promql)["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
