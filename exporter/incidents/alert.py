@@ -41,7 +41,7 @@ class Observation:
     ends_at: datetime | None
     resolved: bool
     generator_url: str
-    source: Literal["prometheus", "alertmanager"]
+    source: Literal["prometheus", "webhook"]
     seen_at: datetime
 
 
@@ -91,7 +91,7 @@ def from_webhook(body: bytes, now: datetime) -> list[Observation]:
         _observation(
             alert,
             now,
-            source="alertmanager",
+            source="webhook",
             resolved=alert.status == "resolved",
             given_fingerprint=alert.fingerprint,
         )
@@ -128,7 +128,7 @@ def _observation(
     alert: _Alert,
     now: datetime,
     *,
-    source: Literal["prometheus", "alertmanager"],
+    source: Literal["prometheus", "webhook"],
     resolved: bool,
     given_fingerprint: str = "",
 ) -> Observation:

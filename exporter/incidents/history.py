@@ -163,14 +163,14 @@ def _change(row: AlertRow, seen: Observation) -> None:
         row.ends_at = max(seen.ends_at or seen.seen_at, row.starts_at)
     elif row.resolved:
         # A notification reaches us after its group's wait: what it calls firing may be over.
-        if seen.source == "alertmanager":
+        if seen.source == "webhook":
             return
         row.ends_at = None
         row.valid_until = _valid_until(seen)
     else:
         if seen.ends_at is not None:
             row.valid_until = seen.ends_at
-        elif row.source == "alertmanager":
+        elif row.source == "webhook":
             row.valid_until = _valid_until(seen)
         if seen.source == "prometheus":
             row.source = seen.source

@@ -24,9 +24,6 @@ COLUMNS: Final = (
     "policy", "team", "incident", "labels", "annotations", "generator_url", "value", "source",
 )  # fmt: skip
 
-#: What the table holds as the end of an alert that has none.
-NOT_ENDED: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
 _RESTORE: Final = """SELECT
     fingerprint, toUnixTimestamp64Milli(starts_at), toUnixTimestamp64Milli(ends_at),
     toUnixTimestamp64Milli(updated_at), status = 'resolved', labels, annotations, generator_url,
@@ -189,7 +186,7 @@ class AlertRecorder(Collector):
             AlertRow(
                 fingerprint=fingerprint,
                 starts_at=_time(starts),
-                ends_at=_time(ends) if resolved else None,
+                ends_at=_time(ends) if resolved and ends else None,
                 updated_at=_time(updated),
                 labels=dict(labels),
                 annotations=dict(annotations),
@@ -246,7 +243,7 @@ def _values(row: AlertRow) -> tuple[Any, ...]:
     return (
         row.fingerprint,
         row.starts_at,
-        row.ends_at or NOT_ENDED,
+        row.ends_at,
         row.updated_at,
         "resolved" if row.resolved else "firing",
         label("alertname", ""),
