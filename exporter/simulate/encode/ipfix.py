@@ -77,6 +77,20 @@ VARIABLE_LAYOUTS: Final[Mapping[int, Layout]] = {
     4: Layout(260, IPV4.fields + _TEXTS),
     6: Layout(261, IPV6.fields + _TEXTS),
 }
+#: The layouts above with the addresses and ports after translation (elements 225 to 228).
+NAT_LAYOUTS: Final[Mapping[int, Layout]] = {
+    4: Layout(
+        262,
+        (
+            *IPV4.fields,
+            Field(225, 4, "nat_src_addr"),
+            Field(226, 4, "nat_dst_addr"),
+            Field(227, 2, "nat_src_port"),
+            Field(228, 2, "nat_dst_port"),
+        ),
+    ),
+    6: IPV6,
+}
 
 _SAMPLING_TEMPLATE: Final = 258
 _INTERFACES_TEMPLATE: Final = 259

@@ -1,0 +1,129 @@
+"""What the datacenter does on any day: the streams that every scenario builds on.
+
+Volumes are those of the busiest hour. They stay well below the static thresholds of the shipped
+policies, for each host alone and with noise; a test holds them to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from exporter.simulate.site import (
+    CDN,
+    CDN_IPV6,
+    CUSTOMERS,
+    HOSTS,
+    HOSTS_IPV6,
+    NAT_PUBLIC,
+    REGISTRY_AS,
+    WEB,
+    clients,
+    hosts,
+    neighbours,
+    pool,
+)
+from exporter.simulate.streams import STEADY, Rhythm, Stream
+
+_MBIT: Final = 1e6
+_OFFICE_HOURS: Final = Rhythm(night=0.05, weekend=0.15, peak_hour=13.0)
+
+
+def normal_streams() -> tuple[Stream, ...]:
+    """All streams of a quiet day."""
+    return (*_ingest(), *_web(), *_outgoing(), *_offices(), *_inside())
+
+
+def _both_ways(
+    stream: Stream, reply_bits_per_second: float, flows_per_second: float, packet_size: int
+) -> Iterator[Stream]:
+    """The stream and its answers, through the same device."""
+    yield stream
+    yield replace(
+        stream,
+        name=f"{stream.name}-replies",
+        sources=stream.destinations,
+        destinations=stream.sources,
+        bits_per_second=reply_bits_per_second,
+        flows_per_second=flows_per_second,
+        packet_size=packet_size,
+        reply=not stream.reply,
+        inbound=not stream.inbound,
+    )
+
+
+def _ingest() -> Iterator[Stream]:
+    """Customers send measurements to the ingest nodes, half of them over each transit."""
+    for device, senders in (("edge1", CUSTOMERS[1::2]), ("edge2", CUSTOMERS[0::2])):
+        yield from _both_ways(
+            Stream(f"ingest-{device}", device, neighbours(senders, 2), hosts("fl"), "ingest",
+                   48 * _MBIT, 40.0, packet_size=650),
+            2 * _MBIT, 20.0, packet_size=80,
+        )  # fmt: skip
+
+
+def _web() -> Iterator[Stream]:
+    """The content network asks our web servers, over IPv4 and IPv6."""
+    for device in ("edge1", "edge2"):
+        yield from _both_ways(
+            Stream(f"web-{device}", device, neighbours([CDN], 24), hosts("web"), "https",
+                   3 * _MBIT, 10.0, packet_size=250),
+            20 * _MBIT, 15.0, packet_size=1200,
+        )  # fmt: skip
+    servers = pool(HOSTS_IPV6.values(), prefix_len=48)
+    yield from _both_ways(
+        Stream("web-ipv6", "edge2", neighbours([CDN_IPV6], 12), servers, "https",
+               1 * _MBIT, 4.0, packet_size=250),
+        8 * _MBIT, 6.0, packet_size=1200,
+    )  # fmt: skip
+
+
+def _outgoing() -> Iterator[Stream]:
+    """Name servers, mail, the registry, updates through the proxy."""
+    world = neighbours(WEB, 3)
+    yield Stream("dns-out", "edge1", hosts("dns"), world, "dns", 0.4 * _MBIT, 6.0,
+                 packet_size=90, inbound=False)  # fmt: skip
+    yield Stream("mail-in", "edge2", world, hosts("mail"), "smtp", 2 * _MBIT, 4.0,
+                 rhythm=_OFFICE_HOURS)  # fmt: skip
+    registry = pool([HOSTS["gcr.io"]], asn=REGISTRY_AS.asn)
+    yield from _both_ways(
+        Stream("registry", "edge1", hosts("k"), registry, "https", 0.3 * _MBIT, 3.0,
+               packet_size=200, inbound=False),
+        8 * _MBIT, 4.0, packet_size=1300,
+    )  # fmt: skip
+    yield from _both_ways(
+        Stream("updates", "edge2", hosts("proxy"), world, "https", 0.5 * _MBIT, 4.0,
+               packet_size=200, inbound=False),
+        6 * _MBIT, 4.0, packet_size=1300,
+    )  # fmt: skip
+
+
+def _offices() -> Iterator[Stream]:
+    """Phones and workstations: the web through the NAT, the proxy, names, mail."""
+    wifi = clients("10.3.0.0/16", 30)
+    office = clients("10.2.0.0/16", 25)
+    surfing = Stream("surfing", "nat01", wifi, neighbours(WEB, 8), "https", 2 * _MBIT, 12.0,
+                     packet_size=200, inbound=False, nat_address=NAT_PUBLIC,
+                     rhythm=_OFFICE_HOURS)  # fmt: skip
+    yield from _both_ways(surfing, 18 * _MBIT, 12.0, packet_size=1250)
+    yield Stream("proxied", "wifi01", wifi, hosts("proxy"), "proxy", 4 * _MBIT, 8.0,
+                 inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+    yield Stream("names", "wifi01", wifi, hosts("dns"), "dns", 0.3 * _MBIT, 10.0,
+                 packet_size=75, inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+    yield Stream("imap", "wifi01", office, hosts("mail"), "imaps", 1 * _MBIT, 4.0,
+                 inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+
+
+def _inside() -> Iterator[Stream]:
+    """Between our own servers, as the switch samples it."""
+    ingest, aggregation = hosts("fl"), hosts("ag")
+    yield from _both_ways(
+        Stream("aggregation", "sw01", ingest, aggregation, "aggregation", 160 * _MBIT,
+               packet_size=900),
+        10 * _MBIT, 0.0, packet_size=90,
+    )  # fmt: skip
+    yield Stream("queries", "sw01", hosts("web"), aggregation, "aggregation", 16 * _MBIT,
+                 packet_size=600)  # fmt: skip
+    yield Stream("storage", "sw01", aggregation, hosts("db"), "postgresql", 40 * _MBIT,
+                 packet_size=1000, rhythm=STEADY)  # fmt: skip
