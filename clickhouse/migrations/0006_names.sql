@@ -1,17 +1,19 @@
--- Names for protocol, port and AS numbers, and dictionaries over them for quick look-ups:
--- dictGetOrDefault('protocol_names', 'name', proto, toString(proto)).
+-- Dictionaries of names: joinGet('protocol_names', 'name', proto) is '' where there is none.
 -- Numbers and names as registered with IANA; AS names are the operator's to fill in.
+--
+-- Join tables rather than CREATE DICTIONARY: a dictionary reads its table as user `default` without
+-- a password, whom a careful server does not have, or keeps a password in the schema.
 
-CREATE TABLE IF NOT EXISTS protocols
+CREATE TABLE IF NOT EXISTS protocol_names
 (
     proto UInt8 COMMENT 'IP protocol number.',
     name  String COMMENT 'Its keyword.'
 )
-ENGINE = ReplacingMergeTree
-ORDER BY proto
-COMMENT 'IP protocols by number.';
+ENGINE = Join(ANY, LEFT, proto)
+SETTINGS join_any_take_last_row = 1
+COMMENT 'Names of IP protocols: joinGet(''protocol_names'', ''name'', proto).';
 
-INSERT INTO protocols (proto, name) VALUES
+INSERT INTO protocol_names (proto, name) VALUES
     (0, 'HOPOPT'),
     (1, 'ICMP'),
     (2, 'IGMP'),
@@ -68,17 +70,17 @@ INSERT INTO protocols (proto, name) VALUES
     (142, 'ROHC'),
     (143, 'Ethernet');
 
-CREATE TABLE IF NOT EXISTS ports
+CREATE TABLE IF NOT EXISTS port_names
 (
     proto UInt8 COMMENT 'IP protocol number: 6, 17 or 132.',
     port  UInt16 COMMENT 'Port number.',
     name  String COMMENT 'Name of the service.'
 )
-ENGINE = ReplacingMergeTree
-ORDER BY (proto, port)
-COMMENT 'Well-known services by protocol and port.';
+ENGINE = Join(ANY, LEFT, proto, port)
+SETTINGS join_any_take_last_row = 1
+COMMENT 'Names of well-known services: joinGet(''port_names'', ''name'', proto, port).';
 
-INSERT INTO ports (proto, port, name) VALUES
+INSERT INTO port_names (proto, port, name) VALUES
     (6, 1, 'tcpmux'),
     (6, 7, 'echo'),
     (6, 9, 'discard'),
@@ -412,45 +414,11 @@ INSERT INTO ports (proto, port, name) VALUES
     (17, 51820, 'wireguard'),
     (132, 5672, 'amqp');
 
-CREATE TABLE IF NOT EXISTS autonomous_systems
+CREATE TABLE IF NOT EXISTS as_names
 (
     number UInt32 COMMENT 'AS number.',
     name   String COMMENT 'Name of its holder.'
 )
-ENGINE = ReplacingMergeTree
-ORDER BY number
-COMMENT 'AS names; empty until filled.';
-
-CREATE DICTIONARY IF NOT EXISTS protocol_names
-(
-    proto UInt64,
-    name  String
-)
-PRIMARY KEY proto
-SOURCE(CLICKHOUSE(TABLE 'protocols'))
-LAYOUT(FLAT())
-LIFETIME(MIN 300 MAX 600)
-COMMENT 'IP protocol names by number.';
-
-CREATE DICTIONARY IF NOT EXISTS port_names
-(
-    proto UInt8,
-    port  UInt16,
-    name  String
-)
-PRIMARY KEY proto, port
-SOURCE(CLICKHOUSE(TABLE 'ports'))
-LAYOUT(COMPLEX_KEY_HASHED())
-LIFETIME(MIN 300 MAX 600)
-COMMENT 'Service names by protocol and port.';
-
-CREATE DICTIONARY IF NOT EXISTS as_names
-(
-    number UInt64,
-    name   String
-)
-PRIMARY KEY number
-SOURCE(CLICKHOUSE(TABLE 'autonomous_systems'))
-LAYOUT(HASHED())
-LIFETIME(MIN 300 MAX 600)
-COMMENT 'AS names by number.';
+ENGINE = Join(ANY, LEFT, number)
+SETTINGS join_any_take_last_row = 1
+COMMENT 'AS names, empty until filled: joinGet(''as_names'', ''name'', src_as).';
