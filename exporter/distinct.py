@@ -6,6 +6,7 @@ Hashing through Arrow takes about 10 ns a row however few values there are, wher
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 
 import numpy as np
@@ -45,6 +46,14 @@ def distinct_addresses(addresses: NDArray[np.uint8]) -> tuple[Array, NDArray[np.
     encoded = column.dictionary_encode()
     found = np.frombuffer(b"".join(encoded.dictionary.to_pylist()), np.uint8).reshape(-1, 16)
     return encoded.indices.to_numpy(zero_copy_only=False), found
+
+
+def pack_address(text: str) -> bytes:
+    """An address as the 16 bytes of an address column."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv4Address):
+        return bytes(10) + b"\xff\xff" + address.packed
+    return address.packed
 
 
 def mapped(numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
