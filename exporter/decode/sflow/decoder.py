@@ -1,0 +1,250 @@
+"""sFlow version 5: sampled packets as flows, interface counters as metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter import config
+from exporter.batch import Array, FlowBatch
+from exporter.decode.elements import ElementTable
+from exporter.decode.sflow.accounting import Accounting, Agents
+from exporter.decode.sflow.interfaces import (
+    GENERIC_COUNTERS,
+    MAX_NAME_BYTES,
+    PORT_NAME,
+    InterfaceCounters,
+)
+from exporter.decode.sflow.records import Packets, read_packets
+from exporter.decode.sflow.samples import Samples, read_samples
+from exporter.decode.sflow.walk import (
+    COUNTERS_SAMPLE,
+    DISCARDED_PACKET,
+    EXPANDED_COUNTERS_SAMPLE,
+    EXPANDED_FLOW_SAMPLE,
+    FLOW_SAMPLE,
+    MAX_RECORDS,
+    MAX_SAMPLES,
+    Buffer,
+    Index,
+    Parts,
+    read_headers,
+    walk,
+)
+from exporter.decode.state import State
+from exporter.receive.datagrams import DatagramBatch
+from exporter.schema import Direction, SamplingSource, Source, TimeSource
+
+log = logging.getLogger(__name__)
+
+_KINDS: Final = {
+    FLOW_SAMPLE: "flow",
+    EXPANDED_FLOW_SAMPLE: "expanded_flow",
+    COUNTERS_SAMPLE: "counters",
+    EXPANDED_COUNTERS_SAMPLE: "expanded_counters",
+    DISCARDED_PACKET: "discarded_packet",
+}
+
+
+class SflowDecoder:
+    """Decodes batches of sFlow datagrams; ``state`` is what all decoders know of devices.
+
+    The device of a flow is the agent whose address stands in the datagram (the sender where that
+    is unknown), its observation domain the sub-agent. Packets and bytes are estimates: one sample
+    stands for ``sampling_rate`` packets of the sampled frame's length.
+    """
+
+    def __init__(
+        self,
+        settings: config.Decode,
+        devices: Sequence[config.Device],
+        state: State | None = None,
+    ) -> None:
+        if state is None:
+            state = State(settings, devices, ElementTable(settings.elements))
+        self.accounting = Accounting(state)
+        self.interfaces = InterfaceCounters()
+
+    def decode(self, batch: DatagramBatch) -> list[FlowBatch]:
+        """The flows of a batch's packet samples; counter samples go to ``interfaces``.
+
+        Nothing that a datagram holds makes this raise: faults are counted by device and reason,
+        and what is sound beside them is used.
+        """
+        if not len(batch):
+            return []
+        buffer = Buffer.join(batch.payloads)
+        headers = read_headers(buffer)
+        senders, times = batch.senders, batch.time_received
+        if not headers.valid.all():
+            self._refuse(np.flatnonzero(~headers.valid), senders, times)
+            rows = np.flatnonzero(headers.valid)
+            if not len(rows):
+                return []
+            buffer.starts, buffer.ends = buffer.starts[rows], buffer.ends[rows]
+            headers = headers.take(rows)
+            senders, times = senders[rows], times[rows]
+        agents = self.accounting.agents(buffer, headers, senders, times)
+        parts = walk(buffer.words, headers.body, buffer.ends, headers.samples, MAX_SAMPLES)
+        self._errors(agents, parts.broken, "truncated_sample")
+        self._count_kinds(parts)
+        self._read_counters(buffer, parts, agents, times)
+        return self._flows(buffer, parts, agents, times)
+
+    def _refuse(self, rows: Index, senders: NDArray[np.uint8], times: Index) -> None:
+        for row in rows.tolist():
+            device = self.accounting.sender(senders[row].tobytes(), int(times[row]))
+            self.accounting.error(device, "bad_sflow_header")
+
+    def _errors(self, agents: Agents, datagrams: Index, reason: str) -> None:
+        """Count a fault once for each of ``datagrams``."""
+        if len(datagrams):
+            for index, count in enumerate(np.bincount(agents.of[datagrams]).tolist()):
+                if count:
+                    self.accounting.error(agents.agents[index].device, reason, count)
+
+    def _count_kinds(self, parts: Parts) -> None:
+        known = 0
+        for kind, name in _KINDS.items():
+            count = int(np.count_nonzero(parts.kind == kind))
+            if count:
+                self.accounting.samples[name] += count
+                known += count
+        if known < len(parts.kind):
+            self.accounting.samples["unknown"] += len(parts.kind) - known
+
+    def _flows(self, buffer: Buffer, parts: Parts, agents: Agents, times: Index) -> list[FlowBatch]:
+        samples = read_samples(buffer.words, parts)
+        self._errors(agents, samples.short, "short_sample")
+        if not len(samples.datagram):
+            return []
+        self.accounting.sources(samples, agents)
+        records = walk(buffer.words, samples.records, samples.end, samples.count, MAX_RECORDS)
+        self._errors(agents, samples.datagram[records.broken], "truncated_record")
+        packets = read_packets(buffer, records, len(samples.datagram))
+        if packets.bad.any():
+            self._errors(agents, samples.datagram[packets.bad], "short_record")
+        flows = self._batch(samples, packets, agents, times)
+        if not packets.seen.all():
+            # About something else than a packet: what an application did, for example.
+            self.accounting.samples["no_packet"] += int(np.count_nonzero(~packets.seen))
+            flows = flows.take(packets.seen)
+        owners = agents.of[samples.datagram[packets.seen]]
+        for index, count in enumerate(np.bincount(owners).tolist()):
+            stream = agents.agents[index].stream
+            if stream is not None:
+                stream.records += count
+        return [flows] if len(flows) else []
+
+    def _batch(self, samples: Samples, packets: Packets, agents: Agents, times: Index) -> FlowBatch:
+        length = len(samples.datagram)
+        columns = packets.columns
+        received = times[samples.datagram]
+        agent = agents.of[samples.datagram]
+        columns["time_received"] = received
+        columns["time_flow_start"] = received.copy()
+        columns["time_flow_end"] = received.copy()
+        columns["time_source"] = np.full(length, TimeSource.RECEIVED, np.int8)
+        sixteen = agents.addresses().view("V16")[:, 0]
+        columns["device_addr"] = sixteen[agent].view(np.uint8).reshape(length, 16)
+        columns["observation_domain"] = agents.sub_agents()[agent]
+        columns["source"] = np.full(length, Source.SFLOW5, np.int8)
+        rate, columns["sampling_source"] = self._sampling(samples, agents, agent)
+        columns["sampling_rate"] = rate
+        wide = rate.astype(np.uint64)
+        estimate = packets.size * wide
+        dropped = samples.status != 0
+        if dropped.any():
+            columns["forwarding_status"] = samples.status
+            columns["drop_bytes"] = np.where(dropped, estimate, np.uint64(0))
+            columns["drop_packets"] = np.where(dropped, wide, np.uint64(0))
+        if not samples.counted.all():
+            estimate = np.where(samples.counted, estimate, np.uint64(0))
+            wide = np.where(samples.counted, wide, np.uint64(0))
+        columns["bytes"] = estimate
+        columns["packets"] = wide
+        columns["in_if"] = samples.in_if
+        columns["out_if"] = samples.out_if
+        columns["direction"] = _direction(samples)
+        return FlowBatch(length, columns)
+
+    def _sampling(
+        self, samples: Samples, agents: Agents, agent: Index
+    ) -> tuple[NDArray[np.uint32], Array]:
+        """Sampling rates and where they were learned."""
+        rate = samples.rate
+        source = np.full(len(rate), SamplingSource.RECORD, np.int8)
+        unknown = rate == 0
+        if unknown.any():
+            rate = np.where(unknown, np.uint32(1), rate)
+            source[unknown] = SamplingSource.UNKNOWN
+        for index, known in enumerate(agents.agents):
+            device = known.device
+            if device is None or not (device.sampling_rate_override or device.sampling_rate):
+                continue
+            rows = (agent == index) & samples.counted
+            if not device.sampling_rate_override:
+                rows &= unknown
+            rate = np.where(
+                rows, np.uint32(device.sampling_rate_override or device.sampling_rate), rate
+            )
+            source[rows] = SamplingSource.CONFIGURED
+        for index, count in enumerate(np.bincount(agent[source == 0]).tolist()):
+            device = agents.agents[index].device
+            if device is not None:
+                device.unknown_sampling += count
+        return rate, source
+
+    def _read_counters(self, buffer: Buffer, parts: Parts, agents: Agents, times: Index) -> None:
+        chosen = parts.kind == COUNTERS_SAMPLE
+        expanded = parts.kind == EXPANDED_COUNTERS_SAMPLE
+        wanted = np.flatnonzero(chosen | expanded)
+        if not len(wanted):
+            return
+        datagram, body, end = parts.owner[wanted], parts.body[wanted], parts.end[wanted]
+        # sequence, source (class and index when expanded), number of records
+        head = np.where(expanded[wanted], 4, 3)
+        whole = body + head <= end
+        self._errors(agents, datagram[~whole], "short_sample")
+        datagram, body, end, head = datagram[whole], body[whole], end[whole], head[whole]
+        count = buffer.words[body + head - 1]
+        records = walk(buffer.words, body + head, end, count, MAX_RECORDS)
+        self._errors(agents, datagram[records.broken], "truncated_record")
+        names = self._port_names(buffer, records)
+        generic = records.kind == GENERIC_COUNTERS
+        for owner, begin, stop in zip(
+            records.owner[generic].tolist(), records.body[generic].tolist(),
+            records.end[generic].tolist(), strict=True,
+        ):  # fmt: skip
+            row = datagram[owner]
+            agent = agents.agents[agents.of[row]]
+            content = buffer.raw[begin << 2 : stop << 2]
+            name = names.get(owner, "")
+            if not self.interfaces.update(agent.address, content, name, int(times[row])):
+                self.accounting.error(agent.device, "short_record")
+
+    @staticmethod
+    def _port_names(buffer: Buffer, records: Parts) -> dict[int, str]:
+        """Interface names by counter sample."""
+        named = records.kind == PORT_NAME
+        names = {}
+        for owner, begin, stop in zip(
+            records.owner[named].tolist(), records.body[named].tolist(),
+            records.end[named].tolist(), strict=True,
+        ):  # fmt: skip
+            content = buffer.raw[begin << 2 : stop << 2]
+            length = min(int.from_bytes(content[:4], "big"), MAX_NAME_BYTES)
+            names[owner] = content[4 : 4 + length].decode("utf-8", "replace")
+        return names
+
+
+def _direction(samples: Samples) -> Array:
+    """Ingress or egress where the sampled interface is the packet's input or its output."""
+    inward = samples.source == samples.in_if
+    outward = samples.source == samples.out_if
+    direction = np.where(outward, np.int8(Direction.EGRESS), np.int8(Direction.UNKNOWN))
+    return np.where(inward, np.int8(Direction.INGRESS), direction)
