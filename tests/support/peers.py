@@ -1,0 +1,175 @@
+"""Other people's collectors on free ports, run as children and ended by their process id."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def program(name: str) -> str:
+    """The path of a Debian program.
+
+    Raises:
+        AssertionError: it is not installed.
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    assert found, f"{name} is not installed: apt-get install nfdump pmacct softflowd tshark"
+    return found
+
+
+def free_udp_port() -> int:
+    """A UDP port that nobody has on loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> None:
+    """Until the condition holds.
+
+    Raises:
+        AssertionError: it does not in time.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+def send(datagrams: Iterable[bytes], port: int, *, source: str = "127.0.0.1") -> None:
+    """All datagrams to a port on loopback, slowly enough for anyone's buffer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((source, 0))
+        for number, datagram in enumerate(datagrams):
+            sender.sendto(datagram, ("127.0.0.1", port))
+            if number % 50 == 49:
+                time.sleep(0.005)
+
+
+def udp_bound(port: int) -> bool:
+    """Whether someone listens on this UDP port (IPv4)."""
+    needle = f":{port:04X} "
+    rows = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(needle in row.split(" rem_address")[0][:40] for row in rows)
+
+
+def end(process: subprocess.Popen[Any], number: int = signal.SIGINT, seconds: float = 5.0) -> None:
+    """End a child and its process group, at last by force."""
+    if process.poll() is None:
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def started(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A child in a process group of its own, its output in ``log``, surely ended at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+def nfcapd_records(datagrams: Iterable[bytes], folder: Path) -> list[dict[str, Any]]:
+    """What nfcapd stores of these datagrams, as nfdump prints it in JSON."""
+    files = folder / "nfcapd"
+    files.mkdir(parents=True)
+    port = free_udp_port()
+    argv = [program("nfcapd"), "-b", "127.0.0.1", "-p", str(port), "-w", str(files), "-t", "3600"]
+    log = folder / "nfcapd.log"
+    with started(argv, log) as process:
+        wait_for(lambda: b"Startup" in log.read_bytes() and udp_bound(port), "nfcapd")
+        send(datagrams, port)
+        wait_for(lambda: _queue_empty(port), "nfcapd reads all")
+        time.sleep(0.1)
+        end(process)
+    printed = subprocess.run(
+        [program("nfdump"), "-R", str(files), "-o", "json"],
+        capture_output=True, check=True, text=True, env={"TZ": "UTC"},
+    ).stdout  # fmt: skip
+    records: list[dict[str, Any]] = json.loads(printed) if printed.strip() else []
+    return records
+
+
+def nfacctd_totals(datagrams: Iterable[bytes], folder: Path) -> tuple[int, int, int]:
+    """Bytes, packets and flows of these datagrams as nfacctd renormalises them by sampling."""
+    port = free_udp_port()
+    output = folder / "nfacctd.csv"
+    settings = folder / "nfacctd.conf"
+    settings.write_text(
+        f"""\
+daemonize: false
+nfacctd_ip: 127.0.0.1
+nfacctd_port: {port}
+nfacctd_renormalize: true
+plugins: print[all]
+aggregate[all]: src_host, dst_host, src_port, dst_port, proto, timestamp_start
+print_output[all]: csv
+print_output_file[all]: {output}
+print_refresh_time[all]: 1
+print_cache_entries[all]: 10007
+"""
+    )
+    log = folder / "nfacctd.log"
+    with started([program("nfacctd"), "-f", str(settings)], log) as process:
+        wait_for(lambda: b"cache entries" in log.read_bytes() and udp_bound(port), "nfacctd")
+        send(datagrams, port)
+        wait_for(lambda: _queue_empty(port), "nfacctd reads all")
+        # It hands its last buffer to the writer only when it ends.
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: _wrote(log.read_bytes()), "nfacctd writes")
+    with output.open() as lines:
+        rows = list(csv.DictReader(lines))
+    return sum(int(r["BYTES"]) for r in rows), sum(int(r["PACKETS"]) for r in rows), len(rows)
+
+
+def _wrote(log: bytes) -> bool:
+    ends = [line for line in log.splitlines() if b"Purging cache - END" in line]
+    return any(b"QN: 0/0" not in line for line in ends)
+
+
+def _queue_empty(port: int) -> bool:
+    """Whether the kernel holds nothing for this port any more."""
+    for row in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        fields = row.split()
+        if int(fields[1].split(":")[1], 16) == port and int(fields[4].split(":")[1], 16):
+            return False
+    return True
+
+
+def tshark_fields(
+    capture: Path, fields: list[str], *, port: int, protocol: str, where: str = ""
+) -> list[dict[str, list[str]]]:
+    """For each frame the values of these fields as Wireshark's dissectors read them."""
+    argv = [program("tshark"), "-r", str(capture), "-n", "-d", f"udp.port=={port},{protocol}"]
+    argv += ["-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|"]
+    argv += ["-Y", where] if where else []
+    for name in fields:
+        argv += ["-e", name]
+    done = subprocess.run(argv, capture_output=True, check=False, text=True, env={"TZ": "UTC"})
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
+    return [
+        dict(
+            zip(fields, [cell.split("|") if cell else [] for cell in line.split("\t")], strict=True)
+        )
+        for line in printed.splitlines()
+    ]
