@@ -33,6 +33,7 @@ def store(
         int, typer.Option(min=0, help="Rows of one answer; 0: no limit.")
     ] = 0,
     max_queries: Annotated[int, typer.Option(min=1, help="Queries that run at a time.")] = 16,
+    max_inserts: Annotated[int, typer.Option(min=1, help="Inserts that run at a time.")] = 4,
     max_waiting: Annotated[
         int, typer.Option(min=0, help="Queries that wait for their turn; more are refused.")
     ] = 128,
@@ -60,7 +61,8 @@ def store(
 
     try:
         from exporter.store.server.app import Options
-        from exporter.store.server.engine import EngineError, StoreInUseError
+        from exporter.store.server.engine import StoreInUseError
+        from exporter.store.server.errors import EngineError
         from exporter.store.server.serve import Listen, StoreOptions, serve
         from exporter.store.server.settings import Limits
     except ImportError as error:
@@ -81,7 +83,8 @@ def store(
         server_memory_bytes=_size(max_memory),
         options=Options(
             limits=Limits(_size(max_query_memory), max_query_seconds, max_result_rows),
-            concurrent=max_queries,
+            queries=max_queries,
+            inserts=max_inserts,
             waiting=max_waiting,
             slow_seconds=slow_query_seconds,
         ),

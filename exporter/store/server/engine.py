@@ -15,11 +15,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
-from exporter.store.server.errors import EngineError, QueryError
+from exporter.store.server.errors import EngineError
 from exporter.store.server.formats import Joiner, joinable
 
 #: Bytes of a streamed answer that are gathered before they are handed on.
@@ -65,6 +66,13 @@ class StoreInUseError(Exception):
     """Another process has the data directory."""
 
 
+class Chunk(NamedTuple):
+    """A part of an answer; ``last`` tells that nothing follows."""
+
+    data: bytes
+    last: bool
+
+
 @dataclass(slots=True)
 class Statistics:
     """What a statement read and wrote so far."""
@@ -75,7 +83,6 @@ class Statistics:
     written_bytes: int = 0
     result_rows: int = 0
     result_bytes: int = 0
-    elapsed_ns: int = 0
 
 
 class Engine:
@@ -195,21 +202,24 @@ class Engine:
 
 
 class Connection:
-    """A connection of the engine."""
+    """A connection of the engine. Its calls wait for each other, ``close`` included."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
+        self._lock = Lock()
         self.statistics = Statistics()
 
     def close(self) -> None:
-        """Close it; a statement that still runs is cancelled."""
-        if self._raw is not None:
-            self._raw.close()
-            self._raw = None
+        """Close it; an answer that was not read to its end is dropped."""
+        with self._lock:
+            if self._raw is not None:
+                self._raw.close()
+                self._raw = None
 
     def classify(self, statement: str) -> tuple[str, int]:
         """See :class:`.guard.Parser`."""
-        found = self._raw.classify_query(statement)
+        with self.calling() as raw:
+            found = raw.classify_query(statement)
         return str(found["query_class"].name), int(found["statement_count"])
 
     def syntax_tree(self, statement: str) -> str:
@@ -224,10 +234,8 @@ class Connection:
         Raises:
             EngineError: what the engine says.
         """
-        try:
-            result = self._raw.query(statement, format, params=dict(parameters or {}))
-        except RuntimeError as error:
-            raise EngineError(str(error)) from error
+        with self.calling() as raw:
+            result = raw.query(statement, format, params=dict(parameters or {}))
         self._count(result)
         self.statistics.written_rows += result.rows_written()
         self.statistics.written_bytes += result.bytes_written()
@@ -235,38 +243,37 @@ class Connection:
 
     def stream(
         self, statement: str, format: str, parameters: Mapping[str, str] | None = None
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Chunk]:
         """The answer of a query in chunks of about a megabyte, as one document in ``format``.
 
         Raises:
             EngineError: what the engine says, also after chunks have been given.
         """
         if not joinable(format):
-            yield self.run(statement, format, parameters)
+            yield Chunk(self.run(statement, format, parameters), last=True)
             return
         joiner = Joiner(format)
         parts: list[bytes] = []
         size = 0
-        try:
-            result = self._raw.send_query(statement, format, params=dict(parameters or {}))
-            began = time.monotonic()
-            while True:
-                block = self._raw.streaming_fetch_result(result)
-                part = joiner.add(bytes(block.bytes()))
-                self._count(block)
-                parts.append(part)
-                size += len(part)
-                if block.rows_read() == 0:
-                    break
-                if size >= _CHUNK_BYTES or time.monotonic() - began > _CHUNK_SECONDS:
-                    yield b"".join(parts)
-                    parts.clear()
-                    size = 0
-                    began = time.monotonic()
-        except RuntimeError as error:
-            raise EngineError(str(error)) from error
+        with self.calling() as raw:
+            result = raw.send_query(statement, format, params=dict(parameters or {}))
+        began = time.monotonic()
+        while True:
+            with self.calling() as raw:
+                block = raw.streaming_fetch_result(result)
+            part = joiner.add(bytes(block.bytes()))
+            self._count(block)
+            parts.append(part)
+            size += len(part)
+            if block.rows_read() == 0:
+                break
+            if size >= _CHUNK_BYTES or time.monotonic() - began > _CHUNK_SECONDS:
+                yield Chunk(b"".join(parts), last=False)
+                parts.clear()
+                size = 0
+                began = time.monotonic()
         parts.append(joiner.end())
-        yield b"".join(parts)
+        yield Chunk(b"".join(parts), last=True)
 
     def insert(self, head: str, format: str) -> Inserter:
         """Begin an insert of data in ``format``.
@@ -274,10 +281,21 @@ class Connection:
         Raises:
             EngineError: no such table, column or format.
         """
-        try:
-            return Inserter(self._raw, self._raw.send_insert(head, format), self.statistics)
-        except RuntimeError as error:
-            raise EngineError(str(error)) from error
+        with self.calling() as raw:
+            return Inserter(self, raw.send_insert(head, format))
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[Any]:
+        """The engine's connection, for one call at a time."""
+        with self._lock:
+            if self._raw is None:
+                raise EngineError(
+                    "Code: 394. DB::Exception: The connection is closed. (QUERY_WAS_CANCELLED)"
+                )
+            try:
+                yield self._raw
+            except RuntimeError as error:
+                raise EngineError(str(error)) from error
 
     def _count(self, result: Any) -> None:
         counted = self.statistics
@@ -290,33 +308,29 @@ class Connection:
 class Inserter:
     """An insert that is under way: ``append`` bytes, then ``finish`` or ``cancel``."""
 
-    def __init__(self, raw: Any, handle: Any, statistics: Statistics) -> None:
-        self._raw = raw
+    def __init__(self, connection: Connection, handle: Any) -> None:
+        self._connection = connection
         self._handle = handle
-        self._statistics = statistics
 
     def append(self, data: bytes) -> None:
         """Hand over bytes; they may end anywhere."""
-        try:
-            self._raw.insert_append(self._handle, data)
-        except RuntimeError as error:
-            raise EngineError(str(error)) from error
-        self._statistics.read_bytes += len(data)
+        with self._connection.calling() as raw:
+            raw.insert_append(self._handle, data)
+        self._connection.statistics.read_bytes += len(data)
 
     def finish(self) -> None:
         """Commit; after this returns the rows are there."""
-        try:
-            result = self._raw.insert_done(self._handle)
-        except RuntimeError as error:
-            raise EngineError(str(error)) from error
-        self._statistics.written_rows += result.rows_written()
-        self._statistics.written_bytes += result.bytes_written()
-        self._statistics.read_rows += result.rows_written()
+        with self._connection.calling() as raw:
+            result = raw.insert_done(self._handle)
+        counted = self._connection.statistics
+        counted.written_rows += result.rows_written()
+        counted.written_bytes += result.bytes_written()
+        counted.read_rows += result.rows_written()
 
     def cancel(self) -> None:
         """Give up; blocks that were complete may be stored already, as in ClickHouse."""
-        with contextlib.suppress(RuntimeError):
-            self._raw.insert_cancel(self._handle)
+        with contextlib.suppress(EngineError), self._connection.calling() as raw:
+            raw.insert_cancel(self._handle)
 
 
 def quote(value: str) -> str:
@@ -352,6 +366,3 @@ def _lock(data_dir: Path) -> IO[str]:
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
-
-
-__all__ = ["Connection", "Engine", "EngineError", "Inserter", "QueryError", "StoreInUseError"]

@@ -15,9 +15,9 @@ from exporter.store.server import sql
 from exporter.store.server.errors import QueryError
 from exporter.store.server.users import User
 
-#: Verbs of the engine's class "control" that the writer may use. Not among them: everything with
-#: ``INTO OUTFILE``, ``EXECUTE AS``, transactions.
-_CONTROL: Final = frozenset({"KILL", "SYSTEM", "BACKUP", "RESTORE", "SET", "USE", "CREATE"})
+#: Verbs of the engine's class "control" that the writer may use. Not among them: what writes
+#: files (``INTO OUTFILE``), and what needs a session that the store does not keep.
+_CONTROL: Final = frozenset({"KILL", "SYSTEM", "BACKUP", "RESTORE", "SET", "USE"})
 
 #: In a tree of the engine's parser: a forbidden function, or a function hidden in APPLY.
 _FORBIDDEN: Final = re.compile(
@@ -53,11 +53,7 @@ def check(parser: Parser, statement: str, user: User) -> str:
         raise QueryError(164, "READONLY", f"{user.name}: Cannot execute query in readonly mode.")
     text = statement.encode()
     if kind == "CONTROL" and sql.verb(text) not in _CONTROL:
-        raise _denied("INTO OUTFILE and EXECUTE AS")
-    if kind == "CONTROL" and sql.verb(text) == "CREATE":
-        raise QueryError(
-            48, "NOT_IMPLEMENTED", "The embedded store keeps no sessions, so no temporary tables."
-        )
+        raise _denied("Temporary tables, transactions, EXECUTE AS and INTO OUTFILE")
     if kind == "MUTATING" and any(t.is_word(b"INFILE") for t in sql.tokens(text)):
         raise _denied("FROM INFILE")
     if _suspicious(text) and _FORBIDDEN.search(parser.syntax_tree(statement)):
