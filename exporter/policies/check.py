@@ -1,0 +1,47 @@
+"""Asks ClickHouse whether it would take the policies' queries: grammar and types of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from exporter.policies.model import Policy
+from exporter.policies.query import policy_query
+
+_BOOLEAN: Final = frozenset({"Bool", "UInt8", "LowCardinality(UInt8)"})
+
+
+def check_queries(client: Client, policies: Iterable[Policy]) -> dict[str, str]:
+    """What is wrong with which policy, by name; empty when all can be evaluated.
+
+    Nothing is read from the table.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.OperationalError: ClickHouse does not answer.
+    """
+    faults: dict[str, str] = {}
+    for policy in policies:
+        fault = _fault(client, policy)
+        if fault:
+            faults[policy.name] = fault
+    return faults
+
+
+def _fault(client: Client, policy: Policy) -> str:
+    query = policy_query(policy, 0)
+    try:
+        if policy.filter:
+            # Checked token by token when the policy was read.
+            asked = f"DESCRIBE (SELECT (\n{policy.filter}\n) AS filter FROM flows)"  # noqa: S608
+            kind = str(client.query(asked).result_rows[0][1])
+            if kind not in _BOOLEAN:
+                return f"filter: is {kind}, not true or false"
+        client.query(f"EXPLAIN PLAN {query.sql}", parameters=query.parameters)
+    except DatabaseError as error:
+        if getattr(error, "code", None) is None:
+            raise
+        return " ".join(str(error).split())[:500]
+    return ""

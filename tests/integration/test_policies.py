@@ -1,0 +1,384 @@
+"""Policies evaluated by the real store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from prometheus_client import CollectorRegistry
+
+from exporter.policies.check import check_queries
+from exporter.policies.evaluator import PolicyEvaluator
+from exporter.policies.metrics import PolicyCollector
+from exporter.policies.model import Policy, PolicySet, load_policies
+from exporter.resources import resource
+from tests.support.database import Database, migrated_database
+
+#: A full minute; flows much older than the present would be past the life of the table.
+NOW = int(time.time()) // 60 * 60
+COLUMNS = (
+    "time_received", "src_addr", "dst_addr", "dst_host", "dst_service", "dst_port", "proto",
+    "tcp_flags", "bytes", "packets",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    with migrated_database() as made:
+        yield made
+
+
+@pytest.fixture
+def flows(database: Database) -> Iterator[Client]:
+    client = database.connect()
+    client.command("TRUNCATE TABLE flows")
+    yield client
+    client.close()
+
+
+def insert(client: Client, *rows: dict[str, Any]) -> None:
+    """Flows received ``ago`` seconds before NOW, 10.9.9.9 to 10.0.0.1 unless told otherwise."""
+    usual = {
+        "ago": 10, "src_addr": "10.9.9.9", "dst_addr": "10.0.0.1", "dst_host": "",
+        "dst_service": "", "dst_port": 443, "proto": 17, "tcp_flags": 0, "bytes": 0, "packets": 1,
+    }  # fmt: skip
+    table = []
+    for row in rows:
+        full = usual | row
+        full["time_received"] = int((NOW - full["ago"]) * 1000)
+        table.append([full[name] for name in COLUMNS])
+    values = ", ".join(
+        f"(fromUnixTimestamp64Milli({r[0]}), toIPv6('{r[1]}'), toIPv6('{r[2]}'), '{r[3]}', '{r[4]}',"
+        f" {', '.join(str(v) for v in r[5:])})"
+        for r in table
+    )
+    client.command(f"INSERT INTO flows ({', '.join(COLUMNS)}) VALUES {values}")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Evaluated:
+    """An evaluator with a clock of its own, and what it tells Prometheus."""
+
+    def __init__(self, database: Database, *policies: Policy) -> None:
+        self.clock = Clock()
+        self.evaluator = PolicyEvaluator(
+            database.connect,
+            PolicySet(policies=list(policies)),
+            delay_seconds=0,
+            query_timeout_seconds=10,
+            clock=self.clock,
+        )
+        self.registry = CollectorRegistry()
+        self.registry.register(PolicyCollector(self.evaluator))
+
+    def evaluate(self, after: float = 0) -> None:
+        self.clock.now += after
+        self.evaluator.evaluate_due()
+
+    def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+        return {
+            tuple(sorted(sample.labels.items())): sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    def values(self, *labels: str) -> dict[tuple[str, ...], float]:
+        """``flow_policy_value`` by these labels."""
+        return {
+            tuple(dict(key).get(label, "") for label in labels): value
+            for key, value in self.samples("flow_policy_value").items()
+        }
+
+
+def policy(**changes: Any) -> Policy:
+    return Policy.model_validate(
+        {
+            "name": "p",
+            "dimensions": ["dst_addr"],
+            "measure": "bits_per_second",
+            "window": "1m",
+            "bounds": {"above": {"static": 1000}},
+        }
+        | changes
+    )
+
+
+def test_bits_are_summed_per_key_over_the_window_alone(database: Database, flows: Client) -> None:
+    insert(
+        flows,
+        {"bytes": 600_000, "ago": 60},
+        {"bytes": 150_000, "ago": 0.001},
+        {"bytes": 7_000, "ago": 61},
+        {"bytes": 7_000, "ago": 0},
+        {"bytes": 75_000, "dst_addr": "2001:db8::1"},
+    )
+    evaluated = Evaluated(database, policy())
+    evaluated.evaluate()
+    assert evaluated.values("policy", "dst_addr") == {
+        ("p", "10.0.0.1"): 100_000.0,
+        ("p", "2001:db8::1"): 10_000.0,
+    }
+
+
+def test_only_the_largest_keys_above_the_minimum_are_picked_up(
+    database: Database, flows: Client
+) -> None:
+    insert(flows, *({"dst_addr": f"10.0.0.{n}", "bytes": n * 7500} for n in range(1, 10)))
+    evaluated = Evaluated(database, policy(top=3, minimum=7_500))
+    evaluated.evaluate()
+    assert evaluated.values("dst_addr") == {
+        ("10.0.0.9",): 9000.0,
+        ("10.0.0.8",): 8000.0,
+    }
+
+
+def test_a_key_that_stops_reads_0_until_it_expires(database: Database, flows: Client) -> None:
+    insert(flows, {"bytes": 75_000}, {"bytes": 75_000, "dst_addr": "10.0.0.2"})
+    insert(flows, {"bytes": 75_000, "dst_addr": "10.0.0.2", "ago": -170})
+    evaluated = Evaluated(database, policy(expiry="3m"))
+    evaluated.evaluate()
+    evaluated.evaluate(after=60)
+    assert evaluated.values("dst_addr") == {("10.0.0.1",): 0.0, ("10.0.0.2",): 0.0}
+    evaluated.evaluate(after=60)
+    assert evaluated.values("dst_addr")[("10.0.0.1",)] == 0.0
+    evaluated.evaluate(after=60)
+    assert evaluated.values("dst_addr") == {("10.0.0.2",): 10_000.0}
+
+
+def test_a_followed_key_that_leaves_the_top_keeps_its_true_value(
+    database: Database, flows: Client
+) -> None:
+    insert(flows, {"bytes": 75_000})
+    later = [{"dst_addr": f"10.0.1.{n}", "bytes": 150_000, "ago": -10} for n in range(5)]
+    insert(flows, {"bytes": 7_500, "ago": -10}, *later)
+    evaluated = Evaluated(database, policy(top=5, minimum=5_000))
+    evaluated.evaluate()
+    evaluated.evaluate(after=60)
+    values = evaluated.values("dst_addr")
+    assert values[("10.0.0.1",)] == 1_000.0
+    assert len(values) == 6
+
+
+def test_no_more_keys_are_followed_than_the_limit(database: Database, flows: Client) -> None:
+    for minute in range(4):
+        insert(
+            flows,
+            *(
+                {"dst_addr": f"10.0.{minute}.{n}", "bytes": 75_000 + n, "ago": 10 - minute * 60}
+                for n in range(5)
+            ),
+        )
+    evaluated = Evaluated(database, policy(top=5, max_keys=8))
+    for _ in range(4):
+        evaluated.evaluate(after=0 if not evaluated.values() else 60)
+    networks = [key[0].rsplit(".", 1)[0] for key in evaluated.values("dst_addr")]
+    assert sorted(networks) == ["10.0.2"] * 3 + ["10.0.3"] * 5
+
+
+def test_unique_counts_see_a_value_once_however_many_flows_it_has(
+    database: Database, flows: Client
+) -> None:
+    insert(flows, *({"src_addr": f"10.1.0.{n % 25}", "ago": n % 50} for n in range(1, 101)))
+    evaluated = Evaluated(database, policy(measure="unique_src_addr"))
+    evaluated.evaluate()
+    assert evaluated.values("dst_addr") == {("10.0.0.1",): 25.0}
+
+
+def test_a_filter_selects_the_flows(database: Database, flows: Client) -> None:
+    insert(
+        flows,
+        {"dst_addr": "10.0.0.1", "dst_port": 53, "bytes": 7500},
+        {"dst_addr": "10.0.0.2", "dst_port": 53, "bytes": 7500, "src_addr": "10.8.0.1"},
+        {"dst_addr": "10.0.0.3", "dst_port": 443, "bytes": 7500},
+    )
+    where = "dst_port IN (53, 123) AND NOT (src_addr BETWEEN '10.8.0.0' AND '10.8.255.255')"
+    evaluated = Evaluated(database, policy(filter=where))
+    evaluated.evaluate()
+    assert evaluated.values("dst_addr") == {("10.0.0.1",): 1000.0}
+
+
+def test_an_empty_dimension_is_no_label_and_policies_differ_in_labels(
+    database: Database, flows: Client
+) -> None:
+    insert(
+        flows,
+        {"bytes": 7500, "dst_host": 'a "quoted" \\ name'},
+        {"bytes": 7500, "dst_addr": "10.0.0.2"},
+    )
+    evaluated = Evaluated(
+        database,
+        policy(name="hosts", dimensions=["dst_addr", "dst_host"]),
+        policy(name="ports", dimensions=["proto", "dst_port"]),
+    )
+    evaluated.evaluate()
+    assert evaluated.samples("flow_policy_value") == {
+        (("dst_addr", "10.0.0.1"), ("dst_host", 'a "quoted" \\ name'), ("policy", "hosts")): 1000,
+        (("dst_addr", "10.0.0.2"), ("policy", "hosts")): 1000,
+        (("dst_port", "443"), ("policy", "ports"), ("proto", "17")): 2000,
+    }
+
+
+def test_every_kind_of_dimension_can_be_a_key(database: Database, flows: Client) -> None:
+    flows.command(
+        "INSERT INTO flows (time_received, bytes, src_mac) "
+        f"VALUES (fromUnixTimestamp64Milli({NOW * 1000 - 10_000}), 7500, 2)"
+    )
+    evaluated = Evaluated(
+        database, policy(dimensions=["src_mac", "source", "src_as", "device", "direction"])
+    )
+    evaluated.evaluate()
+    assert list(evaluated.values("src_mac", "source", "src_as", "direction")) == [
+        ("00:00:00:00:00:02", "unknown", "0", "unknown")
+    ]
+
+
+def test_a_policy_that_fails_is_named_and_the_others_go_on(
+    database: Database, flows: Client
+) -> None:
+    insert(flows, {"bytes": 7500})
+    evaluated = Evaluated(
+        database, policy(name="broken", filter="dst_port = 'x'"), policy(name="sound")
+    )
+    evaluated.evaluate()
+    assert evaluated.values("policy") == {("sound",): 1000.0}
+    failures = evaluated.samples("flow_exporter_policy_evaluation_failures_total")
+    assert failures == {(("policy", "broken"), ("reason", "refused")): 1.0}
+
+
+def test_values_are_no_longer_told_when_the_store_stays_away(
+    database: Database, flows: Client
+) -> None:
+    insert(flows, {"bytes": 7500})
+    evaluated = Evaluated(database, policy())
+    evaluated.evaluate()
+    database.store.stop()
+    try:
+        evaluated.evaluate(after=60)
+        assert evaluated.values("dst_addr") == {("10.0.0.1",): 1000.0}
+        evaluated.evaluate(after=60)
+        evaluated.evaluate(after=61)
+        assert evaluated.values() == {}
+    finally:
+        database.store.start()
+    failures = evaluated.samples("flow_exporter_policy_evaluation_failures_total")
+    assert failures == {(("policy", "p"), ("reason", "unreachable")): 3.0}
+    evaluated.evaluate(after=60)
+    assert evaluated.values("dst_addr") == {("10.0.0.1",): 0.0}
+
+
+def test_turns_missed_by_slow_evaluation_are_counted_and_not_made_up_for(
+    database: Database, flows: Client
+) -> None:
+    evaluated = Evaluated(database, policy())
+    evaluated.evaluate()
+    evaluated.evaluate(after=300)
+    assert evaluated.samples("flow_exporter_policy_evaluation_skipped_total") == {
+        (("policy", "p"),): 4.0
+    }
+    assert evaluated.samples("flow_exporter_policy_evaluations_total") == {(("policy", "p"),): 2.0}
+
+
+def test_a_reload_keeps_what_an_unchanged_query_follows(database: Database, flows: Client) -> None:
+    insert(flows, {"bytes": 7500})
+    evaluated = Evaluated(database, policy(name="same"), policy(name="other"))
+    evaluated.evaluate()
+    evaluated.evaluator.reload(
+        PolicySet(
+            policies=[
+                policy(name="same", bounds={"above": {"static": 5}}),
+                policy(name="other", filter="proto = 6"),
+            ]
+        )
+    )
+    assert evaluated.values("policy") == {("same",): 1000.0}
+    assert evaluated.samples("flow_policy_static_threshold") == {
+        (("bound", "above"), ("policy", "same")): 5.0,
+        (("bound", "above"), ("policy", "other")): 1000.0,
+    }
+
+
+def test_the_thread_evaluates_when_a_window_has_ended(database: Database, flows: Client) -> None:
+    now = time.time()
+    flows.command(
+        "INSERT INTO flows (time_received, dst_addr, bytes) "
+        f"VALUES (fromUnixTimestamp64Milli({int(now * 1000) - 5000}), toIPv6('10.0.0.1'), 7500)"
+    )
+    evaluator = PolicyEvaluator(
+        database.connect,
+        PolicySet(policies=[policy(interval="5s")]),
+        delay_seconds=0,
+        query_timeout_seconds=5,
+    )
+    evaluator.start()
+    try:
+        deadline = time.monotonic() + 12
+        while time.monotonic() < deadline and evaluator.states()[0].evaluations < 2:
+            time.sleep(0.1)
+        assert evaluator.states()[0].evaluations >= 2
+        assert [key.value for key in evaluator.states()[0].keys] == [1000.0]
+    finally:
+        evaluator.stop()
+
+
+SHIPPED = load_policies(resource("alerting/policies.yaml")).policies
+
+#: For each shipped policy, flows of one minute that cross its static bound, by one key.
+_CROSSING: dict[str, list[dict[str, Any]]] = {
+    "host_bits": [{"bytes": 400_000_000}],
+    "host_packets": [{"packets": 700_000}],
+    "service_sources": [
+        {"src_addr": f"10.1.0.{n}", "dst_service": "aggregation"} for n in range(60)
+    ],
+    "port_scan": [{"dst_port": n, "proto": 6, "tcp_flags": 2} for n in range(1, 300)],
+    "address_sweep": [
+        {"dst_addr": f"10.1.{n // 250}.{n % 250}", "proto": 6, "tcp_flags": 2} for n in range(300)
+    ],
+    "syn_flood": [{"src_port": n, "proto": 6, "tcp_flags": 2} for n in range(31_000)],
+}
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda p: p.name)
+def test_a_shipped_policy_sees_what_it_is_for_and_nothing_else(
+    database: Database, flows: Client, shipped: Policy
+) -> None:
+    # What is usual: a few clients of a service, connections that were answered.
+    insert(
+        flows,
+        *(
+            {
+                "dst_addr": f"10.5.0.{n}", "src_addr": f"10.6.0.{n}", "dst_service": "https",
+                "bytes": 10_000_000, "packets": 10_000, "proto": 6, "tcp_flags": 0x1B,
+            }
+            for n in range(20)
+        ),
+    )  # fmt: skip
+    rows = [{k: v for k, v in row.items() if k in COLUMNS} for row in _CROSSING[shipped.name]]
+    insert(flows, *rows)
+    evaluated = Evaluated(database, shipped)
+    evaluated.evaluate()
+    assert shipped.bounds.above is not None
+    bound = shipped.bounds.above.static
+    assert bound is not None
+    crossing = [value for value in evaluated.values(*shipped.dimensions).values() if value >= bound]
+    assert len(crossing) == 1
+
+
+def test_clickhouse_says_which_policies_it_would_not_evaluate(
+    database: Database, flows: Client
+) -> None:
+    assert check_queries(flows, SHIPPED) == {}
+    wrong = [policy(name="types", filter="dst_port = 'x'"), policy(name="number", filter="bytes")]
+    faults = check_queries(flows, [*wrong, policy(name="sound", filter="proto = 6")])
+    assert set(faults) == {"types", "number"}
+    assert faults["number"] == "filter: is UInt64, not true or false"
