@@ -1,0 +1,105 @@
+"""``flow-exporter check``: is everything as the collector needs it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exporter.cli.app import ConfigOption, app, read_config
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+    from exporter.policies.model import PolicySet
+
+
+@app.command()
+def check(
+    config: ConfigOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Check files only; connect to nothing.")
+    ] = False,
+) -> None:
+    """Say what is wrong, and where, with configuration, policies, ClickHouse and its migrations.
+
+    Exit codes: 0 all is well, 1 ClickHouse is not as it should be, 2 a file is wrong.
+    """
+    settings = read_config(config)
+    _say("configuration", str(config) if config else "defaults")
+    policies = _check_files(settings)
+    if not offline:
+        _check_store(settings, policies)
+
+
+def _say(what: str, state: str) -> None:
+    typer.echo(f"ok: {what}: {state}")
+
+
+def _check_files(settings: Config) -> PolicySet:
+    from exporter.config import ConfigError, read_secret
+    from exporter.policies.model import PolicySet, load_policies
+    from exporter.web_config import load_web_config, tls_context
+
+    faults: list[str] = []
+    policies = PolicySet()
+    file = settings.policies.file
+    try:
+        policies = load_policies(Path(file)) if file else policies
+        _say("policies", f"{len(policies.policies)} in {file}" if file else "none configured")
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        web = load_web_config(settings.http.web_config_file)
+        if web.tls_server_config:
+            tls_context(web.tls_server_config)
+        _say("web configuration", settings.http.web_config_file or "none: plain HTTP, no users")
+    except ConfigError as error:
+        faults.append(str(error))
+    secrets = (
+        (settings.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN"),
+        (settings.clickhouse.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
+    )
+    for path, variable in secrets:
+        try:
+            read_secret(path, variable)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        typer.echo("\n".join(faults), err=True)
+        raise typer.Exit(2)
+    return policies
+
+
+def _check_store(settings: Config, policies: PolicySet) -> None:
+    from exporter.config import ConfigError
+    from exporter.policies.check import check_queries
+    from exporter.resources import resource
+    from exporter.store.client import StoreError, connect
+    from exporter.store.migrate import MigrationError, Migrator
+
+    try:
+        pending = Migrator(settings.clickhouse, resource("clickhouse/migrations")).pending()
+    except (ConfigError, FileNotFoundError, MigrationError, StoreError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    _say("ClickHouse", settings.clickhouse.url)
+    if pending:
+        names = ", ".join(migration.path.name for migration in pending)
+        typer.echo(
+            f"error: database {settings.clickhouse.database!r} lacks {names}: "
+            "run `flow-exporter migrate`",
+            err=True,
+        )
+        raise typer.Exit(1)
+    _say("migrations", f"database {settings.clickhouse.database} is up to date")
+    client = connect(settings.clickhouse)
+    try:
+        faults = check_queries(client, policies.policies)
+    finally:
+        client.close()
+    for name, fault in faults.items():
+        typer.echo(f"error: {settings.policies.file}: policy {name}: {fault}", err=True)
+    if faults:
+        raise typer.Exit(1)
+    _say("policies' queries", f"ClickHouse takes all {len(policies.policies)}")

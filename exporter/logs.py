@@ -1,0 +1,40 @@
+"""Logs: one line per event on standard error, as ``key=value`` pairs (logfmt)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+
+class LogfmtFormatter(logging.Formatter):
+    """``time=… level=… logger=… msg="…"``, with ``error`` when there was an exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one line."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        pairs = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            pairs["error"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in pairs.items())
+
+
+def _quoted(value: str) -> str:
+    plain = value.isascii() and value.isprintable() and not set(value) & set(' "=\\')
+    return value if value and plain else json.dumps(value, ensure_ascii=False)
+
+
+def configure_logging(level: str) -> None:
+    """Log everything from ``level`` (``debug``, ``info``, …) on to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogfmtFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # What these say of single requests and connections, our own messages and metrics say too.
+    for name in ("uvicorn", "urllib3", "clickhouse_connect", "asyncio"):
+        logging.getLogger(name).setLevel(logging.ERROR)

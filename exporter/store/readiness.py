@@ -1,0 +1,79 @@
+"""Whether ClickHouse can be used: waits for it at start, migrates it if asked to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Final
+
+from exporter.config import ClickHouse, ConfigError
+from exporter.store.client import StoreError
+from exporter.store.migrate import MigrationError, Migrator
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 10.0
+
+
+class StoreReadiness:
+    """Asks ClickHouse, in a thread, until it answers and has all migrations; then never again.
+
+    With ``migrate`` it applies what is missing itself.
+
+    Raises:
+        MigrationError: the folder of migrations is not as it should be.
+    """
+
+    def __init__(self, settings: ClickHouse, migrations: Path, *, migrate: bool) -> None:
+        self._migrator = Migrator(settings, migrations)
+        self._database = settings.database
+        self._migrate = migrate
+        self._reason: str | None = "ClickHouse has not answered yet"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store-readiness", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+        self._thread.join(1.0)
+
+    def reason(self) -> str | None:
+        """Why flows cannot be stored yet; ``None`` once they can."""
+        return self._reason
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stop.is_set():
+            reason = self._ask()
+            if reason is not None and reason != self._reason:
+                log.warning("not ready: %s", reason)
+            self._reason = reason
+            if reason is None:
+                log.info("ClickHouse is ready")
+                return
+            self._stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _ask(self) -> str | None:
+        try:
+            if self._migrate:
+                for migration in self._migrator.apply():
+                    log.info("applied migration %s", migration.path.name)
+                return None
+            missing = self._migrator.pending()
+        except (ConfigError, MigrationError, StoreError) as error:
+            return str(error)
+        except Exception as error:  # clients fail in many ways, and none may end the thread
+            return f"ClickHouse: {type(error).__name__}: {error}"
+        if not missing:
+            return None
+        return (
+            f"database {self._database!r} lacks {len(missing)} migrations, "
+            f"the first is {missing[0].path.name}: run `flow-exporter migrate`"
+        )
