@@ -14,6 +14,7 @@ import yaml
 
 from exporter.config import Config
 from exporter.resources import resource
+from exporter.store.server.users import Users
 from exporter.up.alerting import render_alerting
 from exporter.up.ports import pick
 from exporter.up.supervisor import Child
@@ -69,6 +70,8 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
     for name in ("config", "store", "prometheus", "alertmanager", "collector"):
         (data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     own_store = "url" not in config.clickhouse.model_fields_set
+    if own_store:
+        Users.of(data / "store")  # makes the passwords now: collector and Grafana need them too
     children = [_store(data, ports)] if own_store else []
     clickhouse = f"http://{_LOOPBACK}:{ports.store}" if own_store else config.clickhouse.url
     config_file = _write_config(config, data, ports, own_store=own_store)
