@@ -73,7 +73,7 @@ class Receive(Section):
 class Element(Section):
     """A NetFlow v9 or IPFIX information element that the built-in table lacks."""
 
-    id: Annotated[int, Field(ge=1, le=32767, description="Element number.")]
+    id: Annotated[int, Field(ge=1, le=65535, description="Element number.")]
     enterprise: Annotated[
         int, Field(ge=0, le=2**32 - 1, description="Private enterprise number; 0: IANA's.")
     ] = 0

@@ -141,6 +141,13 @@ def _put(length: int, rows: slice | Index, values: Array, dtype: type[Any]) -> A
     return column
 
 
+def _ip_type(
+    v4: NDArray[np.bool_], v6: NDArray[np.bool_], others: NDArray[np.uint16]
+) -> NDArray[np.uint16]:
+    """EtherTypes of IPv4 and IPv6 where these are said to be, those of ``others`` elsewhere."""
+    return np.where(v4, np.uint16(IPV4), np.where(v6, np.uint16(IPV6), others))
+
+
 def _link(
     data: NDArray[np.uint8], starts: Index, ends: Index, first: NDArray[np.uint16],
     columns: dict[str, Array | DictColumn],
@@ -190,7 +197,7 @@ def _unwrap(
     if len(session):
         protocol = rows_at(data, position[session] + 6, np.dtype(">u2"))
         position[session] += 8
-        etype[session] = np.select([protocol == 0x21, protocol == 0x57], [IPV4, IPV6], _PPPOE)
+        etype[session] = _ip_type(protocol == 0x21, protocol == 0x57, etype[session])
 
     labelled = rows[(etype[rows] == MPLS) | (etype[rows] == _MPLS_UPSTREAM)]
     if len(labelled):
@@ -219,7 +226,7 @@ def _labels(
         inside = inside[~last]
     below = rows[bottom & (position[rows] < ends[rows])]
     version = data[position[below]] >> 4
-    etype[below] = np.select([version == 4, version == 6], [IPV4, IPV6], etype[below])
+    etype[below] = _ip_type(version == 4, version == 6, etype[below])
     index: dict[tuple[int, ...], int] = {(): 0}
     codes = np.zeros(len(position), np.uint32)
     codes[rows] = [

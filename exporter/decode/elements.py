@@ -1,0 +1,327 @@
+"""The information elements that are stored: which element fills which flow column, and how.
+
+One table for NetFlow v9 and IPFIX: element numbers 1 to 127 mean the same in both, and what
+devices send above in v9 without an enterprise number is listed under :data:`V9`. Elements are
+keyed by (enterprise number, element number); 0 is IANA's registry.
+
+Sources named in the table:
+
+* IANA: https://www.iana.org/assignments/ipfix (RFC 7012), RFC 3954 for NetFlow v9
+* RFC 5103 (reverse elements), RFC 7270 (Cisco's elements in IANA's registry)
+* ASA: Cisco Secure Firewall ASA NetFlow Implementation Guide
+* AVC: Cisco Application Visibility and Control Field Definition Guide
+* nProbe: nProbe User Guide, Flow Information Elements (35632.N is 57472 + N in NetFlow v9)
+* PAN-OS: Palo Alto Networks, NetFlow Templates
+* others: the vendor's IPFIX field list, named in the row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from exporter.config import Element as ConfiguredElement
+from exporter.schema import BY_NAME, Kind
+
+#: Pseudo enterprise of NetFlow v9 elements that IPFIX numbers otherwise.
+V9: Final = -9
+#: Pseudo enterprise of NetFlow v9 scope types (RFC 3954, section 6.1).
+V9_SCOPE: Final = -1
+#: Enterprise number under which RFC 5103 keeps the reverse of IANA's elements.
+REVERSE: Final = 29305
+
+
+class Reading(Enum):
+    """How an element's octets become a value."""
+
+    UNSIGNED = auto()  # big-endian, any length (reduced-size encoding, RFC 7011 section 6.2)
+    ADDRESS = auto()  # 4 or 16 octets
+    MAC = auto()  # 6 octets
+    TEXT = auto()  # UTF-8, cut at the first NUL
+    NUMBER_TEXT = auto()  # a number shown as text; 0 is empty
+    APPLICATION = auto()  # RFC 6759 applicationId: engine, selector
+    VRF = auto()  # VRF number, shown by its name where the device tells it
+    DIRECTION = auto()  # 0 ingress, 1 egress
+    DSCP = auto()  # the upper six bits of the type of service
+    ICMP = auto()  # type * 256 + code
+    LABEL = auto()  # 20 bits of MPLS label, 4 bits of the rest
+    RCODE = auto()  # DNS response code
+    SECONDS = auto()  # since the epoch
+    MILLISECONDS = auto()  # since the epoch
+    NTP_MICROSECONDS = auto()  # RFC 7011 section 6.1.9: NTP format
+    NTP_NANOSECONDS = auto()  # RFC 7011 section 6.1.10: NTP format
+    UPTIME = auto()  # milliseconds since the device started
+    BEFORE_EXPORT = auto()  # microseconds before the export time
+    LATENCY_MS = auto()  # milliseconds, stored as seconds
+    LATENCY_US = auto()  # microseconds, stored as seconds
+
+
+class Fill(Enum):
+    """When a further element may fill a column that an earlier one fills too."""
+
+    ZERO = auto()  # in the rows where the earlier one is zero or empty
+    ABSENT = auto()  # only where the record has none of the earlier ones
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A row of the table. ``column`` is a flow column, or one of :data:`WORKING`."""
+
+    enterprise: int
+    id: int
+    name: str
+    column: str
+    reading: Reading
+    source: str
+    fill: Fill = Fill.ZERO
+
+
+#: Values that a record tells about itself and from which flow columns are derived.
+WORKING: Final = {
+    "ip_version": "tells whether addresses of 0 are IPv4 or IPv6",
+    "icmp": "`icmp_type` and `icmp_code`",
+    "sampler": "picks the sampling rate told in options",
+    "selected_packets": "with `skipped_packets`: `sampling_rate`",
+    "skipped_packets": "with `selected_packets`: `sampling_rate`",
+    "system_init": "start of the device, for uptimes",
+    "duration": "the flow time that the record lacks",
+    "event_time": "the flow times that the record lacks",
+    "reverse_bytes": "`bytes` of a second flow in the other direction",
+    "reverse_packets": "`packets` of a second flow in the other direction",
+    **{f"mpls_label_{depth}": "`mpls_labels`" for depth in range(1, 11)},
+}
+
+
+def _builtin() -> tuple[Element, ...]:
+    e = Element
+    r = Reading
+    absent = Fill.ABSENT
+    return (
+        # Counters. Totals count only where a record has no deltas.
+        e(0, 1, "octetDeltaCount", "bytes", r.UNSIGNED, "IANA"),
+        e(0, 2, "packetDeltaCount", "packets", r.UNSIGNED, "IANA"),
+        e(0, 231, "initiatorOctets", "bytes", r.UNSIGNED, "IANA, ASA", absent),
+        e(0, 298, "initiatorPackets", "packets", r.UNSIGNED, "IANA, ASA", absent),
+        e(0, 232, "responderOctets", "reverse_bytes", r.UNSIGNED, "IANA, ASA"),
+        e(0, 299, "responderPackets", "reverse_packets", r.UNSIGNED, "IANA, ASA"),
+        e(0, 23, "postOctetDeltaCount", "bytes", r.UNSIGNED, "IANA"),
+        e(0, 24, "postPacketDeltaCount", "packets", r.UNSIGNED, "IANA"),
+        e(0, 85, "octetTotalCount", "bytes", r.UNSIGNED, "IANA, ASA", absent),
+        e(0, 86, "packetTotalCount", "packets", r.UNSIGNED, "IANA, ASA", absent),
+        e(0, 171, "postOctetTotalCount", "bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 172, "postPacketTotalCount", "packets", r.UNSIGNED, "IANA", absent),
+        e(0, 352, "layer2OctetDeltaCount", "bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 353, "layer2OctetTotalCount", "bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 430, "layer2FrameDeltaCount", "packets", r.UNSIGNED, "IANA", absent),
+        e(0, 431, "layer2FrameTotalCount", "packets", r.UNSIGNED, "IANA", absent),
+        e(0, 132, "droppedOctetDeltaCount", "drop_bytes", r.UNSIGNED, "IANA"),
+        e(0, 133, "droppedPacketDeltaCount", "drop_packets", r.UNSIGNED, "IANA"),
+        e(3054, 176, "reverseOctetDeltaCount", "reverse_bytes", r.UNSIGNED, "Ixia IxFlow"),
+        e(3054, 177, "reversePacketDeltaCount", "reverse_packets", r.UNSIGNED, "Ixia IxFlow"),
+        e(15397, 4, "outgoingOctets", "bytes", r.UNSIGNED, "Procera PacketLogic", absent),
+        e(15397, 6, "outgoingPackets", "packets", r.UNSIGNED, "Procera PacketLogic", absent),
+        e(15397, 3, "incomingOctets", "reverse_bytes", r.UNSIGNED, "Procera PacketLogic"),
+        e(15397, 5, "incomingPackets", "reverse_packets", r.UNSIGNED, "Procera PacketLogic"),
+        # Network layer.
+        e(0, 8, "sourceIPv4Address", "src_addr", r.ADDRESS, "IANA"),
+        e(0, 27, "sourceIPv6Address", "src_addr", r.ADDRESS, "IANA"),
+        e(0, 44, "sourceIPv4Prefix", "src_addr", r.ADDRESS, "IANA"),
+        e(0, 170, "sourceIPv6Prefix", "src_addr", r.ADDRESS, "IANA"),
+        e(0, 366, "staIPv4Address", "src_addr", r.ADDRESS, "IANA, Cisco WLC"),
+        e(0, 12, "destinationIPv4Address", "dst_addr", r.ADDRESS, "IANA"),
+        e(0, 28, "destinationIPv6Address", "dst_addr", r.ADDRESS, "IANA"),
+        e(0, 45, "destinationIPv4Prefix", "dst_addr", r.ADDRESS, "IANA"),
+        e(0, 169, "destinationIPv6Prefix", "dst_addr", r.ADDRESS, "IANA"),
+        e(0, 256, "ethernetType", "etype", r.UNSIGNED, "IANA"),
+        e(0, 60, "ipVersion", "ip_version", r.UNSIGNED, "IANA"),
+        e(0, 4, "protocolIdentifier", "proto", r.UNSIGNED, "IANA"),
+        e(0, 193, "nextHeaderIPv6", "proto", r.UNSIGNED, "IANA", absent),
+        e(0, 5, "ipClassOfService", "tos", r.UNSIGNED, "IANA"),
+        e(0, 195, "ipDiffServCodePoint", "tos", r.DSCP, "IANA"),
+        e(0, 98, "postIpDiffServCodePoint", "tos", r.DSCP, "IANA", absent),
+        e(0, 55, "postIpClassOfService", "tos", r.UNSIGNED, "IANA", absent),
+        e(0, 52, "minimumTTL", "ttl", r.UNSIGNED, "IANA"),
+        e(0, 192, "ipTTL", "ttl", r.UNSIGNED, "IANA"),
+        e(0, 53, "maximumTTL", "ttl", r.UNSIGNED, "IANA"),
+        e(0, 31, "flowLabelIPv6", "flow_label", r.UNSIGNED, "IANA"),
+        e(0, 89, "forwardingStatus", "forwarding_status", r.UNSIGNED, "RFC 7270"),
+        # Transport layer.
+        e(0, 7, "sourceTransportPort", "src_port", r.UNSIGNED, "IANA"),
+        e(0, 180, "udpSourcePort", "src_port", r.UNSIGNED, "IANA"),
+        e(0, 182, "tcpSourcePort", "src_port", r.UNSIGNED, "IANA"),
+        e(0, 11, "destinationTransportPort", "dst_port", r.UNSIGNED, "IANA"),
+        e(0, 181, "udpDestinationPort", "dst_port", r.UNSIGNED, "IANA"),
+        e(0, 183, "tcpDestinationPort", "dst_port", r.UNSIGNED, "IANA"),
+        e(0, 6, "tcpControlBits", "tcp_flags", r.UNSIGNED, "IANA"),
+        e(6871, 15, "unionTCPFlags", "tcp_flags", r.UNSIGNED, "CERT YAF"),
+        e(0, 32, "icmpTypeCodeIPv4", "icmp", r.ICMP, "IANA"),
+        e(0, 139, "icmpTypeCodeIPv6", "icmp", r.ICMP, "IANA"),
+        e(0, 176, "icmpTypeIPv4", "icmp_type", r.UNSIGNED, "IANA, ASA"),
+        e(0, 178, "icmpTypeIPv6", "icmp_type", r.UNSIGNED, "IANA, ASA"),
+        e(0, 177, "icmpCodeIPv4", "icmp_code", r.UNSIGNED, "IANA, ASA"),
+        e(0, 179, "icmpCodeIPv6", "icmp_code", r.UNSIGNED, "IANA, ASA"),
+        # Interfaces and the link layer.
+        e(0, 10, "ingressInterface", "in_if", r.UNSIGNED, "IANA"),
+        e(0, 252, "ingressPhysicalInterface", "in_if", r.UNSIGNED, "IANA"),
+        e(0, 14, "egressInterface", "out_if", r.UNSIGNED, "IANA"),
+        e(0, 253, "egressPhysicalInterface", "out_if", r.UNSIGNED, "IANA"),
+        e(0, 61, "flowDirection", "direction", r.DIRECTION, "IANA"),
+        e(0, 56, "sourceMacAddress", "src_mac", r.MAC, "IANA"),
+        e(0, 81, "postSourceMacAddress", "src_mac", r.MAC, "IANA"),
+        e(0, 365, "staMacAddress", "src_mac", r.MAC, "IANA, Cisco WLC"),
+        e(0, 414, "dot1qCustomerSourceMacAddress", "src_mac", r.MAC, "IANA"),
+        e(0, 80, "destinationMacAddress", "dst_mac", r.MAC, "IANA"),
+        e(0, 57, "postDestinationMacAddress", "dst_mac", r.MAC, "IANA"),
+        e(0, 415, "dot1qCustomerDestinationMacAddress", "dst_mac", r.MAC, "IANA"),
+        e(0, 58, "vlanId", "src_vlan", r.UNSIGNED, "IANA"),
+        e(0, 243, "dot1qVlanId", "src_vlan", r.UNSIGNED, "IANA"),
+        e(0, 245, "dot1qCustomerVlanId", "src_vlan", r.UNSIGNED, "IANA"),
+        e(0, 59, "postVlanId", "dst_vlan", r.UNSIGNED, "IANA"),
+        e(0, 254, "postDot1qVlanId", "dst_vlan", r.UNSIGNED, "IANA"),
+        e(0, 255, "postDot1qCustomerVlanId", "dst_vlan", r.UNSIGNED, "IANA"),
+        *(
+            e(0, 69 + depth, name, f"mpls_label_{depth}", r.LABEL, "IANA")
+            for depth, name in enumerate(
+                ("mplsTopLabelStackSection", *(f"mplsLabelStackSection{n}" for n in range(2, 11))),
+                start=1,
+            )
+        ),
+        # Routing.
+        e(0, 16, "bgpSourceAsNumber", "src_as", r.UNSIGNED, "IANA"),
+        e(0, 129, "bgpPrevAdjacentAsNumber", "src_as", r.UNSIGNED, "IANA", absent),
+        e(0, 17, "bgpDestinationAsNumber", "dst_as", r.UNSIGNED, "IANA"),
+        e(0, 128, "bgpNextAdjacentAsNumber", "dst_as", r.UNSIGNED, "IANA", absent),
+        e(0, 9, "sourceIPv4PrefixLength", "src_prefix_len", r.UNSIGNED, "IANA"),
+        e(0, 29, "sourceIPv6PrefixLength", "src_prefix_len", r.UNSIGNED, "IANA"),
+        e(0, 13, "destinationIPv4PrefixLength", "dst_prefix_len", r.UNSIGNED, "IANA"),
+        e(0, 30, "destinationIPv6PrefixLength", "dst_prefix_len", r.UNSIGNED, "IANA"),
+        e(0, 15, "ipNextHopIPv4Address", "next_hop", r.ADDRESS, "IANA"),
+        e(0, 62, "ipNextHopIPv6Address", "next_hop", r.ADDRESS, "IANA"),
+        e(0, 18, "bgpNextHopIPv4Address", "next_hop", r.ADDRESS, "IANA"),
+        e(0, 63, "bgpNextHopIPv6Address", "next_hop", r.ADDRESS, "IANA"),
+        e(0, 236, "VRFname", "vrf", r.TEXT, "IANA"),
+        e(0, 234, "ingressVRFID", "vrf", r.VRF, "IANA"),
+        e(0, 235, "egressVRFID", "vrf", r.VRF, "IANA"),
+        e(41916, 4321, "vpnId", "vrf", r.VRF, "Viptela"),
+        e(637, 91, "natInsideServiceId", "vrf", r.VRF, "Nokia 7750 SR"),
+        # Address translation.
+        e(0, 225, "postNATSourceIPv4Address", "nat_src_addr", r.ADDRESS, "IANA"),
+        e(0, 281, "postNATSourceIPv6Address", "nat_src_addr", r.ADDRESS, "IANA"),
+        e(V9, 40001, "NF_F_XLATE_SRC_ADDR_IPV4", "nat_src_addr", r.ADDRESS, "ASA"),
+        e(0, 226, "postNATDestinationIPv4Address", "nat_dst_addr", r.ADDRESS, "IANA"),
+        e(0, 282, "postNATDestinationIPv6Address", "nat_dst_addr", r.ADDRESS, "IANA"),
+        e(V9, 40002, "NF_F_XLATE_DST_ADDR_IPV4", "nat_dst_addr", r.ADDRESS, "ASA"),
+        e(0, 227, "postNAPTSourceTransportPort", "nat_src_port", r.UNSIGNED, "IANA"),
+        e(V9, 40003, "NF_F_XLATE_SRC_PORT", "nat_src_port", r.UNSIGNED, "ASA"),
+        e(0, 228, "postNAPTDestinationTransportPort", "nat_dst_port", r.UNSIGNED, "IANA"),
+        e(V9, 40004, "NF_F_XLATE_DST_PORT", "nat_dst_port", r.UNSIGNED, "ASA"),
+        # Times.
+        e(0, 22, "flowStartSysUpTime", "time_flow_start", r.UPTIME, "IANA"),
+        e(0, 152, "flowStartMilliseconds", "time_flow_start", r.MILLISECONDS, "IANA"),
+        e(0, 154, "flowStartMicroseconds", "time_flow_start", r.NTP_MICROSECONDS, "IANA"),
+        e(0, 156, "flowStartNanoseconds", "time_flow_start", r.NTP_NANOSECONDS, "IANA"),
+        e(0, 150, "flowStartSeconds", "time_flow_start", r.SECONDS, "IANA"),
+        e(0, 158, "flowStartDeltaMicroseconds", "time_flow_start", r.BEFORE_EXPORT, "IANA"),
+        e(0, 21, "flowEndSysUpTime", "time_flow_end", r.UPTIME, "IANA"),
+        e(0, 153, "flowEndMilliseconds", "time_flow_end", r.MILLISECONDS, "IANA"),
+        e(0, 155, "flowEndMicroseconds", "time_flow_end", r.NTP_MICROSECONDS, "IANA"),
+        e(0, 157, "flowEndNanoseconds", "time_flow_end", r.NTP_NANOSECONDS, "IANA"),
+        e(0, 151, "flowEndSeconds", "time_flow_end", r.SECONDS, "IANA"),
+        e(0, 159, "flowEndDeltaMicroseconds", "time_flow_end", r.BEFORE_EXPORT, "IANA"),
+        e(0, 160, "systemInitTimeMilliseconds", "system_init", r.UNSIGNED, "IANA"),
+        e(0, 161, "flowDurationMilliseconds", "duration", r.UNSIGNED, "IANA"),
+        e(0, 323, "observationTimeMilliseconds", "event_time", r.MILLISECONDS, "IANA, ASA"),
+        e(0, 324, "observationTimeMicroseconds", "event_time", r.NTP_MICROSECONDS, "IANA"),
+        e(0, 325, "observationTimeNanoseconds", "event_time", r.NTP_NANOSECONDS, "IANA"),
+        e(0, 322, "observationTimeSeconds", "event_time", r.SECONDS, "IANA"),
+        # Sampling.
+        e(0, 34, "samplingInterval", "sampling_rate", r.UNSIGNED, "IANA"),
+        e(0, 50, "samplerRandomInterval", "sampling_rate", r.UNSIGNED, "IANA"),
+        e(0, 305, "samplingPacketInterval", "selected_packets", r.UNSIGNED, "IANA"),
+        e(0, 306, "samplingPacketSpace", "skipped_packets", r.UNSIGNED, "IANA"),
+        e(0, 48, "samplerId", "sampler", r.UNSIGNED, "IANA"),
+        e(0, 302, "selectorId", "sampler", r.UNSIGNED, "IANA", absent),
+        # Applications, names and latencies.
+        e(0, 96, "applicationName", "app", r.TEXT, "IANA"),
+        e(V9, 57591, "L7_PROTO_NAME", "app", r.TEXT, "nProbe"),
+        e(35632, 119, "L7_PROTO_NAME", "app", r.TEXT, "nProbe"),
+        e(V9, 56701, "App-ID", "app", r.TEXT, "PAN-OS"),
+        e(25461, 56701, "App-ID", "app", r.TEXT, "PAN-OS"),
+        e(3054, 111, "l7ApplicationName", "app", r.TEXT, "Ixia IxFlow"),
+        e(15397, 1, "service", "app", r.TEXT, "Procera PacketLogic"),
+        e(15397, 2, "baseService", "app", r.TEXT, "Procera PacketLogic"),
+        e(5951, 152, "appName", "app", r.TEXT, "Citrix NetScaler AppFlow"),
+        e(10704, 5, "serviceName", "app", r.TEXT, "Barracuda CloudGen"),
+        e(12326, 5, "serviceName", "app", r.TEXT, "Barracuda CloudGen"),
+        e(9789, 2, "afcProtocolName", "app", r.TEXT, "Sophos, Sandvine AFC"),
+        e(0, 95, "applicationId", "app", r.APPLICATION, "IANA, RFC 6759"),
+        e(V9, 57590, "L7_PROTO", "app", r.NUMBER_TEXT, "nProbe"),
+        e(35632, 118, "L7_PROTO", "app", r.NUMBER_TEXT, "nProbe"),
+        e(6871, 33, "silkAppLabel", "app", r.NUMBER_TEXT, "CERT YAF"),
+        e(V9, 57677, "DNS_QUERY", "dns_name", r.TEXT, "nProbe"),
+        e(35632, 205, "DNS_QUERY", "dns_name", r.TEXT, "nProbe"),
+        e(6871, 179, "dnsQName", "dns_name", r.TEXT, "CERT YAF"),
+        e(3054, 189, "dnsQuery", "dns_name", r.TEXT, "Ixia IxFlow"),
+        e(26866, 1958, "dnsQuery", "dns_name", r.TEXT, "Gigamon"),
+        e(V9, 57680, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
+        e(35632, 208, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
+        e(V9, 57659, "HTTP_HOST", "http_host", r.TEXT, "nProbe"),
+        e(35632, 187, "HTTP_HOST", "http_host", r.TEXT, "nProbe"),
+        e(5951, 142, "httpReqHost", "http_host", r.TEXT, "Citrix NetScaler AppFlow"),
+        e(5951, 267, "httpDomainName", "http_host", r.TEXT, "Citrix NetScaler AppFlow"),
+        e(3054, 183, "httpHostName", "http_host", r.TEXT, "Ixia IxFlow"),
+        e(15397, 18, "serverHostname", "http_host", r.TEXT, "Procera PacketLogic"),
+        e(26866, 4676, "httpHost", "http_host", r.TEXT, "Gigamon"),
+        e(V9, 8256, "hostname", "http_host", r.TEXT, "StreamCore"),
+        e(V9, 57653, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
+        e(35632, 181, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
+        e(5951, 144, "httpRspStatus", "http_status", r.UNSIGNED, "Citrix NetScaler AppFlow"),
+        e(15397, 24, "httpResponseStatus", "http_status", r.UNSIGNED, "Procera PacketLogic"),
+        e(V9, 57660, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
+        e(35632, 188, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
+        e(6871, 294, "sslServerName", "tls_sni", r.TEXT, "CERT YAF"),
+        e(26866, 112, "sslServerName", "tls_sni", r.TEXT, "Gigamon"),
+    )  # fmt: skip
+
+
+#: The built-in table. Order matters: of elements for one column, earlier ones go first.
+ELEMENTS: Final = _builtin()
+
+_READINGS: Final = {
+    Kind.ADDRESS: Reading.ADDRESS,
+    Kind.MAC: Reading.MAC,
+    Kind.TEXT: Reading.TEXT,
+    Kind.NAME: Reading.TEXT,
+    Kind.TIME: Reading.MILLISECONDS,
+    Kind.FLOAT32: Reading.LATENCY_MS,
+}
+
+
+class ElementTable:
+    """The built-in elements and those of the configuration, which take precedence."""
+
+    def __init__(self, configured: Iterable[ConfiguredElement] = ()) -> None:
+        own = []
+        for number, entry in enumerate(configured, start=1):
+            column = BY_NAME[entry.column]
+            reading = _READINGS.get(column.kind, Reading.UNSIGNED)
+            if column.kind is Kind.TEXT and entry.column == "vrf":
+                reading = Reading.VRF
+            if column.name == "direction":
+                reading = Reading.DIRECTION
+            own.append(
+                Element(
+                    entry.enterprise, entry.id, f"configured {number}", column.name, reading,
+                    "configuration",
+                )
+            )  # fmt: skip
+        self._ranked: dict[tuple[int, int], tuple[int, Element]] = {}
+        for rank, element in enumerate((*own, *ELEMENTS)):
+            self._ranked.setdefault((element.enterprise, element.id), (rank, element))
+        # NetFlow v9 has no enterprise numbers: configured IANA elements of any number are its too.
+
+    def find(self, enterprise: int, number: int) -> tuple[int, Element] | None:
+        """Rank and row of an element; of equal column, the lower rank goes first."""
+        return self._ranked.get((enterprise, number))

@@ -1,0 +1,137 @@
+"""Files of datagrams through the decoders, faults told by file and offset."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from exporter import config
+from exporter.batch import FlowBatch
+from exporter.decode.decoder import Decoder
+from exporter.receive.captures import FileError, is_capture
+from exporter.receive.datagrams import DatagramBatch
+from exporter.receive.files import Datagram, read_datagrams
+
+#: Datagrams decoded at a time.
+_BATCH: Final = 512
+
+#: Where NetFlow and IPFIX headers have the export time, in seconds, by version.
+_EXPORT_TIME: Final = {5: 8, 9: 8, 10: 4}
+_NANOSECONDS: Final = {5: 12}
+
+
+class FileDecoder:
+    """Decodes files as one stream; ``report`` gets a line per fault, ``faults`` counts them."""
+
+    def __init__(
+        self, settings: config.Decode, devices: Sequence[config.Device],
+        report: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._report = report
+        self._decoder = Decoder(settings, devices, on_error=self._error)
+        self._places: list[tuple[Path, Datagram, bool]] = []
+        self.faults = 0
+        self._reported: Counter[str] = Counter()
+
+    def decode(self, files: Sequence[Path]) -> Iterator[FlowBatch]:
+        """The flows of all files, in batches."""
+        for path in files:
+            try:
+                yield from self._read(path)
+            except FileError as error:
+                self._file_error(error)
+        yield from self._flush()
+
+    def finish(self) -> None:
+        """Report what only the end shows: records whose template never came, and the like."""
+        for stream in self._decoder.state.streams():
+            for number, sets in stream.waiting.items():
+                octets = sum(len(waiting.body) for waiting in sets)
+                self._fault(
+                    f"{stream.device.label}: domain {stream.domain}: template {number} never "
+                    f"came: {len(sets)} sets of records ({octets} octets) not decoded"
+                )
+            if stream.waiting_dropped:
+                self._fault(
+                    f"{stream.device.label}: domain {stream.domain}: {stream.waiting_dropped} "
+                    "sets of records dropped: too many waited for their template"
+                )
+        for (device, reason), number in sorted(self._decoder.stats.errors().items()):
+            beyond = number - self._reported[reason]
+            if beyond > 0:
+                self._fault(f"{device}: {reason}: {beyond} times")
+
+    def _read(self, path: Path) -> Iterator[FlowBatch]:
+        raw = not _is_capture(path)
+        for datagram in read_datagrams(path, self._file_error):
+            self._places.append((path, datagram, raw))
+            if len(self._places) == _BATCH:
+                yield from self._flush()
+
+    def _flush(self) -> Iterator[FlowBatch]:
+        if not self._places:
+            return
+        datagrams = [datagram for _, datagram, _ in self._places]
+        times = [
+            _export_time(datagram.payload, datagram.time_received) if raw
+            else datagram.time_received
+            for _, datagram, raw in self._places
+        ]  # fmt: skip
+        senders = np.frombuffer(b"".join([d.sender for d in datagrams]), np.uint8)
+        batch = DatagramBatch(
+            [d.payload for d in datagrams],
+            senders.reshape(-1, 16),
+            np.array([d.port for d in datagrams], np.uint16),
+            np.array(times, np.int64),
+        )
+        yield from self._decoder.decode(batch)
+        self._places.clear()
+
+    def _error(self, reason: str, number: int, octet: int) -> None:
+        self._reported[reason] += 1
+        if number < 0:
+            self._fault(f"a set that waited for its template: {reason}")
+            return
+        path, datagram, raw = self._places[number]
+        if raw:
+            self._fault(f"{path}: offset {octet}: {reason}")
+        else:
+            self._fault(
+                f"{path}: offset {datagram.offset}: {reason} at octet {octet} of the datagram"
+            )
+
+    def _file_error(self, error: FileError) -> None:
+        self._fault(str(error))
+
+    def _fault(self, text: str) -> None:
+        self.faults += 1
+        self._report(text)
+
+
+def _is_capture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_capture(file.read(4))
+    except OSError:
+        return False
+
+
+def _export_time(payload: bytes, otherwise: int) -> int:
+    """When a NetFlow or IPFIX datagram was exported, in milliseconds since the epoch."""
+    if len(payload) < 16:
+        return otherwise
+    version = payload[0] << 8 | payload[1]
+    at = _EXPORT_TIME.get(version)
+    if at is None:
+        return otherwise
+    (seconds,) = struct.unpack_from(">I", payload, at)
+    milliseconds = 0
+    if version in _NANOSECONDS:
+        (nanoseconds,) = struct.unpack_from(">I", payload, _NANOSECONDS[version])
+        milliseconds = min(nanoseconds // 1_000_000, 999)
+    return int(seconds * 1000 + milliseconds)

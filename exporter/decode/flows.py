@@ -1,0 +1,324 @@
+"""From data sets of one layout to a flow batch: read the columns, then derive what is implied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.batch import Array, DictColumn, FlowBatch
+from exporter.decode import values
+from exporter.decode.biflow import reverse_flows
+from exporter.decode.elements import Reading
+from exporter.decode.layout import VARIABLE, Layout, Step
+from exporter.decode.rates import apply_rates
+from exporter.decode.records import Offsets, Records, locate
+from exporter.decode.state import Device, Stream
+from exporter.decode.times import flow_times, from_uptime
+from exporter.schema import Direction
+
+_ICMP: Final = 1
+_ICMPV6: Final = 58
+_IPV4: Final = 0x0800
+_IPV6: Final = 0x86DD
+
+
+@dataclass(frozen=True, slots=True)
+class DataSets:
+    """Data sets in ``buffer``, as columns: one value per set, times in milliseconds.
+
+    ``stream`` points into ``streams``; ``uptime`` is the device's at export, below 0 where the
+    protocol does not tell; ``rate`` the sampling rate of the datagram's header, 0 where none.
+    ``datagram`` is the set's place in what was received, -1 for sets that had to wait.
+    """
+
+    buffer: bytes
+    streams: Sequence[Stream]
+    number: Offsets
+    start: Offsets
+    length: Offsets
+    stream: NDArray[np.intp]
+    datagram: Offsets
+    received: Offsets
+    exported: Offsets
+    uptime: Offsets
+    rate: Offsets | None = None
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, rows: NDArray[Any]) -> DataSets:
+        """The sets that an index or a boolean mask selects."""
+        return replace(
+            self,
+            number=self.number[rows],
+            start=self.start[rows],
+            length=self.length[rows],
+            stream=self.stream[rows],
+            datagram=self.datagram[rows],
+            received=self.received[rows],
+            exported=self.exported[rows],
+            uptime=self.uptime[rows],
+            rate=None if self.rate is None else self.rate[rows],
+        )
+
+
+@dataclass(slots=True)
+class Flows:
+    """What came of data sets: batches, records per set, and sets whose rest is malformed."""
+
+    batches: list[FlowBatch]
+    records: Offsets
+    malformed: list[int]
+
+
+def decode_flows(layout: Layout, sets: DataSets) -> Flows:
+    """The flows of data sets that all have ``layout`` (and one protocol)."""
+    records = locate(layout, sets.buffer, sets.start, sets.length)
+    if records.counts is not None:
+        counts = records.counts
+    else:
+        counts = np.bincount(records.set_of, minlength=len(sets))
+    if not len(records):
+        return Flows([], counts, records.malformed)
+    reader = _Reader(records, sets)
+    columns = reader.read(layout.forward)
+    reverse = reader.read(layout.reverse) if layout.reverse else {}
+    return Flows(_batches(columns, reverse, records, sets, counts), counts, records.malformed)
+
+
+def _batches(
+    columns: dict[str, Any], reverse: dict[str, Any], records: Records, sets: DataSets,
+    counts: Offsets,
+) -> list[FlowBatch]:  # fmt: skip
+    count = len(records)
+    streams = sets.streams
+    received = records.spread(sets.received)
+    per_stream = np.bincount(sets.stream, counts, len(streams)).astype(np.int64).tolist()
+    _ether_type(columns, count)
+    _icmp(columns)
+    _mpls(columns, count)
+    start, end, source, odd = flow_times(columns, received)
+    if odd:
+        _count_odd_times(source, records, sets)
+    columns["time_received"] = received
+    columns["time_flow_start"] = start
+    columns["time_flow_end"] = end
+    columns["time_source"] = source
+    addresses = np.frombuffer(b"".join([s.device.address for s in streams]), np.uint8)
+    columns["device_addr"] = records.spread(addresses.reshape(-1, 16)[sets.stream])
+    domains = np.array([stream.domain for stream in streams], np.uint32)
+    columns["observation_domain"] = records.spread(domains[sets.stream])
+    columns["source"] = np.full(count, streams[0].source, np.int8)
+    for name in ("bytes", "packets"):
+        columns.setdefault(name, np.zeros(count, np.uint64))
+    apply_rates(columns, records, sets, per_stream)
+    for stream, rows in zip(streams, per_stream, strict=True):
+        stream.records += rows
+    _interface_names(columns, records, sets)
+    batches = reverse_flows(columns, reverse, received)
+    columns.pop("system_init", None)
+    return [FlowBatch(count, columns), *batches]
+
+
+class _Reader:
+    """Reads steps of a layout over all its records."""
+
+    def __init__(self, records: Records, sets: DataSets) -> None:
+        self._records = records
+        self._sets = sets
+        self._exported: Offsets | None = None
+
+    def read(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """A column per name that ``steps`` fill."""
+        columns: dict[str, Any] = {}
+        for step in steps:
+            column = self._column(step)
+            before = columns.get(step.column)
+            columns[step.column] = column if before is None else values.fill(before, column)
+        return columns
+
+    def _column(self, step: Step) -> Array | DictColumn:
+        reading = step.reading
+        if reading in values.TEXT_READINGS:
+            return self._octets(step)
+        field = self._records.segments[step.segment][step.name]
+        if reading is Reading.ADDRESS:
+            return values.addresses(field)
+        if reading in values.NUMBER_READINGS:
+            return self._number_text(reading, values.unsigned(field, np.uint32))
+        if reading is Reading.LABEL:
+            octets = np.zeros((len(field), 4), np.uint8)
+            octets[:, 1:] = field
+            return octets.view(">u4")[:, 0].astype(np.uint32) >> np.uint32(4)
+        if reading is Reading.DSCP:
+            return values.unsigned(field, np.uint8) << np.uint8(2)
+        if reading is Reading.DIRECTION:
+            return _DIRECTIONS[values.unsigned(field, np.uint8)]
+        if reading is Reading.LATENCY_MS:
+            return (values.unsigned(field, np.float32) / 1e3).astype(np.float32)
+        if reading is Reading.LATENCY_US:
+            return (values.unsigned(field, np.float32) / 1e6).astype(np.float32)
+        time = self._time(reading, field)
+        if time is not None:
+            return time
+        return values.unsigned(field, values.working_dtype(step.column))
+
+    def _time(self, reading: Reading, field: Array) -> Array | None:
+        if reading is Reading.MILLISECONDS:
+            return values.milliseconds(field, 1)
+        if reading is Reading.SECONDS:
+            return values.milliseconds(field, 1000)
+        if reading is Reading.UPTIME:
+            uptimes = values.unsigned(field, np.uint32).astype(np.int64)
+            return from_uptime(uptimes, self.exported, self._records.spread(self._sets.uptime))
+        if reading is Reading.NTP_MICROSECONDS:
+            return values.ntp_milliseconds(field, self.exported, 1_000)
+        if reading is Reading.NTP_NANOSECONDS:
+            return values.ntp_milliseconds(field, self.exported, 1_000_000)
+        if reading is Reading.BEFORE_EXPORT:
+            before: Array = values.unsigned(field, np.int64) // 1000
+            times: Array = self.exported - before
+            return times
+        return None
+
+    @property
+    def exported(self) -> Offsets:
+        """Export times, per row."""
+        if self._exported is None:
+            self._exported = self._records.spread(self._sets.exported)
+        return self._exported
+
+    def _octets(self, step: Step) -> DictColumn:
+        records = self._records
+        if step.length == VARIABLE:
+            codes, found = values.sliced_bytes(
+                records.buffer, records.starts[step.segment].tolist(),
+                records.ends[step.segment].tolist(),
+            )  # fmt: skip
+        else:
+            codes, found = values.fixed_bytes(records.segments[step.segment][step.name])
+        show = values.TEXT_READINGS[step.reading]
+        if step.reading is Reading.APPLICATION:
+            return self._named(codes, found, show, lambda device: device.applications)
+        return values.texts(codes, found, show)
+
+    def _number_text(self, reading: Reading, numbers: NDArray[np.uint32]) -> DictColumn:
+        found, places = values.distinct(numbers)
+        codes = places.astype(np.uint32)
+        show = values.NUMBER_READINGS[reading]
+        if reading is Reading.VRF:
+            return self._named(codes, found.tolist(), show, lambda device: device.vrfs)
+        return values.texts(codes, found.tolist(), show)
+
+    def _named(
+        self, codes: NDArray[np.uint32], found: Sequence[Any], show: Callable[[Any], str],
+        names: Callable[[Device], dict[Any, str]],
+    ) -> DictColumn:  # fmt: skip
+        """``found`` by the names that each row's device told for them, else as ``show`` has it."""
+        streams = self._sets.streams
+        if not any(names(stream.device) for stream in streams):
+            return values.texts(codes, found, show)
+        of_row = self._records.spread(self._sets.stream)
+        pairs, places = values.distinct(codes.astype(np.int64) * len(streams) + of_row)
+        told = [
+            (names(streams[pair % len(streams)].device), found[pair // len(streams)])
+            for pair in pairs.tolist()
+        ]
+        return values.texts(
+            places.astype(np.uint32), told, lambda pair: pair[0].get(pair[1]) or show(pair[1])
+        )
+
+
+_DIRECTIONS: Final = np.zeros(256, np.int8)
+_DIRECTIONS[:2] = (Direction.INGRESS, Direction.EGRESS)
+
+
+def _ether_type(columns: dict[str, Any], count: int) -> None:
+    """``etype`` from the addresses, or the IP version, where the record does not tell it."""
+    version = columns.pop("ip_version", None)
+    told = columns.get("etype")
+    present = [columns[name] for name in ("src_addr", "dst_addr") if name in columns]
+    if not present:
+        if told is None and version is not None:
+            columns["etype"] = np.select([version == 4, version == 6], [_IPV4, _IPV6], 0).astype(
+                np.uint16
+            )
+        return
+    first, second = present[0], present[-1]
+    ipv4 = values.is_ipv4(first)
+    if ipv4.all():
+        derived = np.full(count, _IPV4, np.uint16)
+    else:
+        # An address of 0 has no family of its own.
+        ipv4 = np.where(values.no_address(first), values.is_ipv4(second), ipv4)
+        derived = np.where(ipv4, _IPV4, _IPV6).astype(np.uint16)
+    columns["etype"] = derived if told is None else values.fill(told, derived)
+
+
+def _icmp(columns: dict[str, Any]) -> None:
+    """ICMP type and code from their common element, or from the destination port.
+
+    Devices with NetFlow v5 habits put type * 256 + code there and leave the source port 0.
+    """
+    both = columns.pop("icmp", None)
+    if both is not None:
+        for name, part in (("icmp_type", both >> np.uint64(8)), ("icmp_code", both)):
+            part = (part & np.uint64(0xFF)).astype(np.uint8)
+            known = columns.get(name)
+            columns[name] = part if known is None else values.fill(known, part)
+        return
+    if "icmp_type" in columns or "proto" not in columns or "dst_port" not in columns:
+        return
+    proto = columns["proto"]
+    rows = (proto == _ICMP) | (proto == _ICMPV6)
+    if not rows.any():
+        return
+    if "src_port" in columns:
+        rows &= columns["src_port"] == 0
+    port = np.where(rows, columns["dst_port"], 0)
+    columns["icmp_type"] = (port >> 8).astype(np.uint8)
+    columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
+
+
+def _mpls(columns: dict[str, Any], count: int) -> None:
+    """``mpls_labels`` from the labels of each depth; labels of 0 are not told."""
+    depths = [columns.pop(f"mpls_label_{depth}", None) for depth in range(1, 11)]
+    told = [label for label in depths if label is not None]
+    if not told:
+        return
+    stacks = np.ascontiguousarray(np.stack(told, axis=1).astype(np.uint32))
+    width = stacks.shape[1] * 4
+    codes, found = values.fixed_bytes(stacks.view(f"V{width}")[:, 0])
+    labels = [tuple(x for x in np.frombuffer(raw, np.uint32).tolist() if x) for raw in found]
+    index: dict[tuple[int, ...], int] = {}
+    mapping = np.array([index.setdefault(stack, len(index)) for stack in labels], np.uint32)
+    columns["mpls_labels"] = DictColumn(mapping[codes], list(index))
+
+
+def _interface_names(columns: dict[str, Any], records: Records, sets: DataSets) -> None:
+    """``in_if_name`` and ``out_if_name`` where the device told names of its interfaces."""
+    streams = sets.streams
+    if not any(stream.device.interfaces for stream in streams):
+        return
+    of_row = records.spread(sets.stream)
+    for name in ("in_if", "out_if"):
+        numbers = columns.get(name)
+        if numbers is None:
+            continue
+        pairs, places = values.distinct(of_row.astype(np.int64) << 32 | numbers)
+        told = [
+            streams[pair >> 32].device.interfaces.get(pair & 0xFFFFFFFF, "")
+            for pair in pairs.tolist()
+        ]
+        columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told, str)
+
+
+def _count_odd_times(source: NDArray[np.int8], records: Records, sets: DataSets) -> None:
+    per_set = np.bincount(records.set_of, source, len(sets))
+    per_stream = np.bincount(sets.stream, per_set, len(sets.streams))
+    for stream, rows in zip(sets.streams, per_stream.tolist(), strict=True):
+        stream.device.times_replaced += int(rows)

@@ -1,0 +1,139 @@
+"""Sampling rates per row, and counters multiplied by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.decode import values
+from exporter.decode.records import Records
+from exporter.decode.state import Stream
+from exporter.schema import SamplingSource
+
+if TYPE_CHECKING:
+    from exporter.decode.flows import DataSets
+
+_MAX_RATE = (1 << 32) - 1
+
+
+def apply_rates(
+    columns: dict[str, Any], records: Records, sets: DataSets, per_stream: Sequence[int]
+) -> None:
+    """Fill ``sampling_rate`` and ``sampling_source``, and multiply ``bytes`` and ``packets``.
+
+    Most specific first: the configured override, the record (or the datagram's header), the
+    sampler or interface of the record as told in options, options for all, the configured
+    default. ``per_stream`` has the rows of each stream.
+    """
+    told = _told_in_records(columns)
+    sampler = columns.pop("sampler", None)
+    streams = sets.streams
+    bases = [_base(stream, named=sampler is not None) for stream in streams]
+    rates = np.array([rate for rate, _ in bases], np.uint32)
+    sources = np.array([source for _, source in bases], np.int8)
+    if sets.rate is None:
+        rate, source = _spread(records, sets, rates, sources)
+    else:
+        header = sets.rate > 0
+        rate = records.spread(np.where(header, sets.rate, rates[sets.stream]).astype(np.uint32))
+        source = records.spread(
+            np.where(header, SamplingSource.RECORD, sources[sets.stream]).astype(np.int8)
+        )
+    if any(stream.sampling.interfaces for stream in streams) and "in_if" in columns:
+        _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
+    if sampler is not None:
+        _look_up(np.minimum(sampler, _MAX_RATE), records, sets, rate, source, by="samplers")
+    if told is not None:
+        found = told > 0
+        rate[found] = told[found]
+        source[found] = SamplingSource.RECORD
+    _override(records, sets, rate, source)
+    columns["sampling_rate"] = rate
+    columns["sampling_source"] = source
+    if (rate != 1).any():
+        columns["bytes"] *= rate
+        columns["packets"] *= rate
+    _count_unknown(records, sets, source, per_stream)
+
+
+def _told_in_records(columns: dict[str, Any]) -> NDArray[np.uint32] | None:
+    """Rates that the records themselves tell, 0 where they do not."""
+    told: NDArray[np.uint32] | None = columns.pop("sampling_rate", None)
+    selected = columns.pop("selected_packets", None)
+    skipped = columns.pop("skipped_packets", None)
+    if selected is None:
+        return told
+    skipped = np.zeros_like(selected) if skipped is None else skipped
+    one_in = (selected + skipped) // np.maximum(selected, 1)
+    one_in = np.where(selected > 0, np.minimum(one_in, _MAX_RATE), 0).astype(np.uint32)
+    return one_in if told is None else np.where(told > 0, told, one_in)
+
+
+def _base(stream: Stream, *, named: bool) -> tuple[int, SamplingSource]:
+    """Rate and source where nothing more specific is told.
+
+    ``named``: the records name their sampler, so another sampler's rate is not theirs.
+    """
+    sampling = stream.sampling
+    rate = sampling.general if named else sampling.rate()
+    if rate:
+        return rate, SamplingSource.OPTIONS
+    if stream.device.sampling_rate:
+        return stream.device.sampling_rate, SamplingSource.CONFIGURED
+    return 1, SamplingSource.UNKNOWN
+
+
+def _spread(
+    records: Records, sets: DataSets, rates: NDArray[np.uint32], sources: NDArray[np.int8]
+) -> tuple[NDArray[np.uint32], NDArray[np.int8]]:
+    if len(rates) == 1:
+        count = len(records)
+        return np.full(count, rates[0]), np.full(count, sources[0])
+    return records.spread(rates[sets.stream]), records.spread(sources[sets.stream])
+
+
+def _look_up(
+    keys: NDArray[Any], records: Records, sets: DataSets, rate: NDArray[np.uint32],
+    source: NDArray[np.int8], *, by: str,
+) -> None:  # fmt: skip
+    """Overwrite ``rate`` and ``source`` where options tell a rate for the row's key."""
+    streams = sets.streams
+    of_row = records.spread(sets.stream).astype(np.int64)
+    pairs, places = values.distinct(of_row << 32 | keys.astype(np.int64))
+    found = [
+        getattr(streams[pair >> 32].sampling, by).get(pair & 0xFFFFFFFF, 0)
+        for pair in pairs.tolist()
+    ]
+    rates = np.array(found, np.uint32)[places]
+    rows = rates > 0
+    rate[rows] = rates[rows]
+    source[rows] = SamplingSource.OPTIONS
+
+
+def _override(
+    records: Records, sets: DataSets, rate: NDArray[np.uint32], source: NDArray[np.int8]
+) -> None:
+    overrides = [stream.device.sampling_rate_override for stream in sets.streams]
+    if not any(overrides):
+        return
+    forced = records.spread(np.array(overrides, np.uint32)[sets.stream])
+    rows = forced > 0
+    rate[rows] = forced[rows]
+    source[rows] = SamplingSource.CONFIGURED
+
+
+def _count_unknown(
+    records: Records, sets: DataSets, source: NDArray[np.int8], per_stream: Sequence[int]
+) -> None:
+    unknown = source == SamplingSource.UNKNOWN
+    if not unknown.any():
+        return
+    counts = per_stream
+    if not unknown.all():
+        per_set = np.bincount(records.set_of, unknown, len(sets))
+        counts = np.bincount(sets.stream, per_set, len(sets.streams)).astype(int).tolist()
+    for stream, rows in zip(sets.streams, counts, strict=True):
+        stream.device.unknown_sampling += rows

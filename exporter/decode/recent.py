@@ -1,0 +1,94 @@
+"""The last datagrams, to tell a datagram that came twice from one that only looks out of order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.decode.datagrams import Datagrams
+from exporter.decode.state import Stream
+from exporter.schema import Source
+
+#: Octets of datagrams that are kept, and batches of them.
+MAX_BYTES: Final = 8 << 20
+MAX_BATCHES: Final = 64
+#: Datagrams of a batch that are compared; more than these pass unchecked.
+MAX_CHECKS: Final = 32
+#: A sequence number that counts records is in order up to this far ahead of the one before.
+_RECORDS_AHEAD: Final = 4_096
+
+
+class _Kept(NamedTuple):
+    buffer: bytes
+    streams: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+class RecentDatagrams:
+    """Finds datagrams that are, octet by octet, repeated.
+
+    Only a datagram whose sequence number is not just ahead of the one before is compared, so
+    streams in order cost nothing.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[_Kept] = deque()
+        self._bytes = 0
+
+    def repeated(
+        self, buffer: bytes, datagrams: Datagrams, stream: NDArray[np.intp],
+        streams: Sequence[Stream],
+    ) -> NDArray[np.bool_]:  # fmt: skip
+        """Which of the datagrams came before; they are kept to compare later ones with."""
+        ids = np.array([id(s) for s in streams], np.int64)[stream]
+        length = datagrams.end - datagrams.start
+        self._keep(_Kept(buffer, ids, datagrams.sequence, datagrams.start, length))
+        repeated = np.zeros(len(datagrams), np.bool_)
+        for row in self._suspects(datagrams, stream, streams)[:MAX_CHECKS].tolist():
+            repeated[row] = self._known(row, ids[row])
+        return repeated
+
+    def _suspects(
+        self, datagrams: Datagrams, stream: NDArray[np.intp], streams: Sequence[Stream]
+    ) -> NDArray[np.intp]:
+        order = np.argsort(stream, kind="stable")
+        sequence = datagrams.sequence[order]
+        of = stream[order]
+        before = np.empty_like(sequence)
+        before[1:] = sequence[:-1]
+        first = np.ones(len(of), np.bool_)
+        first[1:] = of[1:] != of[:-1]
+        before[first] = [streams[number].last_sequence for number in of[first].tolist()]
+        last = np.append(np.flatnonzero(first)[1:] - 1, len(of) - 1)
+        for number, value in zip(of[last].tolist(), sequence[last].tolist(), strict=True):
+            streams[number].last_sequence = value
+        ahead = (sequence - before) & 0xFFFFFFFF
+        most = 1 if datagrams.source is Source.NETFLOW9 else _RECORDS_AHEAD
+        odd = ((ahead == 0) | (ahead > most)) & (before >= 0)
+        return np.sort(order[odd])
+
+    def _keep(self, kept: _Kept) -> None:
+        self._kept.append(kept)
+        self._bytes += len(kept.buffer)
+        while len(self._kept) > 1 and (self._bytes > MAX_BYTES or len(self._kept) > MAX_BATCHES):
+            self._bytes -= len(self._kept.popleft().buffer)
+
+    def _known(self, row: int, stream: int) -> bool:
+        mine = self._kept[-1]
+        start, length = int(mine.start[row]), int(mine.length[row])
+        octets = mine.buffer[start : start + length]
+        for kept in reversed(self._kept):
+            same = (kept.streams == stream) & (kept.sequence == mine.sequence[row])
+            same &= kept.length == length
+            if kept is mine:
+                same[row:] = False
+            for at in kept.start[np.flatnonzero(same)[-4:]].tolist():
+                if kept.buffer[at : at + length] == octets:
+                    return True
+        return False

@@ -1,0 +1,178 @@
+"""Where the records of data sets lie in a buffer, for fixed- and variable-length layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.decode.layout import Layout
+
+Offsets = NDArray[np.int64]
+
+#: Zero octets that follow the payloads in a buffer, so that reading a header never overruns it.
+TAIL: Final = 32
+
+#: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
+_LOCKSTEP: Final = 6
+
+
+@dataclass(slots=True)
+class Records:
+    """All records of one layout in some sets, row by row.
+
+    ``set_of`` tells the set of each row, ``segments`` holds one structured array per segment of
+    the layout, ``starts`` and ``ends`` bound each variable-length field in ``buffer``.
+    ``counts`` has the rows of each set where those lie together, set by set; ``malformed`` lists
+    sets whose rest could not be parsed.
+    """
+
+    buffer: bytes
+    set_of: NDArray[np.intp]
+    segments: list[NDArray[Any]]
+    counts: Offsets | None = None
+    starts: list[Offsets] = field(default_factory=list)
+    ends: list[Offsets] = field(default_factory=list)
+    malformed: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.set_of)
+
+    def spread(self, per_set: NDArray[Any]) -> NDArray[Any]:
+        """One value per row from one per set."""
+        if self.counts is not None:
+            return np.repeat(per_set, self.counts, axis=0)
+        return per_set[self.set_of]
+
+
+def locate(layout: Layout, buffer: bytes, start: Offsets, length: Offsets) -> Records:
+    """The records of sets of ``layout`` (at ``start``, of ``length`` octets) in ``buffer``.
+
+    ``buffer`` ends in :data:`TAIL` octets that belong to no set. What remains of a set when less
+    than a record is left is padding (RFC 3954 section 5.3, RFC 7011 section 3.3.1).
+    """
+    if layout.variable_fields:
+        return _locate_variable(layout, buffer, start, start + length)
+    size = layout.min_size
+    counts = length // size
+    set_of = np.repeat(np.arange(len(start)), counts)
+    first = np.cumsum(counts) - counts
+    offsets = np.repeat(start - first * size, counts) + np.arange(len(set_of)) * size
+    return Records(buffer, set_of, [_gather(buffer, offsets, layout.segments[0].dtype)], counts)
+
+
+def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Pieces of ``buffer`` at any offsets as rows of a structured array."""
+    size = dtype.itemsize
+    pieces = np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))
+    return pieces[offsets].view(dtype)
+
+
+def _locate_variable(layout: Layout, buffer: bytes, start: Offsets, end: Offsets) -> Records:
+    sizes = [segment.size for segment in layout.segments]
+    parser = _VariableParser(buffer, sizes, layout.min_size)
+    parser.run(start, end)
+    columns = parser.columns()
+    set_of, rest = columns[0], columns[1:]
+    segments = [
+        _gather(buffer, offsets, segment.dtype)
+        for segment, offsets in zip(layout.segments, rest[0::3], strict=True)
+    ]
+    return Records(buffer, set_of, segments, None, rest[1::3], rest[2::3], parser.malformed)
+
+
+class _VariableParser:
+    """Walks the records of many sets at once, since where one ends only the one before tells.
+
+    Collects rows of: set, start of segment 0, start and end of variable field 0, start of
+    segment 1, and so on.
+    """
+
+    def __init__(self, buffer: bytes, sizes: Sequence[int], min_size: int) -> None:
+        self._buffer = buffer
+        self._octets = np.frombuffer(buffer, np.uint8)
+        self._sizes = sizes
+        self._min_size = min_size
+        self._parts: list[list[Offsets]] = []
+        self.malformed: list[int] = []
+
+    def run(self, start: Offsets, end: Offsets) -> None:
+        at = start.copy()
+        active = np.arange(len(start))
+        while len(active) > _LOCKSTEP:
+            active = active[end[active] - at[active] >= self._min_size]
+            active = self._step(active, at, end)
+        for number in active.tolist():
+            self._scalar(number, int(at[number]), int(end[number]))
+
+    def columns(self) -> list[Offsets]:
+        """The rows collected, as one array per value."""
+        width = 3 * len(self._sizes) - 1
+        if not self._parts:
+            return [np.zeros(0, np.int64)] * width
+        return [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+
+    def _step(self, active: NDArray[np.intp], at: Offsets, end: Offsets) -> NDArray[np.intp]:
+        """One record of each active set; gives the sets that may have more."""
+        octets = self._octets
+        last = len(octets) - 3
+        position = at[active]
+        row: list[Offsets] = [active]
+        for number, size in enumerate(self._sizes):
+            row.append(position)
+            position = position + size
+            if number + 1 == len(self._sizes):
+                break
+            safe = np.minimum(position, last)
+            length = octets[safe].astype(np.int64)
+            position = position + 1
+            long = length == 255
+            if long.any():
+                wide = octets[safe + 1].astype(np.int64) << 8 | octets[safe + 2]
+                length = np.where(long, wide, length)
+                position = position + 2 * long
+            row.append(position)
+            position = position + length
+            row.append(position)
+        good = position <= end[active]
+        at[active] = position
+        if not good.all():
+            self.malformed.extend(active[~good].tolist())
+            row = [column[good] for column in row]
+            active = active[good]
+        self._parts.append(row)
+        return active
+
+    def _scalar(self, number: int, position: int, end: int) -> None:
+        """All records of one set."""
+        buffer = self._buffer
+        sizes = self._sizes
+        rows: list[list[int]] = []
+        while end - position >= self._min_size:
+            row = [number]
+            for size in sizes[:-1]:
+                row.append(position)
+                position += size
+                if position >= end:
+                    break
+                length = buffer[position]
+                position += 1
+                if length == 255:
+                    length = buffer[position] << 8 | buffer[position + 1]
+                    position += 2
+                row.append(position)
+                position += length
+                row.append(position)
+            else:
+                row.append(position)
+                position += sizes[-1]
+                if position <= end:
+                    rows.append(row)
+                    continue
+            self.malformed.append(number)
+            break
+        if rows:
+            self._parts.append(list(np.array(rows, np.int64).T))

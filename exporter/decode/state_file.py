@@ -1,0 +1,109 @@
+"""Templates and sampling rates over restarts of the exporter, as a JSON file.
+
+What was told before is used until devices tell it anew, so that the first flows after a restart
+need not wait. A file that cannot be used is reported and left alone until the next save.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from exporter.batch import format_address
+from exporter.decode.layout import Field
+from exporter.decode.state import LimitError, State, Stream, packed_address
+from exporter.decode.templates import FIRST_TEMPLATE, Definition
+from exporter.schema import Source
+
+_log = logging.getLogger(__name__)
+
+_FORMAT: Final = 1
+
+
+def save(path: Path, state: State) -> None:
+    """Write the file: whole, or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = {"format": _FORMAT, "streams": [_dump(stream) for stream in state.streams()]}
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path, state: State) -> None:
+    """Take up what the file holds, as far as the bounds in force allow it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']} is not known")
+        streams = content["streams"]
+        for entry in streams:
+            _restore(state, entry)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("%s: not used: %s", path, error)
+
+
+def _dump(stream: Stream) -> dict[str, Any]:
+    sampling = stream.sampling
+    return {
+        "device": format_address(stream.device.address),
+        "seen": stream.device.seen,
+        "source": stream.source.name.lower(),
+        "domain": stream.domain,
+        "boot": stream.boot,
+        "system_init": stream.device.system_init,
+        "sequence": stream.sequence.expected,
+        "sampling": {
+            "general": sampling.general,
+            "samplers": list(sampling.samplers.items()),
+            "interfaces": list(sampling.interfaces.items()),
+        },
+        "templates": [
+            {"id": t.id, "options": t.options, "told": t.told, "fields": list(t.layout.fields)}
+            for t in stream.templates.values()
+        ],
+    }
+
+
+def _restore(state: State, entry: dict[str, Any]) -> None:
+    try:
+        stream = state.stream(
+            packed_address(entry["device"]), Source[entry["source"].upper()],
+            int(entry["domain"]), int(entry["seen"]),
+        )  # fmt: skip
+        stream.boot = int(entry["boot"])
+        stream.device.system_init = int(entry["system_init"])
+        stream.sequence.expected = int(entry["sequence"])
+        sampling = entry["sampling"]
+        stream.sampling.general = int(sampling["general"])
+        for sampler, rate in sampling["samplers"]:
+            stream.sampling.learn(int(rate), sampler=int(sampler), interface=None)
+        for interface, rate in sampling["interfaces"]:
+            stream.sampling.learn(int(rate), sampler=None, interface=int(interface))
+        for template in entry["templates"]:
+            fields = tuple(
+                Field(int(e), int(n), int(length)) for e, n, length in template["fields"]
+            )
+            if int(template["id"]) < FIRST_TEMPLATE or any(f.length < 0 for f in fields):
+                raise ValueError(f"template {template['id']} cannot be")
+            state.define(
+                stream, Definition(int(template["id"]), fields, bool(template["options"])),
+                int(template["told"]),
+            )  # fmt: skip
+    except LimitError as limit:
+        _log.warning("saved templates of %s not used: %s", entry["device"], limit)

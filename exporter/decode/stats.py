@@ -1,0 +1,122 @@
+"""Health of the decoders as Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from exporter.decode.state import Device, State, Stream
+
+#: Label of everything whose device is not among those kept.
+OTHER = "other"
+
+_PREFIX = "flow_exporter_"
+
+
+class DecodeStats(Collector):
+    """Counters of all devices, read from the decoder's state when asked.
+
+    Labels are bounded by ``decode.max_devices``; what cannot be laid to a device that is kept is
+    counted under the device ``other``.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def errors(self) -> Counter[tuple[str, str]]:
+        """Errors so far by (device, reason)."""
+        found = Counter({(OTHER, r): n for r, n in self._state.errors_elsewhere.items()})
+        for device in list(self._state.devices.values()):
+            for reason, number in list(device.errors.items()):
+                found[device.label, reason] += number
+        return found
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are known only by collecting, which costs little at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the decoders."""
+        devices = list(self._state.devices.values())
+        streams = [stream for device in devices for stream in list(device.streams.values())]
+        yield from _stream_counters(streams)
+        errors = CounterMetricFamily(
+            f"{_PREFIX}decode_errors", "Faults in what devices sent, by reason.",
+            labels=["device", "reason"],
+        )  # fmt: skip
+        for (device, reason), number in self.errors().items():
+            errors.add_metric([device, reason], number)
+        yield errors
+        yield from _device_metrics(devices)
+        yield GaugeMetricFamily(f"{_PREFIX}devices", "Devices heard of.", value=len(devices))
+        yield GaugeMetricFamily(
+            f"{_PREFIX}waiting_bytes", "Octets of records that wait for their template.",
+            value=self._state.waiting_bytes,
+        )  # fmt: skip
+
+
+def _stream_counters(streams: Iterable[Stream]) -> Iterator[Metric]:
+    families: list[tuple[str, str, Callable[[Stream], int]]] = [
+        ("received_packets", "Datagrams received.", lambda s: s.packets),
+        ("received_bytes", "Octets of datagrams received.", lambda s: s.bytes),
+        ("decoded_records", "Flow records decoded, as reported.", lambda s: s.records),
+        ("decoded_options", "Options records decoded.", lambda s: s.options),
+        ("duplicate_packets", "Datagrams that came again and were dropped.",
+         lambda s: s.duplicates),
+        ("sequence_lost", "Datagrams (NetFlow v9) or records that never came.",
+         lambda s: s.sequence.lost),
+        ("sequence_reordered", "Datagrams that came late.", lambda s: s.sequence.reordered),
+        ("sequence_restarts", "Sequence numbers that began anew.",
+         lambda s: s.sequence.restarts),
+        ("waiting_dropped", "Sets of records dropped before their template came.",
+         lambda s: s.waiting_dropped),
+    ]  # fmt: skip
+    streams = list(streams)
+    for name, text, value in families:
+        family = CounterMetricFamily(f"{_PREFIX}{name}", text, labels=["device", "source"])
+        for labels, number in _summed(streams, value).items():
+            family.add_metric(labels, number)
+        yield family
+    waiting = GaugeMetricFamily(
+        f"{_PREFIX}waiting_sets", "Sets of records that wait for their template.",
+        labels=["device", "source"],
+    )  # fmt: skip
+    for labels, number in _summed(streams, lambda s: s.waiting_sets).items():
+        waiting.add_metric(labels, number)
+    yield waiting
+
+
+def _summed(streams: Iterable[Stream], value: Callable[[Stream], int]) -> Counter[tuple[str, str]]:
+    found: Counter[tuple[str, str]] = Counter()
+    for stream in streams:
+        found[stream.device.label, stream.source.name.lower()] += value(stream)
+    return found
+
+
+def _device_metrics(devices: Iterable[Device]) -> Iterator[Metric]:
+    devices = list(devices)
+    counters: list[tuple[str, str, Callable[[Device], int]]] = [
+        ("times_replaced", "Flows whose times made no sense and became that of reception.",
+         lambda d: d.times_replaced),
+        ("unknown_sampling", "Flow records whose sampling rate nothing tells.",
+         lambda d: d.unknown_sampling),
+    ]  # fmt: skip
+    for name, text, value in counters:
+        family = CounterMetricFamily(f"{_PREFIX}{name}", text, labels=["device"])
+        for device in devices:
+            family.add_metric([device.label], value(device))
+        yield family
+    templates = GaugeMetricFamily(f"{_PREFIX}templates", "Templates in force.", labels=["device"])
+    skew = GaugeMetricFamily(
+        f"{_PREFIX}clock_skew_seconds", "How far the device's clock is ahead of ours.",
+        labels=["device"],
+    )  # fmt: skip
+    for device in devices:
+        templates.add_metric([device.label], device.templates)
+        skew.add_metric([device.label], device.clock_skew)
+    yield templates
+    yield skew

@@ -1,0 +1,79 @@
+"""Flow times: from whatever a record tells to two times that make sense."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.batch import Array
+from exporter.decode.values import NO_TIME
+from exporter.schema import TimeSource
+
+Times = NDArray[np.int64]
+
+#: A flow that ends later than this after its reception, or earlier than that before, has times
+#: that cannot be (milliseconds).
+MAX_FUTURE: Final = 3_600_000
+MAX_PAST: Final = 86_400_000
+#: Longest flow that is believed.
+MAX_DURATION: Final = 366 * 86_400_000
+#: A start this little after the end is rounding.
+_ROUNDING: Final = 1_000
+
+#: Base of uptimes of devices whose start is not known: differences still hold.
+FLOATING: Final = -(1 << 61)
+
+
+def from_uptime(uptimes: Times, exported: Times, uptime_at_export: Times) -> Times:
+    """Uptimes (32 bits of milliseconds) as milliseconds since the epoch.
+
+    The difference to the uptime at export is signed: a flow may end after the header was
+    written, and the counter wraps every 49.7 days. Where the uptime at export is below 0 it is
+    not known; then times come out relative to :data:`FLOATING`.
+    """
+    behind = (uptime_at_export - uptimes).astype(np.uint32).view(np.int32)
+    known = uptime_at_export >= 0
+    return np.where(known, exported - behind, FLOATING + uptimes)
+
+
+def flow_times(
+    columns: dict[str, Array], received: Times
+) -> tuple[Times, Times, NDArray[np.int8], int]:
+    """Start, end and ``time_source`` per row, and how many rows got the time of reception.
+
+    ``columns`` may hold ``time_flow_start``, ``time_flow_end``, ``duration`` and ``event_time``.
+    Where the end makes no sense the flow ends at its reception; its duration is kept if it does.
+    """
+    count = len(received)
+    start = columns.pop("time_flow_start", None)
+    end = columns.pop("time_flow_end", None)
+    duration = columns.pop("duration", None)
+    event = columns.pop("event_time", None)
+    if duration is not None:
+        duration = np.minimum(duration, np.uint64(MAX_DURATION)).astype(np.int64)
+    if end is None:
+        end = np.full(count, NO_TIME) if event is None else event
+        if event is None and start is not None:
+            end = start if duration is None else start + duration
+    elif event is not None:
+        end = np.where(end == NO_TIME, event, end)
+    if start is None:
+        start = end if duration is None else np.where(end == NO_TIME, end, end - duration)
+    else:
+        start = np.where(start == NO_TIME, end, start)
+    late = start > end
+    believed = (end <= received + MAX_FUTURE) & (end >= received - MAX_PAST)
+    believed &= ~late & (start >= end - MAX_DURATION)
+    source = np.zeros(count, np.int8)
+    if believed.all():
+        return start, end, source, 0
+    rounding = late & (start - end <= _ROUNDING)
+    length = np.where((start <= end) & (end - start <= MAX_DURATION), end - start, 0)
+    in_time = (end <= received + MAX_FUTURE) & (end >= received - MAX_PAST)
+    odd = ~believed & ~(rounding & in_time)
+    end = np.where(in_time, end, received)
+    start = np.where(believed, start, end - length)
+    source[odd] = TimeSource.RECEIVED
+    return start, end, source, int(np.count_nonzero(odd))

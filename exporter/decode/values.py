@@ -1,0 +1,219 @@
+"""From octets in records to column values, all rows of a layout at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from exporter.batch import DTYPES, Array, DictColumn
+from exporter.decode.elements import Reading
+from exporter.schema import BY_NAME
+
+#: ``::ffff:0:0/96`` as the third 32-bit word of an address, in memory order.
+_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
+#: ``::ffff:0.0.0.0`` as the second 64-bit word of an address, in memory order.
+_MAPPED_ZERO: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
+
+#: Stands for "not told" in columns of times.
+NO_TIME: Final = np.int64(np.iinfo(np.int64).min)
+
+_NTP_EPOCH: Final = 2_208_988_800
+_NTP_ERA: Final = 1 << 32
+#: Farther than this from the export time, a time in NTP format is taken as a plain count.
+_NTP_PLAUSIBLE: Final = 10 * 366 * 86_400_000
+
+_RCODES: Final = (
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
+    "NXRRSET", "NOTAUTH", "NOTZONE",
+)  # fmt: skip
+
+#: Longest text that is kept, in characters; what a datagram can hold is cut to this.
+MAX_TEXT: Final = 1024
+
+
+def unsigned(field: Array, dtype: np.dtype[Any] | type[Any]) -> Array:
+    """A field of big-endian unsigned integers as ``dtype``; larger values lose their high bits."""
+    if field.ndim == 2:
+        padded = np.zeros((len(field), 8), np.uint8)
+        padded[:, 8 - field.shape[1] :] = field
+        field = padded.view(">u8")[:, 0]
+    out = np.empty(len(field), dtype)
+    out[:] = field
+    return out
+
+
+def addresses(field: Array) -> NDArray[np.uint8]:
+    """IPv4 (``u4`` in memory order) or IPv6 (``V16``) as rows of 16 octets."""
+    count = len(field)
+    out = np.empty((count, 16), np.uint8)
+    if field.dtype.itemsize == 4:
+        words = out.view(np.uint32)
+        out.view(np.uint64)[:, 0] = 0
+        words[:, 2] = _MAPPED
+        words[:, 3] = field
+    else:
+        out.view("V16")[:, 0] = field
+    return out
+
+
+def no_address(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows are ``::`` or ``0.0.0.0``."""
+    words = values.view(np.uint64)
+    low = words[:, 1]
+    empty: NDArray[np.bool_] = (words[:, 0] == 0) & ((low == 0) | (low == _MAPPED_ZERO))
+    return empty
+
+
+def is_ipv4(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows are IPv4 addresses."""
+    mapped: NDArray[np.bool_] = (values.view(np.uint64)[:, 0] == 0) & (
+        values.view(np.uint32)[:, 2] == _MAPPED
+    )
+    return mapped
+
+
+def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
+    """Times in NTP format as milliseconds since the epoch.
+
+    Devices exist that send a plain count of micro- or nanoseconds since the epoch instead
+    (``divisor`` of them to the millisecond); where NTP makes no sense that is what is read.
+    """
+    raw = unsigned(field, np.uint64)
+    seconds = (raw >> np.uint64(32)).astype(np.int64)
+    seconds += np.where(seconds < 1 << 31, _NTP_ERA - _NTP_EPOCH, -_NTP_EPOCH)
+    fraction = ((raw & np.uint64(0xFFFFFFFF)) * np.uint64(1000)) >> np.uint64(32)
+    times = seconds * 1000 + fraction.astype(np.int64)
+    odd = np.abs(times - exported) > _NTP_PLAUSIBLE
+    if odd.any():
+        plain = (raw // np.uint64(divisor)).astype(np.int64)
+        times = np.where(odd, plain, times)
+    return times
+
+
+def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:
+    """A count since the epoch of ``scale`` milliseconds each; beyond year 10000 it is no time."""
+    raw = unsigned(field, np.uint64)
+    times = np.minimum(raw, np.uint64(253_402_300_799_999 // scale)).astype(np.int64)
+    return times * scale
+
+
+def fixed_bytes(field: Array) -> tuple[NDArray[np.uint32], list[bytes]]:
+    """Codes and different values of a field of octets (``V<length>``)."""
+    length = field.dtype.itemsize
+    packed = np.ascontiguousarray(field)
+    array = pa.Array.from_buffers(pa.binary(length), len(packed), [None, pa.py_buffer(packed)])
+    encoded = array.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.uint32), encoded.dictionary.to_pylist()
+
+
+def sliced_bytes(
+    buffer: bytes, starts: Sequence[int], ends: Sequence[int]
+) -> tuple[NDArray[np.uint32], list[bytes]]:
+    """The same for octets of varying length at ``starts`` to ``ends`` of ``buffer``."""
+    index: dict[bytes, int] = {}
+    setdefault = index.setdefault
+    codes = [setdefault(buffer[a:b], len(index)) for a, b in zip(starts, ends, strict=True)]
+    return np.array(codes, np.uint32), list(index)
+
+
+def texts(
+    codes: NDArray[np.uint32], values: Sequence[Any], show: Callable[[Any], str]
+) -> DictColumn:
+    """A text column of ``values`` as ``show`` makes them; equal texts become one value."""
+    index: dict[str, int] = {}
+    mapping = [index.setdefault(show(value), len(index)) for value in values]
+    if mapping != list(range(len(values))):
+        codes = np.array(mapping, np.uint32)[codes]
+    return DictColumn(codes, list(index))
+
+
+def clean_text(raw: bytes) -> str:
+    """UTF-8 up to the first NUL, without surrounding blanks; wrong octets become U+FFFD."""
+    return raw.partition(b"\0")[0].decode("utf-8", "replace").strip()[:MAX_TEXT]
+
+
+def application_id(raw: bytes) -> str:
+    """RFC 6759 applicationId as ``engine:selector`` (``20:enterprise:selector``); 0 is empty."""
+    if not raw.strip(b"\0"):
+        return ""
+    engine, selector = raw[0], raw[1:]
+    if engine == 20 and len(selector) > 4:
+        enterprise = int.from_bytes(selector[:4], "big")
+        return f"20:{enterprise}:{int.from_bytes(selector[4:12], 'big')}"
+    return f"{engine}:{int.from_bytes(selector[:8], 'big')}"
+
+
+def number_text(value: int) -> str:
+    """A number as text; 0 as nothing."""
+    return str(value) if value else ""
+
+
+def rcode(value: int) -> str:
+    """A DNS response code by name (RFC 6895)."""
+    return _RCODES[value] if value < len(_RCODES) else str(value)
+
+
+def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Different values and, per row, which one it is; quick where they are few and small."""
+    if not len(values):
+        return values, np.zeros(0, np.intp)
+    low, high = values.min(), values.max()
+    if low == high:
+        return values[:1], np.zeros(len(values), np.intp)
+    if high < 1 << 17:
+        seen = np.zeros(int(high) + 1, np.bool_)
+        seen[values] = True
+        found = np.flatnonzero(seen)
+        place = np.zeros(int(high) + 1, np.intp)
+        place[found] = np.arange(len(found))
+        return found.astype(values.dtype), place[values]
+    return np.unique(values, return_inverse=True)
+
+
+def fill(first: Array | DictColumn, further: Array | DictColumn) -> Array | DictColumn:
+    """``first``, with ``further`` in the rows where it is empty."""
+    if isinstance(first, DictColumn):
+        assert isinstance(further, DictColumn)
+        if "" not in first.values:
+            return first
+        empty = first.codes == first.values.index("")
+        index = {value: code for code, value in enumerate(first.values)}
+        mapping = np.array(
+            [index.setdefault(value, len(index)) for value in further.values], np.uint32
+        )
+        return DictColumn(np.where(empty, mapping[further.codes], first.codes), list(index))
+    assert not isinstance(further, DictColumn)
+    if first.ndim == 2:
+        empty = no_address(first) & ~no_address(further)
+        if empty.any():
+            first[empty] = further[empty]
+        return first
+    empty = first == (NO_TIME if first.dtype == np.int64 else 0)
+    if empty.any():
+        first[empty] = further[empty]
+    return first
+
+
+def working_dtype(column: str) -> np.dtype[Any]:
+    """The type in which a column, or a working value of a record, is read."""
+    known = BY_NAME.get(column)
+    if known is not None and known.kind in DTYPES:
+        return DTYPES[known.kind]
+    return np.dtype(np.uint64)
+
+
+#: Readings that give a text from octets.
+TEXT_READINGS: Final = {
+    Reading.TEXT: clean_text,
+    Reading.APPLICATION: application_id,
+}
+#: Readings that give a text from a number.
+NUMBER_READINGS: Final = {
+    Reading.NUMBER_TEXT: number_text,
+    Reading.VRF: number_text,
+    Reading.RCODE: rcode,
+}
