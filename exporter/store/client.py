@@ -46,8 +46,10 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
     url = urlsplit(settings.url)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ConfigError(f"clickhouse.url: {settings.url!r} is not an http:// or https:// URL")
-    # The driver logs every failure that it also raises; we report each of them ourselves.
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    # The driver and its HTTP library log the failures that they also raise, with the whole URL
+    # of the request; we report each of them ourselves.
+    for library in ("clickhouse_connect", "urllib3.connectionpool"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         return clickhouse_connect.get_client(
             interface=url.scheme,
@@ -89,12 +91,24 @@ def explain(error: Exception, settings: ClickHouse) -> StoreError:
         advice = f"{where}: {text}"
     elif isinstance(error, exceptions.Error | OSError):
         advice = (
-            f"{where} cannot be reached: {text}. "
+            f"{where} cannot be reached: {_root_cause(error)}. "
             "Is it running (`flow-exporter store`), and is clickhouse.url right?"
         )
     else:
         advice = f"{where}: {type(error).__name__}: {text}"
     return StoreError(advice, code, name)
+
+
+def _root_cause(error: BaseException) -> str:
+    """What the operating system said, where it said something."""
+    cause: BaseException | None = error
+    while cause is not None:
+        error = cause
+        cause = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+        if not isinstance(cause, BaseException):
+            break
+    text = error.strerror if isinstance(error, OSError) else None
+    return " ".join((text or str(error) or type(error).__name__).split())[:300]
 
 
 def _password_source(settings: ClickHouse) -> str:

@@ -1,0 +1,289 @@
+"""The writer against the real store, also while the store is away, killed or refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import OperationalError
+from prometheus_client import CollectorRegistry
+
+from exporter.batch import FlowBatch
+from exporter.config import ClickHouse
+from exporter.resources import resource
+from exporter.store.client import connect
+from exporter.store.migrate import Migrator
+from exporter.store.writer import Writer, WriterStoppedError
+from tests.support.batches import random_batch
+from tests.support.store import RunningStore, running_store
+
+
+def settings_for(store: RunningStore, **changes: object) -> ClickHouse:
+    values: dict[str, object] = {
+        "url": store.url,
+        "user": store.user,
+        "password_file": str(store.data_dir / "writer.password"),
+        "database": f"writer_{uuid.uuid4().hex[:8]}",
+        "batch_rows": 1000,
+        "batch_seconds": 0.2,
+        "insert_timeout_seconds": 10,
+    }
+    return ClickHouse.model_validate(values | changes)
+
+
+@pytest.fixture
+def settings(store: RunningStore) -> Iterator[ClickHouse]:
+    """A migrated database of our own."""
+    settings = settings_for(store)
+    Migrator(settings, resource("clickhouse/migrations")).apply()
+    yield settings
+    with store.client() as client:
+        client.command(f"DROP DATABASE IF EXISTS {settings.database} SYNC")
+
+
+def sums(settings: ClickHouse, table: str = "flows") -> tuple[int, int, int]:
+    """Bytes, packets and flows as stored."""
+    flows = "count()" if table == "flows" else "sum(flows)"
+    with connect(settings) as client:
+        row = client.query(f"SELECT sum(bytes), sum(packets), {flows} FROM {table}").first_row
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+def total(*batches: FlowBatch) -> tuple[int, int, int]:
+    """The same as sent."""
+    return (
+        sum(int(batch.array("bytes").sum()) for batch in batches),
+        sum(int(batch.array("packets").sum()) for batch in batches),
+        sum(map(len, batches)),
+    )
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def metric(writer: Writer, name: str, **labels: str) -> float | None:
+    registry = CollectorRegistry()
+    registry.register(writer.stats)
+    return registry.get_sample_value(f"flow_exporter_insert_{name}", labels)
+
+
+def test_flows_come_out_as_they_went_in(settings: ClickHouse) -> None:
+    batches = [random_batch(700, seed) for seed in range(5)]
+    writer = Writer(settings)
+    writer.start()
+    for batch in batches:
+        writer.write(batch)
+    assert writer.stop() == 0
+    assert sums(settings) == total(*batches)
+    assert sums(settings, "flows_1m") == total(*batches)
+    assert metric(writer, "rows_total") == 3500
+    assert metric(writer, "queue_rows") == 0
+    assert metric(writer, "batch_rows_sum") == 3500
+    assert metric(writer, "last_success_timestamp_seconds") == pytest.approx(time.time(), abs=30)
+
+
+def test_inserts_are_as_large_as_configured(settings: ClickHouse) -> None:
+    writer = Writer(settings.model_copy(update={"batch_seconds": 30.0}))
+    for seed in range(25):  # before the start, so that all is there when the first batch is taken
+        writer.write(random_batch(100, seed))
+    writer.start()
+    wait_until(lambda: metric(writer, "rows_total") == 2000)
+    assert metric(writer, "batch_rows_count") == 2
+    assert metric(writer, "queue_rows") == 500
+    assert writer.stop() == 0
+    assert metric(writer, "batch_rows_count") == 3
+
+
+def test_few_flows_do_not_wait_longer_than_configured(settings: ClickHouse) -> None:
+    writer = Writer(settings)
+    writer.start()
+    writer.write(random_batch(1))
+    wait_until(lambda: metric(writer, "rows_total") == 1, seconds=5)
+    assert writer.stop() == 0
+
+
+class LostAnswers:
+    """A client whose answers are lost, after ClickHouse has taken the rows."""
+
+    def __init__(self, client: Client, lost: int) -> None:
+        self._client = client
+        self._lost = lost
+
+    def raw_insert(self, *arguments: object, **options: object) -> None:
+        self._client.raw_insert(*arguments, **options)
+        if self._lost:
+            self._lost -= 1
+            raise OperationalError("connection reset while waiting for the answer")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def test_an_insert_whose_answer_is_lost_counts_once(settings: ClickHouse) -> None:
+    batches = [random_batch(1000, seed) for seed in range(3)]
+    writer = Writer(settings, lambda: LostAnswers(connect(settings), lost=2))
+    writer.start()
+    for batch in batches:
+        writer.write(batch)
+    wait_until(lambda: metric(writer, "rows_total") == 3000)
+    assert writer.stop() == 0
+    assert metric(writer, "retries_total") == 2
+    assert metric(writer, "failures_total", reason="unreachable") == 2
+    for table in ("flows", "flows_1m", "flows_1h"):
+        assert sums(settings, table) == total(*batches), table
+
+
+def test_equal_batches_are_both_stored(settings: ClickHouse) -> None:
+    batch = random_batch(1000)
+    writer = Writer(settings)
+    writer.start()
+    writer.write(batch)
+    wait_until(lambda: metric(writer, "rows_total") == 1000)
+    writer.write(batch)
+    assert writer.stop() == 0
+    assert sums(settings) == total(batch, batch)
+
+
+def test_nothing_is_lost_or_doubled_when_the_store_is_killed_and_comes_back() -> None:
+    with running_store() as store:
+        settings = settings_for(store, batch_rows=2000, batch_seconds=0.05, queue_batches=100)
+        Migrator(settings, resource("clickhouse/migrations")).apply()
+        writer = Writer(settings)
+        writer.start()
+        batches = [random_batch(500, seed) for seed in range(120)]
+        for number, batch in enumerate(batches):
+            writer.write(batch)
+            time.sleep(0.01)
+            if number in (30, 80):
+                store.kill()
+                wait_until(lambda: writer.stats.failures.total() > 0)
+                store.start()
+        assert writer.stop(30) == 0
+        assert metric(writer, "retries_total") > 0
+        assert sums(settings) == total(*batches)
+        assert sums(settings, "flows_1m") == total(*batches)
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_without_clickhouse_the_buffer_is_bounded_and_the_loss_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = ClickHouse(
+        url=f"http://127.0.0.1:{unused_port()}", batch_rows=100, batch_seconds=0.05, queue_batches=3
+    )
+    writer = Writer(settings)
+    writer.start()
+    written = []
+
+    def produce() -> None:
+        with contextlib.suppress(WriterStoppedError):
+            while True:
+                writer.write(random_batch(50))
+                written.append(50)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    wait_until(lambda: metric(writer, "queue_rows") == 300)
+    wait_until(lambda: (metric(writer, "failures_total", reason="unreachable") or 0) >= 2)
+    assert producer.is_alive()
+    # What is being inserted, and what waits.
+    assert sum(written) <= 100 + 300
+    began = time.monotonic()
+    lost = writer.stop(timeout=0.5)
+    assert time.monotonic() - began < 3
+    producer.join(5)
+    assert not producer.is_alive()
+    assert lost == sum(written)
+    assert metric(writer, "lost_rows_total") == lost + 50  # and the one that found no room
+    assert metric(writer, "blocked_seconds_total") > 0
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 1  # once a minute, not once an attempt
+    assert "cannot be reached: Connection refused." in warnings[0]
+
+
+def test_a_wrong_password_is_told_and_may_be_mended(
+    settings: ClickHouse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("wrong")
+    batch = random_batch(10)
+    writer = Writer(settings.model_copy(update={"password_file": str(password)}))
+    writer.start()
+    writer.write(batch)
+    wait_until(lambda: "wrong user or password" in caplog.text)
+    assert str(password) in caplog.text
+    password.write_text(Path(settings.password_file).read_text())
+    wait_until(lambda: metric(writer, "rows_total") == 10)
+    assert writer.stop() == 0
+    assert sums(settings) == total(batch)
+
+
+def test_flows_wait_for_tables_that_are_missing(
+    store: RunningStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_for(store)
+    batch = random_batch(10)
+    writer = Writer(settings)
+    writer.start()
+    writer.write(batch)
+    wait_until(lambda: "flow-exporter migrate" in caplog.text)
+    Migrator(settings, resource("clickhouse/migrations")).apply()
+    wait_until(lambda: metric(writer, "rows_total") == 10)
+    assert writer.stop() == 0
+    assert sums(settings) == total(batch)
+
+
+def test_refused_flows_hold_up_no_others(
+    settings: ClickHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(settings) as client:
+        client.command("ALTER TABLE flows DROP COLUMN rtt")
+    refused, fine = random_batch(1000, seed=1), random_batch(1000, seed=2)
+    del fine.columns["rtt"]
+    writer = Writer(settings)
+    writer.start()
+    writer.write(refused)
+    writer.write(fine)
+    assert writer.stop() == 0
+    assert sums(settings) == total(fine)
+    assert metric(writer, "retries_total") == 0
+    assert sum(writer.stats.refused_rows.values()) == 1000
+    assert "No such column rtt" in caplog.text
+
+
+def test_a_faulty_batch_does_not_end_the_writer(settings: ClickHouse) -> None:
+    writer = Writer(settings)
+    writer.start()
+    writer.write(FlowBatch(1000, {"bytes": np.zeros(3, np.uint64)}))
+    fine = random_batch(1000)
+    writer.write(fine)
+    assert writer.stop() == 0
+    assert metric(writer, "refused_rows_total", reason="encoding") == 1000
+    assert sums(settings) == total(fine)
+
+
+def test_after_the_stop_nothing_is_taken(settings: ClickHouse) -> None:
+    writer = Writer(settings)
+    writer.start()
+    assert writer.stop() == 0
+    with pytest.raises(WriterStoppedError):
+        writer.write(random_batch(7))
+    assert metric(writer, "lost_rows_total") == 7
