@@ -75,7 +75,8 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
     children = [_store(data, ports)] if own_store else []
     clickhouse = f"http://{_LOOPBACK}:{ports.store}" if own_store else config.clickhouse.url
     config_file = _write_config(config, data, ports, own_store=own_store)
-    children.append(_collector(config_file, ports))
+    # A ClickHouse of the user's may be away for now: the collector waits for it, and so need not we.
+    children.append(_collector(config_file, ports, "ready" if own_store else "healthy"))
     children += _alerting(data, ports, own_store=own_store)
     places = [
         ("Prometheus", f"http://{_LOOPBACK}:{ports.prometheus}"),
@@ -139,11 +140,11 @@ def _store(data: Path, ports: Ports) -> Child:
     )
 
 
-def _collector(config_file: Path, ports: Ports) -> Child:
+def _collector(config_file: Path, ports: Ports, state: str) -> Child:
     return Child(
         name="collector",
         argv=_command("run", "--migrate", "--config", str(config_file)),
-        ready_url=f"http://{_LOOPBACK}:{ports.collector}/-/ready",
+        ready_url=f"http://{_LOOPBACK}:{ports.collector}/-/{state}",
     )
 
 
@@ -165,6 +166,7 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool) -> list[Child]:
                 f"--storage.path={data / 'alertmanager'}",
                 f"--web.listen-address={_LOOPBACK}:{ports.alertmanager}",
                 "--cluster.listen-address=",
+                "--log.level=warn",
             ],
             ready_url=f"http://{_LOOPBACK}:{ports.alertmanager}/-/ready",
         ),
@@ -177,6 +179,7 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool) -> list[Child]:
                 "--storage.tsdb.retention.time=60d",
                 f"--web.listen-address={_LOOPBACK}:{ports.prometheus}",
                 f"--web.external-url=http://{_LOOPBACK}:{ports.prometheus}",
+                "--log.level=warn",
             ],
             ready_url=f"http://{_LOOPBACK}:{ports.prometheus}/-/ready",
         ),
