@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import pkgutil
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,15 @@ def _common(
     ] = False,
 ) -> None:
     del version
+
+
+def parse_target(value: str) -> tuple[str, int]:
+    """Address and port out of ``ADDRESS:PORT``, or a usage error."""
+    host, _, port = value.rpartition(":")
+    try:
+        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r} is not ADDRESS:PORT") from error
 
 
 def read_config(path: Path | None) -> Config:

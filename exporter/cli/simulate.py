@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import signal
 import threading
@@ -11,15 +10,7 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.app import app
-
-
-def _target(value: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    try:
-        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
-    except ValueError as error:
-        raise typer.BadParameter(f"{value!r} is not ADDRESS:PORT") from error
+from exporter.cli.app import app, parse_target
 
 
 @app.command()
@@ -58,7 +49,7 @@ def simulate(
         return
     if scenario not in SCENARIOS:
         raise typer.BadParameter(f"no scenario is named {scenario!r}: {', '.join(SCENARIOS)}")
-    target = _target(to)
+    target = parse_target(to)
     chosen = SCENARIOS[scenario]
     if not as_json:
         typer.echo(f"Sending {chosen.name} to {to}: {chosen.summary}")
