@@ -36,7 +36,8 @@ MAX_WAITING_FLOWS: Final = 4 * BATCH_FLOWS
 LINGER_SECONDS: Final = 0.2
 
 _LOG_EVERY_SECONDS: Final = 60.0
-_STAGES: Final = ("decode", "merge", "enrich", "count", "write")
+_SAVE_EVERY_SECONDS: Final = 60.0
+_STAGES: Final = ("decode", "save", "merge", "enrich", "count", "write")
 #: A write that takes longer waits for room.
 _CONGESTED_SECONDS: Final = 1.0
 
@@ -61,6 +62,9 @@ class Decoder(Protocol):
     def decode(self, batch: DatagramBatch) -> Sequence[FlowBatch]:
         """The flows of a batch of datagrams."""
         ...
+
+    def save(self) -> None:
+        """Keep what devices told about their flows for the next start."""
 
 
 class Pipeline(Collector):
@@ -157,6 +161,7 @@ class Pipeline(Collector):
         yield errors
 
     def _decode(self) -> None:
+        saved = time.monotonic()
         try:
             for datagrams in self._receivers.batches(self._stop):
                 decoded: Sequence[FlowBatch] = ()
@@ -164,10 +169,18 @@ class Pipeline(Collector):
                     decoded = self._decoder.decode(datagrams)
                 for flows in decoded:
                     self._waiting.put(flows)
+                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
         except Exception:
             self._failed("receive")
         finally:
             self._waiting.close()
+            self._save()
+
+    def _save(self) -> None:
+        with self._stage("save"):
+            self._decoder.save()
 
     def _pass_on(self) -> None:
         while batches := self._waiting.take():

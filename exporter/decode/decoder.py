@@ -84,8 +84,13 @@ class Decoder:
         self._netflow5 = self.state.layout(LAYOUT_FIELDS)
         self._salt = np.array([secrets.randbits(64) | 1 for _ in range(3)], np.uint64)
         self._logged: dict[tuple[str, str], float] = {}
+        self._devices = self._devices_in_use = devices
         if settings.template_file:
             state_file.load(Path(settings.template_file), self.state)
+
+    def configure(self, devices: Sequence[config.Device]) -> None:
+        """Use another configuration of the devices from the next batch on; from any thread."""
+        self._devices = devices
 
     def save(self) -> None:
         """Write templates and sampling rates to the configured file, if there is one.
@@ -98,6 +103,10 @@ class Decoder:
 
     def decode(self, batch: DatagramBatch) -> list[FlowBatch]:
         """The flows of a batch of datagrams, in batches of one layout each."""
+        devices = self._devices
+        if devices is not self._devices_in_use:
+            self.state.configure(devices)
+            self._devices_in_use = devices
         if not len(batch):
             return []
         joined = Batch(batch)

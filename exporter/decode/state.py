@@ -47,13 +47,7 @@ class Device:
 
     def __init__(self, address: bytes, configured: config.Device | None) -> None:
         self.address = address
-        self.label = format_address(address)
-        self.sampling_rate = 0
-        self.sampling_rate_override = 0
-        if configured is not None:
-            self.label = configured.name or self.label
-            self.sampling_rate = configured.sampling_rate or 0
-            self.sampling_rate_override = configured.sampling_rate_override or 0
+        self.configure(configured)
         self.seen = 0
         self.streams: dict[tuple[Source, int], Stream] = {}
         #: Names told in options: of interfaces and VRFs by number, of applications by octets.
@@ -68,6 +62,16 @@ class Device:
         self.times_replaced = 0
         self.unknown_sampling = 0
         self.errors: Counter[str] = Counter()
+
+    def configure(self, configured: config.Device | None) -> None:
+        """Take over name and sampling rates from the configuration."""
+        self.label = format_address(self.address)
+        self.sampling_rate = 0
+        self.sampling_rate_override = 0
+        if configured is not None:
+            self.label = configured.name or self.label
+            self.sampling_rate = configured.sampling_rate or 0
+            self.sampling_rate_override = configured.sampling_rate_override or 0
 
 
 class Stream:
@@ -111,6 +115,10 @@ class WaitingSet:
     uptime: int
 
 
+def _by_address(devices: Sequence[config.Device]) -> dict[bytes, config.Device]:
+    return {packed_address(device.address): device for device in devices}
+
+
 class State:
     """All devices, their streams and templates."""
 
@@ -119,7 +127,7 @@ class State:
     ) -> None:
         self._settings = settings
         self._table = table
-        self._configured = {packed_address(device.address): device for device in devices}
+        self._configured = _by_address(devices)
         self.devices: dict[bytes, Device] = {}
         self._layouts: weakref.WeakValueDictionary[tuple[Field, ...], Layout] = (
             weakref.WeakValueDictionary()
@@ -130,6 +138,12 @@ class State:
         self._full_until = 0
         #: Counters of devices that made room for others: totals must not go back.
         self.errors_elsewhere: Counter[str] = Counter()
+
+    def configure(self, devices: Sequence[config.Device]) -> None:
+        """Use another configuration of the devices from now on."""
+        self._configured = _by_address(devices)
+        for address, device in self.devices.items():
+            device.configure(self._configured.get(address))
 
     def streams(self) -> Iterator[Stream]:
         """All streams of all devices."""

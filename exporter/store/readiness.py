@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
+_LOG_EVERY_SECONDS: Final = 60.0
 
 
 class StoreReadiness:
@@ -49,11 +51,13 @@ class StoreReadiness:
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
+        logged = -_LOG_EVERY_SECONDS
         while not self._stop.is_set():
             reason = self._ask()
-            if reason is not None and reason != self._reason:
-                log.warning("not ready: %s", reason)
             self._reason = reason
+            if reason is not None and time.monotonic() - logged >= _LOG_EVERY_SECONDS:
+                log.warning("not ready: %s", reason)
+                logged = time.monotonic()
             if reason is None:
                 log.info("ClickHouse is ready")
                 return

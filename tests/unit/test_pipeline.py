@@ -59,6 +59,9 @@ class AsGiven:
             raise batch
         return batch
 
+    def save(self):
+        pass
+
 
 class Kept:
     """A writer that keeps all batches, while ``room`` is set."""

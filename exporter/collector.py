@@ -1,0 +1,230 @@
+"""The collector: all parts of ``flow-exporter run`` put together, started, reloaded, stopped."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter import __version__
+from exporter.config import Config, ConfigError, load_config, read_secret
+from exporter.decode import Decoder
+from exporter.decode.sflow.accounting import SflowCollector
+from exporter.decode.sflow.interfaces import InterfaceCollector
+from exporter.enrich import Enricher
+from exporter.http import Guard, Health, HttpServer, create_app
+from exporter.incidents.http import routes
+from exporter.incidents.recorder import AlertRecorder
+from exporter.metrics.counters import TrafficCounters
+from exporter.pipeline import Pipeline
+from exporter.policies.evaluator import PolicyEvaluator
+from exporter.policies.metrics import PolicyCollector
+from exporter.policies.model import PolicySet, load_policies
+from exporter.receive.collector import ReceiveCollector
+from exporter.receive.udp import open_receivers
+from exporter.resources import resource
+from exporter.store.client import connect
+from exporter.store.readiness import StoreReadiness
+from exporter.store.writer import Writer
+from exporter.web_config import load_web_config
+
+log = logging.getLogger(__name__)
+
+#: Flows are in the table this long after the writer's longest wait, or their insert is late.
+_INSERT_SECONDS: Final = 5.0
+
+#: What a reload takes over; a change of any other setting is told in the log and waits.
+_RELOADED: Final = frozenset({"devices", "hosts", "networks", "services", "policies"})
+
+
+class CollectorProcess(Collector):
+    """A whole collector. Opens its sockets when made; a context manager, or start and stop.
+
+    ``file`` is where the configuration came from and is read again at a reload. With ``migrate``
+    the database is brought to the current schema as soon as it answers.
+
+    Raises:
+        ConfigError: a file that the configuration names cannot be used.
+        exporter.receive.udp.ReceiveError, exporter.http.HttpServerError: an address is taken.
+        exporter.store.migrate.MigrationError: the migrations that come with it are damaged.
+    """
+
+    def __init__(self, config: Config, file: Path | None, *, migrate: bool = False) -> None:
+        self._config = config
+        self._file = file
+        self._reloading = threading.Lock()
+        self._reloaded_at = time.time()
+        self._reload_succeeded = True
+        policies = _policies(config)
+        web = load_web_config(config.http.web_config_file)
+        token = read_secret(config.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN")
+        self._readiness = StoreReadiness(
+            config.clickhouse, resource("clickhouse/migrations"), migrate=migrate
+        )
+        self._writer = Writer(config.clickhouse)
+        self._recorder = AlertRecorder(lambda: connect(config.clickhouse))
+        self._evaluator = PolicyEvaluator(
+            lambda: connect(config.clickhouse),
+            policies,
+            delay_seconds=config.clickhouse.batch_seconds + _INSERT_SECONDS,
+            query_timeout_seconds=config.policies.query_timeout_seconds,
+        )
+        self._decoder = Decoder(config.decode, config.devices)
+        counters = TrafficCounters(config.counters)
+        self._guard = Guard(web, alerts_have_token=bool(token))
+        self._registry = CollectorRegistry()
+        app = create_app(
+            self._registry,
+            Health([self._dead], [self._readiness.reason, self._congestion]),
+            routes(self._recorder, token),
+            self.reload,
+            self._guard,
+        )
+        with ExitStack() as undo:
+            self._http = HttpServer(config.http, web, app)
+            undo.callback(self._http.stop)
+            receivers = open_receivers(config.receive)
+            undo.pop_all()
+        self._pipeline = Pipeline(
+            receivers, self._decoder, Enricher(config), counters, self._writer
+        )
+        sflow = self._decoder.sflow
+        for part in (
+            self,
+            counters,
+            self._pipeline,
+            ReceiveCollector(receivers),
+            self._decoder.stats,
+            SflowCollector(sflow.accounting),
+            InterfaceCollector(sflow.interfaces, sflow.accounting.device_name),
+            self._writer.stats,
+            PolicyCollector(self._evaluator),
+            self._recorder,
+        ):
+            self._registry.register(part)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """All metrics of the process."""
+        return self._registry
+
+    @property
+    def http_port(self) -> int:
+        """Where the HTTP server listens."""
+        return self._http.port
+
+    @property
+    def alive(self) -> bool:
+        """Whether it does its work; when it does not any more, it is to be started anew."""
+        return self._pipeline.alive and self._http.alive
+
+    def start(self) -> None:
+        """Take in flows and answer requests; ClickHouse may come later."""
+        self._readiness.start()
+        self._recorder.start()
+        self._evaluator.start()
+        self._pipeline.start()
+        self._http.start()
+        log.info("listening for HTTP on %s port %d", self._config.http.address, self._http.port)
+
+    def stop(self) -> None:
+        """Bring all flows that were received to ClickHouse, as far as it answers; then end."""
+        log.info("stopping")
+        self._readiness.stop()
+        self._pipeline.stop()
+        self._evaluator.stop()
+        self._recorder.stop()
+        self._http.stop()
+        log.info("stopped")
+
+    def reload(self) -> None:
+        """Read the configuration again and take over names, policies, users and certificate.
+
+        Raises:
+            ConfigError: something is wrong with it; everything stays as it was.
+        """
+        with self._reloading:
+            try:
+                new = load_config(self._file)
+                enricher = Enricher(new)
+                policies = _policies(new)
+                web = load_web_config(new.http.web_config_file)
+                self._http.reload_certificate(web)
+            except ConfigError as error:
+                self._reload_succeeded = False
+                log.error("the configuration was not reloaded: %s", error)
+                raise
+            self._pipeline.enricher = enricher
+            self._decoder.configure(new.devices)
+            self._evaluator.reload(policies)
+            self._guard.replace(web)
+            self._reloaded_at = time.time()
+            self._reload_succeeded = True
+            for name in _waiting(self._config, new):
+                log.warning("%s has changed, which takes effect at the next start", name)
+            log.info("the configuration was reloaded")
+
+    def collect(self) -> Iterator[Metric]:
+        """About the process as such."""
+        yield InfoMetricFamily(
+            "flow_exporter_build",
+            "Versions of the exporter and of Python; always 1.",
+            {"version": __version__, "python_version": platform.python_version()},
+        )
+        yield GaugeMetricFamily(
+            "flow_exporter_config_last_reload_successful",
+            "Whether the configuration was taken over when it was read last.",
+            self._reload_succeeded,
+        )
+        yield GaugeMetricFamily(
+            "flow_exporter_config_last_reload_success_timestamp_seconds",
+            "When a configuration was taken over last.",
+            self._reloaded_at,
+        )
+        yield GaugeMetricFamily(
+            "flow_exporter_ready",
+            "Whether flows are taken in and stored, as /-/ready tells.",
+            not self._dead() and not self._readiness.reason() and not self._congestion(),
+        )
+
+    def _dead(self) -> str | None:
+        return None if self._pipeline.alive else "the pipeline has stopped"
+
+    def _congestion(self) -> str | None:
+        return self._pipeline.congestion()
+
+
+def _policies(config: Config) -> PolicySet:
+    return load_policies(Path(config.policies.file)) if config.policies.file else PolicySet()
+
+
+def _waiting(old: Config, new: Config) -> Iterator[str]:
+    """Settings that differ and that only a start takes over."""
+    for name in Config.model_fields:
+        if name not in _RELOADED and getattr(old, name) != getattr(new, name):
+            yield name
