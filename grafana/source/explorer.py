@@ -1,0 +1,209 @@
+"""Data Explorer: any question of the form "what is big, by what, of which traffic"."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import stat, table, timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard, DataTransformerConfig
+
+from . import flows_sql as sql
+from .parts import (
+    CLICKHOUSE,
+    ClickHouseQuery,
+    address_box,
+    custom,
+    finish,
+    link,
+    links_property,
+    prop,
+    query_variable,
+    start,
+    stat_panel,
+    table_panel,
+    time_series,
+)
+
+UID = "flow-explorer"
+TOP = (5, 10, 15, 25, 50, 100)
+RAW_FLOWS = 200
+
+#: Numbers of a row of the top table that are values of the measure.
+_RATES = "/^(Average|95th percentile|Maximum|Last)$/"
+
+#: Offered on each row: the same traffic, shown by something else.
+_SHOW_BY = (
+    ("source address", "src_addr"),
+    ("destination address", "dst_addr"),
+    ("destination port", "dst_port"),
+    ("source AS", "src_as"),
+    ("device", "device"),
+)
+
+
+def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
+    """This dashboard with its present choices, another dimension, and further ad-hoc filters."""
+    kept = ["dimension", "dimension_2", "measure", "top", "device", "address", "filters"]
+    if dimension:
+        kept = [name for name in kept if not name.startswith("dimension")]
+    parts = ["${__url_time_range}", *(f"${{{name}:queryparam}}" for name in kept)]
+    if dimension:
+        parts += [f"var-dimension={dimension}", f"var-dimension_2={sql.NO_DIMENSION}"]
+    parts += [f"var-filters={condition}" for condition in filters]
+    return f"/d/{UID}?{'&'.join(parts)}"
+
+
+def _row_links(variable: str, field: str) -> list[builders.DashboardLink]:
+    value = f"${{__data.fields.{field}:percentencode}}"
+    include = f"${{{variable}}}%7C%3D%7C{value}"
+    exclude = f"${{{variable}}}%7C%21%3D%7C{value}"
+    return [
+        link("Include only this", link_here(filters=(include,))),
+        link("Exclude this", link_here(filters=(exclude,))),
+        link("Show raw flows", link_here(filters=(include,)) + "&viewPanel=4"),
+        *(
+            link(f"Show by {words}", link_here(dimension=column, filters=(include,)))
+            for words, column in _SHOW_BY
+        ),
+    ]
+
+
+def _units(ref_id: str, fields: dict[str, str]) -> DataTransformerConfig:
+    """Gives these fields the unit that query ``ref_id`` tells in its only row."""
+    return DataTransformerConfig(
+        id_val="configFromData",
+        options={
+            "applyTo": fields,
+            "configRefId": ref_id,
+            "mappings": [{"fieldName": "unit", "handlerKey": "unit"}],
+        },
+    )
+
+
+def _series() -> timeseries.Panel:
+    return (
+        time_series(
+            "Top ${top} by ${dimension:text}: ${measure:text}",
+            "The measure of the keys with the largest total over the range, and all the rest as"
+            " Other. Buckets without flows read zero; the last, unfinished one is left out."
+            " The unit follows the measure.",
+            "short",
+            [
+                ClickHouseQuery(sql.series_query(), series=True),
+                ClickHouseQuery(sql.unit_query(), ref_id="unit"),
+            ],
+            size=(24, 12),
+            source=CLICKHOUSE,
+        )
+        .display_name("${__field.labels.series}")
+        .with_transformation(_units("unit", {"id": "byType", "options": "number"}))
+        .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
+    )
+
+
+def _table() -> table.Panel:
+    return (
+        table_panel(
+            "Keys in numbers",
+            "The same keys: average, 95th percentile, maximum and last of the buckets, and the"
+            " total over the range (bits, packets, flows, or different addresses). Click a key to"
+            " include or exclude it, to see its flows, or to show it by something else.",
+            "short",
+            [
+                ClickHouseQuery(sql.table_query()),
+                ClickHouseQuery(sql.unit_query(), ref_id="unit"),
+                ClickHouseQuery(sql.unit_query(of_total=True), ref_id="total"),
+            ],
+            size=(24, 11),
+            sort="Total",
+        )
+        .with_transformation(_units("unit", {"id": "byRegexp", "options": _RATES}))
+        .with_transformation(_units("total", {"id": "byName", "options": "Total"}))
+        .override_by_name("Key", [links_property(*_row_links("dimension", "filter_1"))])
+        .override_by_name("Second key", [links_property(*_row_links("dimension_2", "filter_2"))])
+        .override_by_regexp("filter_.", [prop("custom.hidden", True)])
+    )
+
+
+def _summary() -> stat.Panel:
+    panel = stat_panel(
+        "All flows that match",
+        "The whole of the filtered traffic over the range, whatever it is grouped by: average"
+        " rates, number of flow records, different sources and destinations, and mean packet"
+        " size (small packets in large numbers are a sign of their own).",
+        "short",
+        [ClickHouseQuery(sql.summary_query())],
+        size=(24, 4),
+        source=CLICKHOUSE,
+    )
+    units = {"Bits/s": "bps", "Packets/s": "pps", "Bytes per packet": "decbytes"}
+    for field, unit in units.items():
+        panel = panel.override_by_name(field, [prop("unit", unit)])
+    return panel
+
+
+def _raw_flows() -> table.Panel:
+    host = "/d/flow-host?${__url_time_range}&var-address="
+    panel = table_panel(
+        "Raw flows",
+        f"The latest {RAW_FLOWS} flow records that match, as reported; bytes and packets are"
+        " already multiplied by the sampling rate.",
+        "none",
+        [ClickHouseQuery(sql.raw_flows_query(RAW_FLOWS))],
+        size=(24, 12),
+    ).override_by_name("Bytes", [prop("unit", "decbytes")])
+    for field in ("Source", "Destination"):
+        panel = panel.override_by_name(
+            field,
+            [links_property(link("Host profile", f"{host}${{__value.raw:percentencode}}"))],
+        )
+    return panel
+
+
+def dashboard() -> Dashboard:
+    """``flow-explorer``."""
+    none = ("None", sql.NO_DIMENSION)
+    made = (
+        start(
+            UID,
+            "Flow Data Explorer",
+            "Group the flows by any dimension and measure, filter, and go down to the records.",
+            "now-1h",
+        )
+        .with_variable(
+            custom("dimension", "Group by", "What to group by.", sql.DIMENSIONS, "src_addr")
+        )
+        .with_variable(
+            custom("dimension_2", "And by", "A second dimension.", (none, *sql.DIMENSIONS), none[1])
+        )
+        .with_variable(
+            custom(
+                "measure",
+                "Measure",
+                "What is summed or counted. Small packets in large numbers show in Packets/s only.",
+                [(m.label, m.name) for m in sql.MEASURES],
+                sql.MEASURES[0].name,
+            )
+        )
+        .with_variable(
+            custom("top", "Top", "How many keys.", [(str(n), str(n)) for n in TOP], "10")
+        )
+        .with_variable(address_box())
+        .with_variable(
+            query_variable("device", "Device", "Who reported the flow.", sql.devices_query())
+        )
+        .with_variable(
+            builders.AdHocVariable("filters")
+            .label("Filters")
+            .description("Conditions on any flow column; all of them hold.")
+            .datasource(CLICKHOUSE)
+        )
+        .with_variable(
+            # Where the plugin takes the ad-hoc filters' columns and values from.
+            builders.ConstantVariable("clickhouse_adhoc_query").value("flow.flows")
+        )
+        .with_panel(_summary())
+        .with_panel(_series())
+        .with_panel(_table())
+        .with_panel(_raw_flows())
+    )
+    return finish(made)

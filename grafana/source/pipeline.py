@@ -1,0 +1,252 @@
+"""Pipeline: whether every flow that devices send becomes a row and a count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import timeseries
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from .parts import (
+    RED,
+    YELLOW,
+    finish,
+    promql,
+    start,
+    stat_panel,
+    thresholds,
+    time_series,
+)
+
+UID = "flow-pipeline"
+
+
+def rate(metric: str, by: str = "") -> str:
+    """PromQL: per second, summed over all collectors."""
+    grouped = f" by ({by})" if by else ""
+    return f"sum{grouped} (rate({metric}[$__rate_interval]))"
+
+
+def or_zero(*expressions: str) -> str:
+    """PromQL: the sum of these, each 0 where it has no series yet."""
+    return " + ".join(f"({expression} or vector(0))" for expression in expressions)
+
+
+#: PromQL: devices that reported within five minutes.
+REPORTING = "count(sum by (device) (increase(flow_device_flows_total[5m])) > 0) or vector(0)"
+
+#: PromQL: what never became a row, per second.
+LOST = or_zero(
+    rate("flow_exporter_receive_kernel_drops_total"),
+    rate("flow_exporter_receive_truncated_total"),
+    rate("flow_exporter_insert_refused_rows_total"),
+    rate("flow_exporter_insert_lost_rows_total"),
+)
+
+
+def _graph(
+    title: str, description: str, unit: str, *queries: tuple[str, str], stacked: bool = False
+) -> timeseries.Panel:
+    targets = [
+        promql(expression, legend, ref_id=chr(ord("A") + index))
+        for index, (expression, legend) in enumerate(queries)
+    ]
+    return time_series(title, description, unit, targets, size=(8, 8), stacked=stacked)
+
+
+def _quantiles(metric: str) -> Sequence[tuple[str, str]]:
+    buckets = f"sum by (le) (rate({metric}_bucket[$__rate_interval]))"
+    return [(f"histogram_quantile({q}, {buckets})", words) for q, words in _QUANTILES]
+
+
+_QUANTILES = ((0.5, "median"), (0.95, "95th percentile"), (0.99, "99th percentile"))
+
+
+def _numbers(made: builders.Dashboard) -> builders.Dashboard:
+    return (
+        made.with_panel(
+            stat_panel(
+                "Received",
+                "UDP datagrams received per second.",
+                "pps",
+                [promql(rate("flow_exporter_receive_packets_total"), "received")],
+                graph=True,
+            )
+        )
+        .with_panel(
+            stat_panel(
+                "Stored",
+                "Flows that ClickHouse has taken per second.",
+                "cps",
+                [promql(rate("flow_exporter_insert_rows_total"), "stored")],
+                graph=True,
+            )
+        )
+        .with_panel(
+            stat_panel(
+                "Devices reporting",
+                "Devices that reported flows within the last five minutes.",
+                "none",
+                [promql(REPORTING, "devices")],
+                steps=thresholds((1, "text"), base=RED),
+            )
+        )
+        .with_panel(
+            stat_panel(
+                "Lost",
+                "Datagrams and flows per second that never became rows. Should be zero.",
+                "cps",
+                [promql(LOST, "lost")],
+                steps=thresholds((0.001, YELLOW), (10, RED)),
+            )
+        )
+        .with_panel(
+            stat_panel(
+                "Waiting for insert",
+                "Flows in memory that wait for their insert. It grows while ClickHouse is away.",
+                "short",
+                [promql("sum(flow_exporter_insert_queue_rows)", "waiting")],
+                steps=thresholds((1_000_000, YELLOW), (1_500_000, RED), base="text"),
+            )
+        )
+        .with_panel(
+            stat_panel(
+                "Last insert",
+                "Time since the last successful insert of the collector that waits longest.",
+                "s",
+                [
+                    promql(
+                        "max(time() - (flow_exporter_insert_last_success_timestamp_seconds > 0))",
+                        "ago",
+                    )
+                ],
+                steps=thresholds((60, YELLOW), (300, RED)),
+                empty="never",
+            )
+        )
+    )
+
+
+def dashboard() -> Dashboard:
+    """``flow-pipeline``."""
+    made = _numbers(
+        start(
+            UID,
+            "Flow Pipeline",
+            "From datagrams to rows and alerts: rates, losses, queues, times.",
+            "now-1h",
+        )
+    )
+    for panel in (
+        _graph(
+            "Datagrams by listener",
+            "UDP datagrams received by each listening address and port.",
+            "pps",
+            (rate("flow_exporter_receive_packets_total", "listener"), "{{listener}}"),
+        ),
+        _graph(
+            "Losses at the socket",
+            "Datagrams dropped by the kernel since the socket's buffer was full, and datagrams"
+            " longer than a receive slot. Raise receive.socket_buffer_bytes, or start another"
+            " collector, where the first one is not zero.",
+            "pps",
+            (rate("flow_exporter_receive_kernel_drops_total", "listener"), "{{listener}} dropped"),
+            (rate("flow_exporter_receive_truncated_total", "listener"), "{{listener}} cut off"),
+        ),
+        _graph(
+            "Standing still",
+            "Share of time that reading waited for the decoder, and decoding for the insert"
+            " queue. Near 1, the collector is at its limit, or ClickHouse is.",
+            "percentunit",
+            (rate("flow_exporter_receive_stalled_seconds_total"), "reading waits"),
+            (rate("flow_exporter_insert_blocked_seconds_total"), "decoding waits"),
+        ),
+        _graph(
+            "Flows by device",
+            "Flow records that each device reports per second.",
+            "cps",
+            (rate("flow_device_flows_total", "device"), "{{device}}"),
+            stacked=True,
+        ),
+        _graph(
+            "Flows by protocol of the record",
+            "Flow records per second by NetFlow v5, v9, IPFIX, sFlow.",
+            "cps",
+            (rate("flow_device_flows_total", "source"), "{{source}}"),
+            stacked=True,
+        ),
+        _graph(
+            "Flows stored",
+            "Flows that ClickHouse has taken, and those that it refused or that were given up.",
+            "cps",
+            (rate("flow_exporter_insert_rows_total"), "stored"),
+            (rate("flow_exporter_insert_refused_rows_total", "reason"), "refused: {{reason}}"),
+            (rate("flow_exporter_insert_lost_rows_total"), "lost at stop"),
+        ),
+        _graph(
+            "Time of an insert",
+            "How long attempts to insert take, failed ones included.",
+            "s",
+            *_quantiles("flow_exporter_insert_duration_seconds"),
+        ),
+        _graph(
+            "Flows of an insert",
+            "Large inserts are cheap ones: ClickHouse merges what is inserted in small parts.",
+            "short",
+            *_quantiles("flow_exporter_insert_batch_rows"),
+        ),
+        _graph(
+            "Failed inserts",
+            "Failed attempts per second by reason, and inserts tried again.",
+            "ops",
+            (rate("flow_exporter_insert_failures_total", "reason"), "{{reason}}"),
+            (rate("flow_exporter_insert_retries_total"), "tried again"),
+        ),
+        _graph(
+            "Time of policies' evaluation",
+            "Seconds that the last evaluation of each policy took.",
+            "s",
+            (
+                "max by (policy) (flow_exporter_policy_evaluation_duration_seconds)",
+                "{{policy}}",
+            ),
+        ),
+        _graph(
+            "Keys of policies",
+            "Share of the keys that each policy may follow. At 1, further keys are not watched.",
+            "percentunit",
+            (
+                "max by (policy) (flow_exporter_policy_evaluation_keys"
+                " / flow_exporter_policy_evaluation_keys_limit)",
+                "{{policy}}",
+            ),
+        ),
+        _graph(
+            "Trouble of policies and alerts",
+            "Evaluations that failed or were left out, and failures to write alert history, per"
+            " second.",
+            "ops",
+            (
+                rate("flow_exporter_policy_evaluation_failures_total", "policy, reason"),
+                "{{policy}}: {{reason}}",
+            ),
+            (
+                rate("flow_exporter_policy_evaluation_skipped_total", "policy"),
+                "{{policy}}: left out",
+            ),
+            (rate("flow_exporter_alert_history_failures_total"), "alert history"),
+        ),
+        _graph(
+            "Label sets of traffic counters",
+            "Share of each counter's label sets that is in use. At 1, new ones count as other.",
+            "percentunit",
+            (
+                "max by (counter) (flow_exporter_counter_series"
+                " / flow_exporter_counter_series_limit)",
+                "{{counter}}",
+            ),
+        ),
+    ):
+        made = made.with_panel(panel)
+    return finish(made)

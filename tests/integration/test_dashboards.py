@@ -1,0 +1,343 @@
+"""Every query of every dashboard, as Grafana would send it, against the real store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from exporter.config import ClickHouse
+from exporter.store.migrate import Migrator
+from tests.support.dashboard_flows import END, MINUTES, START, fill
+from tests.support.grafana import AdHoc, Context, Value, expand_sql, panels, variables
+from tests.support.store import running_store
+
+ROOT = Path(__file__).parents[2]
+DASHBOARDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
+}
+CLICKHOUSE = "grafana-clickhouse-datasource"
+
+#: Values that try to end a string, to comment the rest out, to be a format, a macro or a pattern.
+HOSTILE = (
+    "' OR 1=1 --",
+    "\\' OR 1=1 --",
+    "\\",
+    "'); DROP TABLE flows; --",
+    '" OR ""="',
+    "`x`",
+    "*/ OR 1=1 /*",
+    "$__timeFilter(time_received)",
+    "${device:raw}",
+    "{a:String}",
+    "%27 OR 1=1 --",
+    "\x00\n;",
+    "käse ✓",
+)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Client]:
+    """The store with an hour of flows, as the user that Grafana is."""
+    with running_store() as store:
+        password = store.data_dir / "writer.password"
+        Migrator(
+            ClickHouse(url=store.url, password_file=str(password)), ROOT / "clickhouse/migrations"
+        ).apply()
+        with store.client(database="flow") as writer:
+            fill(writer)
+        with store.client(reader=True, database="flow") as client:
+            yield client
+
+
+def defaults(uid: str) -> dict[str, Value]:
+    """What a dashboard's variables hold when it is opened."""
+    values: dict[str, Value] = {}
+    for name, variable in variables(DASHBOARDS[uid]).items():
+        if variable["type"] == "adhoc":
+            continue
+        value = variable.get("current", {}).get("value", variable.get("query"))
+        values[name] = variable["allValue"] if value == "$__all" else value
+    return values
+
+
+def queries(uid: str) -> dict[str, str]:
+    """SQL of a dashboard's panels by "title/refId"."""
+    return {
+        f"{panel['title']}/{target['refId']}": target["rawSql"]
+        for panel in panels(DASHBOARDS[uid])
+        for target in panel.get("targets", [])
+        if target["datasource"]["type"] == CLICKHOUSE
+    }
+
+
+def ask(
+    client: Client,
+    uid: str,
+    title: str,
+    *,
+    filters: tuple[AdHoc, ...] = (),
+    end: int = END,
+    **chosen: Value,
+) -> list[dict[str, Any]]:
+    """The rows that a panel's query gives with these variables."""
+    [sql] = [text for name, text in queries(uid).items() if name == f"{title}/A"]
+    context = Context(START, end, 60, defaults(uid) | chosen, filters)
+    return list(client.query(expand_sql(sql, context)).named_results())
+
+
+SERIES = "Top ${top} by ${dimension:text}: ${measure:text}"
+TABLE = "Keys in numbers"
+ALL = "All flows that match"
+
+
+@pytest.mark.parametrize(
+    ("uid", "name"), [(uid, name) for uid in DASHBOARDS for name in queries(uid)]
+)
+def test_every_query_returns_data(reader: Client, uid: str, name: str) -> None:
+    context = Context(START, END, 60, defaults(uid))
+    result = reader.query(expand_sql(queries(uid)[name], context))
+    assert result.row_count, name
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_variables_fill_themselves(reader: Client, uid: str) -> None:
+    for name, variable in variables(DASHBOARDS[uid]).items():
+        if variable["type"] == "query":
+            sql = expand_sql(variable["query"]["rawSql"], Context(START, END))
+            assert reader.query(sql).result_rows, name
+
+
+def test_time_series_have_grafanas_shape(reader: Client) -> None:
+    """Time first in ascending order, labels as String, exactly one number named Value."""
+    for uid, dashboard in DASHBOARDS.items():
+        for panel in panels(dashboard):
+            for target in panel.get("targets", []):
+                if target.get("format") != 0 or target["datasource"]["type"] != CLICKHOUSE:
+                    continue
+                sql = expand_sql(target["rawSql"], Context(START, END, 60, defaults(uid)))
+                result = reader.query(sql)
+                assert result.column_names == ("time", "series", "Value"), panel["title"]
+                types = [kind.name for kind in result.column_types]
+                assert types[1:] == ["String", "Float64"], panel["title"]
+                times = [row[0] for row in result.result_rows]
+                assert times == sorted(times), panel["title"]
+
+
+def dimensions() -> list[str]:
+    options = variables(DASHBOARDS["flow-explorer"])["dimension"]["query"]
+    return [option.rpartition(" : ")[2] for option in options.split(", ")]
+
+
+@pytest.mark.parametrize("dimension", dimensions())
+def test_explorer_groups_by_any_dimension(reader: Client, dimension: str) -> None:
+    rows = ask(reader, "flow-explorer", TABLE, dimension=dimension, top="5000")
+    whole = ask(reader, "flow-explorer", ALL)[0]
+    assert sum(row["Total"] for row in rows) == pytest.approx(whole["Bits/s"] * 3600)
+
+
+@pytest.mark.parametrize(
+    ("measure", "field"),
+    [
+        ("bits_per_second", "Bits/s"),
+        ("packets_per_second", "Packets/s"),
+        ("flows_per_second", "Flows"),
+        ("unique_src_addr", "Sources"),
+        ("unique_dst_addr", "Destinations"),
+    ],
+)
+def test_explorer_measures_agree_with_the_summary(reader: Client, measure: str, field: str) -> None:
+    """Grouped by what is the same in every flow, the only key has all of the traffic."""
+    [row] = ask(reader, "flow-explorer", TABLE, dimension="vrf", measure=measure)
+    whole = ask(reader, "flow-explorer", ALL)[0][field]
+    seconds = 3600 if field in ("Bits/s", "Packets/s") else 1
+    assert row["Total"] == pytest.approx(whole * seconds)
+
+
+def test_explorer_series_are_complete(reader: Client) -> None:
+    """Top keys and Other: every bucket of each, and together all of the traffic."""
+    rows = ask(reader, "flow-explorer", SERIES, dimension="src_addr", top="5")
+    names = {row["series"] for row in rows}
+    assert len(names) == 6
+    assert "Other" in names
+    assert len(rows) == 6 * MINUTES
+    whole = ask(reader, "flow-explorer", ALL)[0]["Bits/s"]
+    assert sum(row["Value"] for row in rows) * 60 == pytest.approx(whole * 3600)
+
+
+def test_explorer_ranks_and_names_the_cause(reader: Client) -> None:
+    first, *_ = ask(reader, "flow-explorer", TABLE, dimension="src_addr")
+    assert (first["Key"], first["Name"], first["filter_1"]) == ("10.9.9.9", "spike", "10.9.9.9")
+    assert first["Maximum"] == 1_000_000 * 8 / 60
+    assert first["Average"] == pytest.approx(first["Maximum"] / 2)
+    assert first["95th percentile"] == first["Maximum"]
+    assert first["Last"] == first["Maximum"]
+    assert first["Total"] == 30 * 1_000_000 * 8
+    by_packets, *_ = ask(
+        reader, "flow-explorer", TABLE, dimension="src_addr", measure="packets_per_second"
+    )
+    assert by_packets["Key"] == "10.0.0.7", "small packets show in packets only"
+    [row, *_] = ask(reader, "flow-explorer", TABLE, dimension="src_as")
+    assert (row["Key"], row["filter_1"]) == ("4200000000", "4200000000"), "32-bit AS numbers"
+
+
+def test_explorer_shows_two_dimensions(reader: Client) -> None:
+    rows = ask(reader, "flow-explorer", TABLE, dimension="proto", dimension_2="dst_port", top="100")
+    pairs = {(row["Key"], row["Second key"]) for row in rows}
+    assert {("TCP", "443"), ("TCP", "14999"), ("UDP", "53")} <= pairs
+    series = ask(
+        reader, "flow-explorer", SERIES, dimension="device", dimension_2="in_if", top="100"
+    )
+    assert "r1 1" in {row["series"].split(" router")[0] for row in series}
+
+
+def test_a_service_that_stops_reads_zero(reader: Client) -> None:
+    rows = ask(reader, "flow-explorer", SERIES, dimension="dst_port")
+    values = [row["Value"] for row in rows if row["series"].startswith("20012")]
+    assert len(values) == MINUTES
+    assert all(values[: MINUTES - 10])
+    assert not any(values[MINUTES - 10 :])
+    [row] = [
+        row
+        for row in ask(reader, "flow-explorer", TABLE, dimension="dst_port")
+        if row["Key"] == "20012"
+    ]
+    assert row["Last"] == 0
+
+
+def test_an_unfinished_bucket_is_left_out(reader: Client) -> None:
+    rows = ask(reader, "flow-explorer", SERIES, dimension="vrf", end=END - 20)
+    assert len(rows) == MINUTES - 1
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.9.9.9", {"10.9.9.9"}),
+        (" 10.9.9.9 ", {"10.9.9.9"}),
+        ("10.9.0.0/16", {"10.9.9.9"}),
+        ("spike", {"10.9.9.9"}),
+        ("lab", {"10.9.9.9"}),
+        ("o'brien", {"2001:db8::1"}),
+        ("2001:db8::/32", {"2001:db8::1"}),
+        ("2001:db8::2", {"2001:db8::1"}),
+        ("192.0.2.1", set()),
+        ("10.0.0.7/32", {"10.0.0.7"}),
+        ("no.such.host", set()),
+    ],
+)
+def test_explorer_finds_hosts_on_both_sides(
+    reader: Client, address: str, expected: set[str]
+) -> None:
+    rows = ask(reader, "flow-explorer", TABLE, dimension="src_addr", address=address)
+    assert {row["Key"] for row in rows} == expected
+
+
+def test_a_flow_with_the_address_on_both_sides_counts_once(reader: Client) -> None:
+    whole = ask(reader, "flow-explorer", ALL)[0]
+    everything = ask(reader, "flow-explorer", ALL, address="::/0")[0]
+    assert everything == whole
+
+
+def test_explorer_filters_devices(reader: Client) -> None:
+    one = ask(reader, "flow-explorer", TABLE, dimension="device", device=["r1"])
+    assert {row["Key"] for row in one} == {"r1"}
+    hostile = ask(reader, "flow-explorer", TABLE, dimension="device", device=["r'2\\"])
+    assert {row["Key"] for row in hostile} == {"r'2\\"}
+    both = ask(reader, "flow-explorer", TABLE, dimension="device", device=["r1", "r'2\\"])
+    assert len(both) == 2
+    assert ask(reader, "flow-explorer", TABLE, dimension="device", device=[]) == []
+
+
+def test_explorer_takes_ad_hoc_filters(reader: Client) -> None:
+    """Also those that the links of rows add, for any type of column."""
+    for dimension in dimensions():
+        [first, *_] = ask(reader, "flow-explorer", TABLE, dimension=dimension)
+        if "'" in first["filter_1"] or not first["filter_1"]:
+            continue
+        chosen = (AdHoc(dimension, "=", first["filter_1"]),)
+        [only] = ask(reader, "flow-explorer", TABLE, dimension=dimension, filters=chosen)
+        assert only["Key"] == first["Key"]
+        assert only["Total"] == first["Total"]
+    filters = (AdHoc("dst_port", "=", "14999"), AdHoc("src_addr", "!=", "10.9.9.9"))
+    rows = ask(reader, "flow-explorer", TABLE, dimension="src_addr", filters=filters)
+    assert rows
+    assert "10.9.9.9" not in {row["Key"] for row in rows}
+
+
+def test_ad_hoc_filters_cannot_read_files(reader: Client) -> None:
+    filters = (AdHoc("file(\\'/etc/hostname\\')", "!=", ""),)
+    with pytest.raises(DatabaseError, match="ACCESS_DENIED"):
+        ask(reader, "flow-explorer", TABLE, filters=filters)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_addresses_and_devices_match_nothing(reader: Client, hostile: str) -> None:
+    for chosen in ({"address": hostile}, {"device": [hostile]}, {"device": hostile}):
+        assert ask(reader, "flow-explorer", TABLE, **chosen) == [], chosen
+        assert ask(reader, "flow-explorer", ALL, **chosen)[0]["Flows"] == 0
+    assert ask(reader, "flow-host", "Peers", address=hostile) == []
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_choices_are_refused_or_fall_back(reader: Client, hostile: str) -> None:
+    usual = ask(reader, "flow-explorer", TABLE)
+    assert ask(reader, "flow-explorer", TABLE, measure=hostile) == usual
+    assert ask(reader, "flow-explorer", TABLE, top=hostile) == []
+    for name in ("dimension", "dimension_2"):
+        with pytest.raises(DatabaseError):
+            ask(reader, "flow-explorer", TABLE, **{name: hostile})
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_value_stays_inside_its_string(hostile: str) -> None:
+    """Only what a percent-encoding has reaches the SQL, so no value can change its structure."""
+    for uid in DASHBOARDS:
+        for name, sql in queries(uid).items():
+            for variable in re.findall(r"\$\{(\w+)", sql):
+                plain = Context(START, END, 60, defaults(uid) | {variable: "QQQ"})
+                evil = Context(START, END, 60, defaults(uid) | {variable: hostile})
+                pattern = re.escape(expand_sql(sql, plain)).replace("QQQ", "[A-Za-z0-9._~%-]*")
+                assert re.fullmatch(pattern, expand_sql(sql, evil)), (uid, name, variable)
+
+
+def test_host_profile_tells_what_a_host_does(reader: Client) -> None:
+    peers = ask(reader, "flow-host", "Peers", address="10.9.9.9")
+    assert [(row["Key"], row["Name"]) for row in peers] == [("10.1.0.1", "ag04")]
+    [service, *_] = ask(reader, "flow-host", "Services", address="10.9.9.9")
+    assert service["Key"] == "14999"
+    [seen] = ask(reader, "flow-host", "First and last seen", address="10.9.9.9")
+    assert seen["First seen"].timestamp() == START + 1800
+    names = ask(reader, "flow-host", "DNS names it asked for", address="10.0.0.7")
+    assert "pool.example.net" in {row["Name asked"] for row in names}
+    series = ask(reader, "flow-host", "Sent and received", address="10.9.9.9")
+    assert {row["series"] for row in series} == {"Sent"}
+    received = ask(reader, "flow-host", "Sent and received", address="10.1.0.1")
+    assert {row["series"] for row in received} == {"Received"}
+
+
+def test_home_shows_the_largest_first(reader: Client) -> None:
+    for title, key in (
+        ("Largest sources", "10.9.9.9"),
+        ("Largest destinations", "10.1.0.1"),
+        ("Largest destination ports", "14999"),
+        ("Largest source ASes", "4200000000"),
+    ):
+        assert ask(reader, "flow-home", title)[0]["Key"] == key
+    pair = ask(reader, "flow-home", "Largest conversations")[0]
+    assert (pair["Key"], pair["With"]) == ("10.9.9.9", "10.1.0.1")
+
+
+def test_alert_history_keeps_only_safe_links(reader: Client) -> None:
+    rows = {row["Alert"]: row for row in ask(reader, "flow-alerts", "History")}
+    assert rows["FlowHigh"]["Dashboard"].startswith("http://grafana.example/d/flow-explorer")
+    assert rows["FlowHigh"]["Until"] is None
+    assert rows["FlowLow"]["Dashboard"] == "", "a javascript: link must not become one"
+    assert rows["FlowLow"]["Duration"] == 300

@@ -1,0 +1,79 @@
+"""An hour of deterministic traffic, names and alerts in which every panel finds something.
+
+- Forty hosts ``10.0.0.0`` to ``10.0.0.39`` each send one flow a minute to one of five servers.
+- ``10.0.0.7`` sends most packets, small ones, and asks for DNS names.
+- From half-time on, ``10.9.9.9`` (``spike``, AS 4200000000) sends most, to ``10.1.0.1:14999``.
+- Port 20012 falls silent for the last ten minutes.
+- One IPv6 host has a quote in its name, one device a quote and a backslash.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+
+MINUTES: Final = 60
+#: A whole number of minutes, and recent: old flows are deleted.
+END: Final = int(time.time()) // 3600 * 3600
+START: Final = END - MINUTES * 60
+
+_COLUMNS = """time_received, time_flow_start, time_flow_end, device, device_addr, source,
+ sampling_rate, bytes, packets, src_addr, dst_addr, etype, proto, src_port, dst_port, in_if, out_if,
+ in_if_name, src_as, dst_as, src_host, dst_host, src_network, dst_service, src_country,
+ dst_country, role, dns_name, dns_rcode"""
+
+_FLOWS = f"""
+INSERT INTO flows ({_COLUMNS})
+WITH intDiv(number, 40) AS minute, number % 40 AS host,
+  [443, 53, 14999, 20012][1 + host % 4] AS port
+SELECT t, t - 30, t, if(host % 2 = 0, 'r1', 'r\\'2\\\\'), toIPv6('192.0.2.250'),
+  ['netflow5', 'netflow9', 'ipfix', 'sflow5'][1 + host % 4], 1,
+  1000 * (host + 1), if(host = 7, 5000, 10),
+  toIPv6('10.0.0.' || toString(host)), toIPv6('10.1.0.' || toString(host % 5)),
+  2048, if(port = 53, 17, 6), 1024 + number, port, 1 + host % 3, 4, 'eth' || toString(1 + host % 3),
+  64500 + host % 3, 64510, 'k' || toString(host), if(host % 5 = 1, 'ag04', ''), 'production',
+  if(port = 14999, 'aggregation', ''), 'DE', 'NL', 'router',
+  if(host = 7, if(minute % 2 = 0, 'pool.example.net', 'www.example.org'), ''),
+  if(host = 7, 'NOERROR', '')
+FROM (SELECT number, toDateTime64({START} + intDiv(number, 40) * 60 + 10, 3, 'UTC') AS t
+      FROM numbers({MINUTES * 40}))
+WHERE NOT (port = 20012 AND minute >= {MINUTES - 10})
+"""
+
+_SPIKE = f"""
+INSERT INTO flows (time_received, time_flow_start, time_flow_end, device, source, sampling_rate,
+  bytes, packets, src_addr, dst_addr, etype, proto, src_port, dst_port, in_if, out_if, src_as,
+  dst_as, src_host, dst_host, src_network, dst_service)
+SELECT t, t, t, 'r1', 'ipfix', 1, 1000000, 800, toIPv6('10.9.9.9'), toIPv6('10.1.0.1'), 2048, 6,
+  40000, 14999, 2, 4, 4200000000, 64510, 'spike', 'ag04', 'lab', 'aggregation'
+FROM (SELECT toDateTime64({START + 1800} + number * 60, 3, 'UTC') AS t FROM numbers(30))
+"""
+
+_IPV6 = f"""
+INSERT INTO flows (time_received, time_flow_start, time_flow_end, device, source, sampling_rate,
+  bytes, packets, src_addr, dst_addr, etype, proto, src_host)
+SELECT t, t, t, 'r1', 'ipfix', 1, 500, 5, toIPv6('2001:db8::1'), toIPv6('2001:db8::2'), 34525, 58,
+  'o\\'brien'
+FROM (SELECT toDateTime64({START + 600}, 3, 'UTC') AS t)
+"""
+
+_ALERTS = f"""
+INSERT INTO alerts (fingerprint, starts_at, ends_at, updated_at, status, alertname, severity,
+  policy, team, incident, annotations, value, source)
+VALUES
+  ('00000000000000aa', {START + 1900}, NULL, {START + 1900}, 'firing', 'FlowHigh', 'critical',
+   'host_bits', 'network', 'load',
+   {{'summary': 'Traffic is high.', 'dashboard_url': 'http://grafana.example/d/flow-explorer'}},
+   133333, 'prometheus'),
+  ('00000000000000bb', {START + 600}, {START + 900}, {START + 900}, 'resolved', 'FlowLow',
+   'warning',
+   'service_dip', 'network', 'load', {{'dashboard_url': 'javascript:alert(1)'}}, 1, 'webhook')
+"""
+
+
+def fill(writer: Client) -> None:
+    """Inserts all of it."""
+    for statement in (_FLOWS, _SPIKE, _IPV6, _ALERTS):
+        writer.command(statement)
