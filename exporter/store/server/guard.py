@@ -9,9 +9,10 @@ engine's parser decides what a statement is; its text is never searched for patt
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, Protocol
 
-from exporter.store.server import sql
+from exporter.store.server import clauses, sql
 from exporter.store.server.errors import QueryError
 from exporter.store.server.users import User
 
@@ -59,6 +60,21 @@ def check(parser: Parser, statement: str, user: User) -> str:
     if _suspicious(text) and _FORBIDDEN.search(parser.syntax_tree(statement)):
         raise _denied("The functions file and Python (and APPLY beside their names)")
     return kind
+
+
+def check_filters(parser: Parser, settings: Mapping[str, str]) -> None:
+    """Looks at the conditions that settings add to a query as at the query itself.
+
+    Raises:
+        QueryError: one of them does not parse, or uses what no statement may use.
+    """
+    conditions = clauses.strings(settings.get("additional_table_filters", ""))
+    conditions.append(settings.get("additional_result_filter", ""))
+    for condition in conditions:
+        if _suspicious(condition.encode()) and _FORBIDDEN.search(
+            parser.syntax_tree(f"SELECT 1 WHERE {condition}")
+        ):
+            raise _denied("The functions file and Python")
 
 
 def _suspicious(text: bytes) -> bool:
