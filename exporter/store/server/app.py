@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from exporter.store.server import guard, sql
+from exporter.store.server import clauses, guard, sql
 from exporter.store.server.compression import Encoder, encoder_for
-from exporter.store.server.engine import Chunk, Connection, Engine, Statistics
+from exporter.store.server.engine import Connection, Engine, Statistics
 from exporter.store.server.errors import QueryError
-from exporter.store.server.formats import content_type
+from exporter.store.server.formats import media_type
 from exporter.store.server.hello import HELLO, hello
 from exporter.store.server.metrics import StoreMetrics
+from exporter.store.server.pipe import Pipe, PipeEnd
 from exporter.store.server.request import (
     DisconnectedError,
     Receive,
@@ -29,7 +31,7 @@ from exporter.store.server.request import (
     Send,
     printable,
 )
-from exporter.store.server.settings import Asked, Limits, read_url
+from exporter.store.server.settings import Limits, read_url
 from exporter.store.server.statement import Statement, read_statement
 from exporter.store.server.users import User, Users
 
@@ -37,7 +39,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
+#: An answer up to this size is sent in one piece, with its length, and an error instead of it.
+_HOLD_BYTES: Final = 1 << 20
+_TEXT: Final = {"Content-Type": "text/plain; charset=UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,13 @@ class _Job:
     user: User | None = None
     kind: str = "query"
     text: str = ""
+    format: str = "Null"
+    parameters: dict[str, str] = field(default_factory=dict)
+    answers: bool = False
     statistics: Statistics = field(default_factory=Statistics)
     began: float = field(default_factory=time.monotonic)
 
-    def headers(self, format: str) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
         """The headers that ClickHouse sends with an answer."""
         counted = self.statistics
         summary = {
@@ -83,10 +90,10 @@ class _Job:
             "elapsed_ns": int((time.monotonic() - self.began) * 1e9),
         }
         return {
-            "Content-Type": content_type(format),
+            "Content-Type": media_type(self.format),
             "X-ClickHouse-Server-Display-Name": "flow-exporter store",
             "X-ClickHouse-Query-Id": printable(self.request.query_id),
-            "X-ClickHouse-Format": format,
+            "X-ClickHouse-Format": self.format,
             "X-ClickHouse-Timezone": "UTC",
             "X-ClickHouse-Summary": json.dumps({k: str(v) for k, v in summary.items()}),
         }
@@ -144,12 +151,11 @@ class Store:
                 request, self._options.statement_bytes, self._in_helper
             )
             job.kind, job.text = statement.kind, statement.text
-            asked = self._asked(request, job.user, insert=statement.insert is not None)
             async with self._slot(job.kind):
                 if statement.insert is not None:
-                    await self._insert(job, job.user, asked, statement.insert, statement)
+                    await self._insert(job, job.user, statement.insert, statement)
                 else:
-                    await self._select(job, job.user, asked)
+                    await self._select(job, job.user)
             outcome = "ok"
         except QueryError as error:
             await self._fail(request, error)
@@ -166,14 +172,6 @@ class Store:
             if request.gone:
                 outcome = "cancelled"
             self._finished(job, outcome)
-
-    def _asked(self, request: Request, user: User, *, insert: bool) -> Asked:
-        asked = read_url(
-            request.url, user, self._options.limits, get=request.method != "POST", insert=insert
-        )
-        # What a statement is found by when it must be stopped.
-        asked.settings["log_comment"] = request.token
-        return asked
 
     def _finished(self, job: _Job, outcome: str) -> None:
         seconds = time.monotonic() - job.began
@@ -214,14 +212,30 @@ class Store:
         finally:
             slots.release()
 
-    def _begin(self, job: _Job, user: User, asked: Asked) -> Connection:
-        """A connection on which the job's statement may run. Blocks."""
+    def _begin(self, job: _Job, user: User) -> Connection:
+        """A connection on which the job's statement may run, to be closed. Blocks."""
         request = job.request
+        reading = request.method != "POST"
+        given: dict[str, str] = {}
+        if user.read_only:
+            # The engine lets a reader set nothing; what a reader may set, read_url decides.
+            job.text, given = clauses.split_settings(job.text)
+        asked = read_url(
+            request.url | given,
+            user,
+            self._options.limits,
+            get=reading,
+            insert=job.kind == "insert",
+        )
+        job.parameters = asked.parameters
+        # What a statement is found by when it must be stopped.
+        asked.settings["log_comment"] = request.token
         database = request.url.get("database") or request.headers.get("x-clickhouse-database", "")
         connection = self._engine.open(database, asked.settings)
         try:
             kind = guard.check(connection, job.text, user)
-            if request.method != "POST" and kind != "READ_ONLY":
+            guard.check_filters(connection, asked.settings)
+            if reading and kind != "READ_ONLY":
                 raise QueryError(
                     164,
                     "READONLY",
@@ -231,13 +245,15 @@ class Store:
         except BaseException:
             connection.close()
             raise
+        job.answers = kind == "READ_ONLY"
         connection.statistics = job.statistics
         return connection
 
     async def _insert(
-        self, job: _Job, user: User, asked: Asked, insert: sql.Insert, statement: Statement
+        self, job: _Job, user: User, insert: sql.Insert, statement: Statement
     ) -> None:
-        connection = await self._in_thread(partial(self._begin, job, user, asked))
+        job.format = insert.format
+        connection = await self._in_thread(partial(self._begin, job, user))
         try:
             inserter = await self._in_thread(partial(connection.insert, insert.head, insert.format))
             try:
@@ -252,81 +268,80 @@ class Store:
                 raise
         finally:
             self._helpers.submit(connection.close)
-        await job.request.answer(200, job.headers(insert.format), b"")
+        await job.request.answer(200, job.headers(), b"")
 
-    async def _select(self, job: _Job, user: User, asked: Asked) -> None:
+    async def _select(self, job: _Job, user: User) -> None:
         request = job.request
         encoder = encoder_for(request.url, request.headers)
-        format = (
-            sql.output_format(job.text.encode())
-            or request.headers.get("x-clickhouse-format")
-            or request.url.get("default_format")
-            or "TabSeparated"
-        )
+        job.format = _default_format(request)
         # Only clickhouse-go asks this, and reads the answer in its own protocol revision.
         if job.text.strip() == HELLO and "client_protocol_version" in request.url:
-            await request.answer(200, job.headers(format), hello(self._engine.version))
+            await request.answer(200, job.headers(), hello(self._engine.version))
             return
-        watch = asyncio.create_task(self._watch(request))
-        connection = None
-        try:
-            connection, chunks, first = await self._in_thread(
-                partial(self._first, job, user, asked, format)
+        with Pipe() as pipe:
+            work = asyncio.ensure_future(
+                self._in_thread(partial(self._execute, job, user, pipe.take_end()))
             )
-            headers = job.headers(format)
-            if encoder.name:
-                headers["Content-Encoding"] = encoder.name
-            if first.last:
-                await request.answer(200, headers, encoder.encode(first.data) + encoder.finish())
-            else:
-                tag = secrets.token_hex(8)
-                await request.start(200, {**headers, "X-ClickHouse-Exception-Tag": tag})
-                await self._pour(request, first, chunks, encoder, tag)
-        except QueryError:
-            if request.gone:
-                raise DisconnectedError from None
-            raise
-        finally:
-            watch.cancel()
-            if connection is not None:
-                self._helpers.submit(connection.close)
-
-    def _first(
-        self, job: _Job, user: User, asked: Asked, format: str
-    ) -> tuple[Connection, Iterator[Chunk], Chunk]:
-        """Start a query and wait for the first part of its answer. Blocks."""
-        connection = self._begin(job, user, asked)
-        try:
-            if sql.streams(job.text.encode()):
-                chunks = connection.stream(job.text, format, asked.parameters)
-                return connection, chunks, next(chunks)
-            answer = connection.run(job.text, format, asked.parameters)
-            return connection, iter(()), Chunk(answer, last=True)
-        except BaseException:
-            connection.close()
-            raise
-
-    async def _pour(
-        self, request: Request, first: Chunk, chunks: Iterator[Chunk], encoder: Encoder, tag: str
-    ) -> None:
-        """Send a long answer; an error on the way is told at its end, as ClickHouse does."""
-        chunk = first
-        try:
-            while True:
-                data = await self._in_thread(partial(encoder.encode, chunk.data))
-                if chunk.last:
-                    break
-                await request.write(data, more=True)
+            watch = asyncio.create_task(self._watch(request))
+            try:
+                await self._answer(job, pipe, work, encoder)
+            except QueryError:
                 if request.gone:
-                    raise DisconnectedError
-                chunk = await self._in_thread(partial(next, chunks))
-        except QueryError as error:
+                    raise DisconnectedError from None
+                raise
+            except DisconnectedError:
+                await self._in_helper(partial(self._engine.kill, request.token))
+                raise
+            finally:
+                watch.cancel()
+                pipe.close()
+                # The turn is over only when the thread is free again.
+                with contextlib.suppress(QueryError):
+                    await work
+
+    def _execute(self, job: _Job, user: User, end: PipeEnd) -> None:
+        """Run a statement and write its answer into the pipe. Blocks."""
+        with end, self._begin(job, user) as connection:
+            query = sql.split_query(job.text.encode(), job.format)
+            job.format = query.format
+            if job.answers:
+                connection.run(query.into(end.path), query.format, job.parameters)
+            else:
+                end.write(connection.run(job.text, query.format, job.parameters))
+
+    async def _answer(self, job: _Job, pipe: Pipe, work: Awaitable[None], encoder: Encoder) -> None:
+        """Send what comes out of the pipe: at once if it is little, else as it comes."""
+        request = job.request
+        parts: list[bytes] = []
+        size = 0
+        while size < _HOLD_BYTES and (part := await pipe.read()):
+            parts.append(part)
+            size += len(part)
+        if size < _HOLD_BYTES:
+            await work
+            job.statistics.result_bytes = size
+            body = await self._in_helper(lambda: encoder.encode(b"".join(parts)) + encoder.finish())
+            await request.answer(200, {**job.headers(), **encoder.headers}, body)
+            return
+        tag = secrets.token_hex(8)
+        headers = {**job.headers(), **encoder.headers, "X-ClickHouse-Exception-Tag": tag}
+        await request.start(200, headers)
+        part = b"".join(parts)
+        parts.clear()
+        while part:
+            data = await self._in_helper(partial(encoder.encode, part))
+            await request.write(data, more=True)
             if request.gone:
-                raise DisconnectedError from None
+                raise DisconnectedError
+            part = await pipe.read()
+        try:
+            await work
+        except QueryError as error:
+            # The status is sent: say it at the end of the answer, as ClickHouse does.
             frame = encoder.encode(_exception_block(str(error), tag)) + encoder.finish()
             await request.write(frame, more=False)
             raise
-        await request.write(data + encoder.finish(), more=False)
+        await request.write(encoder.finish(), more=False)
 
     async def _watch(self, request: Request) -> None:
         """Stop the query when its client goes away."""
@@ -351,6 +366,17 @@ class Store:
             headers["Retry-After"] = "1"
         text = f"{error} (version {self._engine.version})\n"
         await request.answer(error.status, headers, text.encode())
+
+
+def _default_format(request: Request) -> str:
+    name = (
+        request.headers.get("x-clickhouse-format")
+        or request.url.get("default_format")
+        or "TabSeparated"
+    )
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise QueryError(73, "UNKNOWN_FORMAT", f"Unknown format {printable(name)}.")
+    return name
 
 
 def _exception_block(text: str, tag: str) -> bytes:

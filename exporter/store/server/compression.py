@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import lz4.frame
 
@@ -29,9 +29,9 @@ class Decoder(Protocol):
 
 
 class Encoder(Protocol):
-    """Encodes an answer; ``name`` is its Content-Encoding, empty for none."""
+    """Encodes an answer; ``headers`` tell how."""
 
-    name: str
+    headers: ClassVar[dict[str, str]]
 
     def encode(self, data: bytes) -> bytes: ...
     def finish(self) -> bytes: ...
@@ -135,7 +135,7 @@ class _Framed:
 
 
 class _Identity:
-    name = ""
+    headers: ClassVar[dict[str, str]] = {}
 
     def encode(self, data: bytes) -> bytes:
         return data
@@ -145,7 +145,7 @@ class _Identity:
 
 
 class _Lz4:
-    name = "lz4"
+    headers: ClassVar[dict[str, str]] = {"Content-Encoding": "lz4"}
 
     def __init__(self) -> None:
         self._lz4 = lz4.frame.LZ4FrameCompressor(auto_flush=True)
@@ -160,7 +160,7 @@ class _Lz4:
 
 
 class _Zstd:
-    name = "zstd"
+    headers: ClassVar[dict[str, str]] = {"Content-Encoding": "zstd"}
 
     def __init__(self) -> None:
         self._zstd = zstd.ZstdCompressor(level=1)
@@ -173,7 +173,7 @@ class _Zstd:
 
 
 class _Gzip:
-    name = "gzip"
+    headers: ClassVar[dict[str, str]] = {"Content-Encoding": "gzip"}
     wbits = zlib.MAX_WBITS | 16
 
     def __init__(self) -> None:
@@ -187,7 +187,7 @@ class _Gzip:
 
 
 class _Deflate(_Gzip):
-    name = "deflate"
+    headers: ClassVar[dict[str, str]] = {"Content-Encoding": "deflate"}
     wbits = zlib.MAX_WBITS
 
 

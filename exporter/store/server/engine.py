@@ -17,16 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final
 from xml.sax.saxutils import escape
 
 from exporter.store.server.errors import EngineError
-from exporter.store.server.formats import Joiner, joinable
-
-#: Bytes of a streamed answer that are gathered before they are handed on.
-_CHUNK_BYTES: Final = 1 << 20
-#: Seconds after which a chunk is handed on although it is small.
-_CHUNK_SECONDS: Final = 0.2
 
 _CONFIG: Final = """<clickhouse>
   <timezone>UTC</timezone>
@@ -64,13 +58,6 @@ _USERS: Final = """<clickhouse>
 
 class StoreInUseError(Exception):
     """Another process has the data directory."""
-
-
-class Chunk(NamedTuple):
-    """A part of an answer; ``last`` tells that nothing follows."""
-
-    data: bytes
-    last: bool
 
 
 @dataclass(slots=True)
@@ -143,7 +130,10 @@ class Engine:
             self._base = _chdb.connect(f"{data}?config-file={folder}/config.xml")
             # The engine lays a view of the file system over its default database. Take it off.
             self._base.query("DETACH DATABASE default")
-            known = (data / "metadata" / "default.sql").exists()
+            # An empty one cannot be attached again ("Cannot find UUID mapping"): make it anew.
+            known = (data / "metadata" / "default").exists()
+            if not known:
+                (data / "metadata" / "default.sql").unlink(missing_ok=True)
             self._base.query(
                 "ATTACH DATABASE default" if known else "CREATE DATABASE default ENGINE = Atomic"
             )
@@ -160,23 +150,12 @@ class Engine:
             self._lock.close()
             self._lock = None
 
-    @contextlib.contextmanager
-    def connect(
-        self, database: str = "", settings: Mapping[str, str] | None = None
-    ) -> Iterator[Connection]:
-        """A connection in ``database`` with ``settings``, for one statement.
+    def open(self, database: str = "", settings: Mapping[str, str] | None = None) -> Connection:
+        """A connection in ``database`` with ``settings``, for one statement; to be closed.
 
         Raises:
             EngineError: no such database or setting.
         """
-        connection = self.open(database, settings)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    def open(self, database: str = "", settings: Mapping[str, str] | None = None) -> Connection:
-        """The same, to be closed by the caller."""
         raw = self._chdb.connect(str(self.data_dir / "data"))
         connection = Connection(raw)
         try:
@@ -192,12 +171,12 @@ class Engine:
 
     def kill(self, query_id: str) -> None:
         """Stop the statement that runs under ``query_id``, if it still does."""
-        with self.connect() as connection:
+        with self.open() as connection:
             connection.run(f"KILL QUERY WHERE Settings['log_comment'] = {quote(query_id)} ASYNC")
 
     def scalar(self, statement: str) -> int:
         """The one number that ``statement`` selects."""
-        with self.connect() as connection:
+        with self.open() as connection:
             return int(connection.run(statement, "TSVRaw").strip() or b"0")
 
 
@@ -209,8 +188,19 @@ class Connection:
         self._lock = Lock()
         self.statistics = Statistics()
 
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close it; an answer that was not read to its end is dropped."""
+        """Close it, once the call that is under way has ended."""
         with self._lock:
             if self._raw is not None:
                 self._raw.close()
@@ -236,44 +226,13 @@ class Connection:
         """
         with self.calling() as raw:
             result = raw.query(statement, format, params=dict(parameters or {}))
-        self._count(result)
-        self.statistics.written_rows += result.rows_written()
-        self.statistics.written_bytes += result.bytes_written()
+        counted = self.statistics
+        counted.read_rows += result.storage_rows_read()
+        counted.read_bytes += result.storage_bytes_read()
+        counted.written_rows += result.rows_written()
+        counted.written_bytes += result.bytes_written()
+        counted.result_rows += result.rows_read()
         return bytes(result.bytes())
-
-    def stream(
-        self, statement: str, format: str, parameters: Mapping[str, str] | None = None
-    ) -> Iterator[Chunk]:
-        """The answer of a query in chunks of about a megabyte, as one document in ``format``.
-
-        Raises:
-            EngineError: what the engine says, also after chunks have been given.
-        """
-        if not joinable(format):
-            yield Chunk(self.run(statement, format, parameters), last=True)
-            return
-        joiner = Joiner(format)
-        parts: list[bytes] = []
-        size = 0
-        with self.calling() as raw:
-            result = raw.send_query(statement, format, params=dict(parameters or {}))
-        began = time.monotonic()
-        while True:
-            with self.calling() as raw:
-                block = raw.streaming_fetch_result(result)
-            part = joiner.add(bytes(block.bytes()))
-            self._count(block)
-            parts.append(part)
-            size += len(part)
-            if block.rows_read() == 0:
-                break
-            if size >= _CHUNK_BYTES or time.monotonic() - began > _CHUNK_SECONDS:
-                yield Chunk(b"".join(parts), last=False)
-                parts.clear()
-                size = 0
-                began = time.monotonic()
-        parts.append(joiner.end())
-        yield Chunk(b"".join(parts), last=True)
 
     def insert(self, head: str, format: str) -> Inserter:
         """Begin an insert of data in ``format``.
@@ -296,13 +255,6 @@ class Connection:
                 yield self._raw
             except RuntimeError as error:
                 raise EngineError(str(error)) from error
-
-    def _count(self, result: Any) -> None:
-        counted = self.statistics
-        counted.read_rows = max(counted.read_rows, result.storage_rows_read())
-        counted.read_bytes = max(counted.read_bytes, result.storage_bytes_read())
-        counted.result_rows += result.rows_read()
-        counted.result_bytes += result.size()
 
 
 class Inserter:

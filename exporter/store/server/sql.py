@@ -1,7 +1,7 @@
 """Takes a statement apart as far as the HTTP protocol needs: its verb, format and inline data.
 
-The engine parses SQL; this only finds where an ``INSERT`` ends and its data begins, and which
-``FORMAT`` a query asks for. It follows ClickHouse's lexer: ``--`` , ``#`` and ``/* */`` comments,
+The engine parses SQL; this only finds where an ``INSERT`` ends and its data begins, and where a
+query's ``FORMAT`` stands. It follows ClickHouse's lexer: ``--`` , ``#`` and ``/* */`` comments,
 strings with backslash and doubled quotes, quoted identifiers, ``$tag$`` heredocs.
 """
 
@@ -14,10 +14,10 @@ from typing import Final
 
 _TOKEN: Final = re.compile(
     rb"""
-    (?P<space>[\s\x00]+ | (?:--|\#[!\ ])[^\n]*\n? | /\*.*?\*/)
-  | (?P<string>'(?:[^'\\]|\\.|'')*')
-  | (?P<quoted>`(?:[^`\\]|\\.|``)*` | "(?:[^"\\]|\\.|"")*")
-  | (?P<heredoc>(?P<tag>\$\w*\$).*?(?P=tag))
+    (?P<space>[\s\x00]+ | (?:--|\#[!\ ])[^\n]*\n? | /\*.*?(?:\*/|\Z))
+  | (?P<string>'(?:[^'\\]|\\.|'')*(?:'|\\?\Z))
+  | (?P<quoted>`(?:[^`\\]|\\.|``)*(?:`|\\?\Z) | "(?:[^"\\]|\\.|"")*(?:"|\\?\Z))
+  | (?P<heredoc>(?P<tag>\$\w*\$).*?(?:(?P=tag)|\Z))
   | (?P<word>[A-Za-z_][A-Za-z0-9_$]*)
   | (?P<other>[0-9][\w.]* | .)
     """,
@@ -40,7 +40,10 @@ class Token:
 
 
 def tokens(sql: bytes) -> Iterator[Token]:
-    """The tokens of ``sql``; an unfinished string or comment comes as single characters."""
+    """The tokens of ``sql``; an unfinished string or comment goes on to its end.
+
+    Takes time in proportion to the length of ``sql``, whatever stands in it.
+    """
     depth = 0
     position = 0
     while found := _TOKEN.match(sql, position):
@@ -116,27 +119,36 @@ def split_insert(sql: bytes) -> Insert | None:
     return None
 
 
-def streams(sql: bytes) -> bool:
-    """Whether the engine can stream this query's answer: it can for SELECT only."""
-    return verb(sql) in ("SELECT", "WITH", "FROM") and not any(
-        token.is_word(b"INSERT") and token.depth == 0 for token in tokens(sql)
-    )
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that answers, and the format it answers in; ``tail`` is what follows the format."""
+
+    text: str
+    format: str
+    tail: str
+
+    def into(self, path: str) -> str:
+        """The same query, its answer written to ``path``, which exists."""
+        return (
+            f"{self.text}\nINTO OUTFILE '{path}' TRUNCATE FORMAT {self.format} {self.tail}".rstrip()
+        )
 
 
-def output_format(sql: bytes) -> str | None:
-    """The name after the last ``FORMAT`` of a query, if it has one."""
-    name: str | None = None
-    before: Token | None = None
-    for token in tokens(sql):
-        if before is not None:
-            if token.kind == "word":
-                name = token.text.decode()
-            before = None
-        elif token.depth == 0 and token.is_word(b"FORMAT"):
-            before = token
-        elif token.depth == 0 and token.is_word(b"SELECT", b"FROM", b"WHERE", b"UNION"):
-            name = None
-    return name
+def split_query(sql: bytes, default_format: str) -> Query:
+    """``sql`` as a query with its own format, or else ``default_format``."""
+    found = [token for token in tokens(sql) if token.depth == 0]
+    while found and found[-1].text == b";":
+        sql = sql[: found.pop().start]
+    for index in range(len(found) - 2, 0, -1):
+        clause, name = found[index : index + 2]
+        after = found[index + 2] if index + 2 < len(found) else None
+        if (
+            clause.is_word(b"FORMAT")
+            and name.kind == "word"
+            and (after is None or after.is_word(b"SETTINGS"))
+        ):
+            return Query(_text(sql[: clause.start]), _text(name.text), _text(sql[name.end :]))
+    return Query(_text(sql), default_format, "")
 
 
 def _text(sql: bytes) -> str:
