@@ -45,7 +45,7 @@ class Batch:
         self.senders = np.ascontiguousarray(batch.senders)
         words = np.ndarray((len(self.buffer) - 3,), ">u4", self.buffer, 0, (1,))
         #: The first four octets; of shorter datagrams nothing.
-        self.opening = np.where(self.length >= 4, words[self.start], 0)
+        self.opening = np.where(self.length >= 4, words[self.start].astype(np.int64), 0)
 
 
 @dataclass(slots=True)
