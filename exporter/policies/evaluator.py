@@ -8,15 +8,19 @@ evaluation cannot pile up.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from exporter.policies.keys import FollowedKeys
 from exporter.policies.model import Policy, PolicySet
 from exporter.policies.query import policy_query
+from exporter.store.client import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,12 @@ _SLOW_SHARE: Final = 0.5
 
 #: The followed keys of a policy stand in its query, 21 characters each.
 _MAX_QUERY_BYTES: Final = 4 << 20
+
+#: ClickHouse's code of a query that took longer than ``max_execution_time``.
+_TIMEOUT_EXCEEDED: Final = 159
+
+#: The driver puts a query's whole URL into the errors of its connection.
+_URL: Final = re.compile(r" with url: \S+")
 
 
 class Result(Protocol):
@@ -240,7 +250,8 @@ class PolicyEvaluator:
 
     @staticmethod
     def _log_failure(state: PolicyState, error: Exception) -> None:
-        message = str(error).splitlines()[0][:500] if str(error) else type(error).__name__
+        text = _URL.sub("", str(error)) or type(error).__name__
+        message = " ".join(text.split())[:500]
         if message != state.last_error:
             log.warning("policy %s cannot be evaluated: %s", state.policy.name, message)
         state.last_error = message
@@ -256,9 +267,10 @@ def _asks_otherwise(old: Policy, new: Policy) -> bool:
 
 def _reason(error: Exception) -> str:
     """A bounded word for the ways in which an evaluation fails."""
-    text = f"{type(error).__name__} {error}"
-    if "TIMEOUT_EXCEEDED" in text or "imeout" in text or "timed out" in text:
+    code = getattr(error, "code", None)
+    if code == _TIMEOUT_EXCEEDED or "timed out" in str(error):
         return "timeout"
-    if "Code:" in text or "DatabaseError" in text:
+    if code is not None:
         return "refused"
-    return "unreachable" if "Operational" in text or isinstance(error, OSError) else "other"
+    known = isinstance(error, StoreError | ClickHouseError | OSError)
+    return "unreachable" if known else "other"

@@ -51,8 +51,8 @@ def insert(client: Client, *rows: dict[str, Any]) -> None:
         full["time_received"] = int((NOW - full["ago"]) * 1000)
         table.append([full[name] for name in COLUMNS])
     values = ", ".join(
-        f"(fromUnixTimestamp64Milli({r[0]}), toIPv6('{r[1]}'), toIPv6('{r[2]}'), '{r[3]}', '{r[4]}',"
-        f" {', '.join(str(v) for v in r[5:])})"
+        f"(fromUnixTimestamp64Milli({r[0]}), toIPv6('{r[1]}'), toIPv6('{r[2]}'), '{r[3]}', "
+        f"'{r[4]}', {', '.join(str(v) for v in r[5:])})"
         for r in table
     )
     client.command(f"INSERT INTO flows ({', '.join(COLUMNS)}) VALUES {values}")

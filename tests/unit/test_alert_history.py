@@ -1,0 +1,244 @@
+"""One row per alert, however often and by whomever it is told."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from exporter.incidents.alert import BodyError, fingerprint, from_prometheus, from_webhook
+from exporter.incidents.history import AlertRow, History
+
+T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LABELS = {"alertname": "FlowPolicyAbove", "policy": "p", "dst_addr": "10.0.0.1"}
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+class Told:
+    """A history that is told of one alert; times are seconds."""
+
+    def __init__(self) -> None:
+        self.history = History()
+
+    def by_prometheus(
+        self, now: float, starts: float = 0, ends: float | None = None, value: str = "1"
+    ) -> None:
+        body = [
+            {
+                "labels": LABELS,
+                "annotations": {"value": value},
+                "startsAt": at(starts).isoformat(),
+                "endsAt": at(now + 240 if ends is None else ends).isoformat(),
+                "generatorURL": "http://prometheus/graph",
+            }
+        ]
+        for seen in from_prometheus(json.dumps(body).encode(), at(now)):
+            self.history.observe(seen)
+        self.history.expire(at(now))
+
+    def by_webhook(self, now: float, starts: float = 0, ends: float | None = None) -> None:
+        alert = {
+            "status": "firing" if ends is None else "resolved",
+            "labels": LABELS,
+            "annotations": {},
+            "startsAt": at(starts).isoformat(),
+            "endsAt": "0001-01-01T00:00:00Z" if ends is None else at(ends).isoformat(),
+            "generatorURL": "",
+            "fingerprint": fingerprint(LABELS),
+        }
+        # The group is firing as long as any of its alerts is.
+        body = {"version": "4", "status": "firing", "alerts": [alert]}
+        for seen in from_webhook(json.dumps(body).encode(), at(now)):
+            self.history.observe(seen)
+        self.history.expire(at(now))
+
+    def rows(self) -> list[tuple[float, float | None]]:
+        """Start and end of each row, in seconds."""
+        return [
+            (
+                (row.starts_at - T0).total_seconds(),
+                None if row.ends_at is None else (row.ends_at - T0).total_seconds(),
+            )
+            for row in self.history
+        ]
+
+    def written(self, now: float) -> list[AlertRow]:
+        """What would be written now, taken as written."""
+        rows = self.history.unwritten()
+        for row in rows:
+            row.dirty = False
+            row.written_at = at(now)
+        return rows
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_an_alert_told_again_every_minute_is_one_row_written_once(told: Told) -> None:
+    writes = 0
+    for minute in range(5):
+        told.by_prometheus(now=60 * minute, value=str(minute))
+        writes += len(told.written(60 * minute))
+    assert told.rows() == [(0, None)]
+    assert writes == 1
+
+
+def test_a_long_alert_is_written_again_now_and_then_with_its_latest_value(told: Told) -> None:
+    told.by_prometheus(now=0, value="1")
+    told.written(0)
+    told.by_prometheus(now=300, value="7.5")
+    (row,) = told.written(300)
+    assert row.value == 7.5
+    assert row.starts_at == T0
+
+
+def test_the_end_is_recorded_once_and_repeats_of_it_change_nothing(told: Told) -> None:
+    told.by_prometheus(now=0)
+    told.by_prometheus(now=600, ends=590)
+    assert told.rows() == [(0, 590)]
+    told.written(600)
+    told.by_prometheus(now=660, ends=590)
+    told.by_webhook(now=670, ends=590)
+    assert told.written(670) == []
+
+
+def test_a_future_end_means_firing(told: Told) -> None:
+    told.by_prometheus(now=0, ends=240)
+    assert told.rows() == [(0, None)]
+
+
+def test_replicas_that_saw_the_start_seconds_apart_make_one_row(told: Told) -> None:
+    told.by_prometheus(now=0, starts=0)
+    told.by_prometheus(now=7, starts=7)
+    told.by_webhook(now=30, starts=7)
+    told.by_prometheus(now=600, starts=7, ends=600)
+    assert told.rows() == [(0, 600)]
+
+
+def test_a_start_within_an_open_alert_is_the_same_alert(told: Told) -> None:
+    told.by_prometheus(now=0, starts=0)
+    told.by_prometheus(now=200, starts=180)  # a Prometheus that restarted begins to count anew
+    assert told.rows() == [(0, None)]
+
+
+def test_an_alert_that_comes_back_is_a_row_of_its_own(told: Told) -> None:
+    told.by_prometheus(now=0, starts=0)
+    told.by_prometheus(now=600, starts=0, ends=600)
+    told.by_prometheus(now=1200, starts=1200)
+    assert told.rows() == [(0, 600), (1200, None)]
+
+
+def test_an_end_seen_before_the_start_makes_the_whole_row(told: Told) -> None:
+    told.by_webhook(now=700, starts=0, ends=650)
+    assert told.rows() == [(0, 650)]
+
+
+def test_a_notification_that_waited_does_not_reopen_an_ended_alert(told: Told) -> None:
+    told.by_prometheus(now=0)
+    told.by_prometheus(now=20, ends=20)
+    told.by_webhook(now=30)
+    assert told.rows() == [(0, 20)]
+
+
+def test_a_replica_that_still_sees_it_reopens_it(told: Told) -> None:
+    told.by_prometheus(now=0)
+    told.by_prometheus(now=600, ends=600)
+    told.by_prometheus(now=610, starts=7)
+    assert told.rows() == [(0, None)]
+
+
+def test_an_alert_that_nobody_vouches_for_any_more_ends(told: Told) -> None:
+    told.by_prometheus(now=0)
+    told.history.expire(at(239))
+    assert told.rows() == [(0, None)]
+    told.history.expire(at(241))
+    assert told.rows() == [(0, 240)]
+
+
+def test_one_that_only_notifications_tell_of_ends_a_day_after_the_last(told: Told) -> None:
+    told.by_webhook(now=0)
+    told.by_webhook(now=4 * 3600)
+    told.history.expire(at(29 * 3600))
+    assert told.rows() == [(0, None)]
+    told.history.expire(at(31 * 3600))
+    assert told.rows() == [(0, 30 * 3600)]
+
+
+def test_each_alert_of_a_notification_has_its_own_status(told: Told) -> None:
+    told.by_webhook(now=0)
+    told.by_webhook(now=60, ends=50)  # the group's status is still firing
+    assert told.rows() == [(0, 50)]
+
+
+def test_after_a_restart_the_table_is_taken_up_where_it_was(told: Told) -> None:
+    told.by_prometheus(now=0)
+    rows = told.written(0)
+    again = Told()
+    again.history.restore(rows, at(100))
+    again.by_prometheus(now=110, starts=7)
+    assert again.rows() == [(0, None)]
+    assert again.written(110) == []
+    again.by_prometheus(now=200, starts=7, ends=190)
+    assert again.rows() == [(0, 190)]
+
+
+def test_what_ended_long_ago_is_forgotten_once_written(told: Told) -> None:
+    told.by_prometheus(now=0)
+    told.by_prometheus(now=60, ends=60)
+    told.history.expire(at(86_400))
+    assert len(told.history) == 1
+    told.written(86_400)
+    told.history.expire(at(86_400 * 2))
+    assert len(told.history) == 0
+
+
+def test_empty_labels_are_no_labels() -> None:
+    body = [{"labels": LABELS | {"dst_host": ""}, "startsAt": T0.isoformat()}]
+    (seen,) = from_prometheus(json.dumps(body).encode(), T0)
+    assert seen.fingerprint == fingerprint(LABELS)
+    assert seen.labels == LABELS
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"version": "3", "alerts": []}, "version"),
+        ({"version": "4"}, "alerts"),
+        ({"version": "4", "alerts": [{"labels": LABELS}]}, "status"),
+        ({"version": "4", "alerts": [{"status": "firing", "labels": {}}]}, "labels"),
+        ({"version": "4", "alerts": [{"status": "firing", "labels": {"a": 1}}]}, "labels"),
+        (
+            {
+                "version": "4",
+                "alerts": [{"status": "firing", "labels": LABELS, "fingerprint": "'; DROP"}],
+            },
+            "fingerprint",
+        ),
+        (
+            {
+                "version": "4",
+                "alerts": [{"status": "firing", "labels": LABELS, "startsAt": "yesterday"}],
+            },
+            "startsAt",
+        ),
+        ([], "object"),
+    ],
+)
+def test_a_foreign_webhook_body_is_refused_with_the_place(body: Any, said: str) -> None:
+    with pytest.raises(BodyError, match=said):
+        from_webhook(json.dumps(body).encode(), T0)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[1]", b"\xff", b"[" * 100_000, b'[{"labels": {}}]', b'[{"labels"']
+)
+def test_a_foreign_post_of_alerts_is_refused(body: bytes) -> None:
+    with pytest.raises(BodyError):
+        from_prometheus(body, T0)
