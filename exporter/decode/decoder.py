@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from exporter.decode.datagrams import (
 )
 from exporter.decode.elements import ElementTable
 from exporter.decode.flows import DataSets, decode_flows
-from exporter.decode.layout import Layout
+from exporter.decode.layout import MIN_RECORD, Layout
 from exporter.decode.netflow5 import LAYOUT_FIELDS, RECORD_SIZE, header_rates, usable_counts
 from exporter.decode.options import learn, option_records
 from exporter.decode.recent import RecentDatagrams
@@ -237,7 +238,7 @@ class Decoder:
         table = DataSets(
             batch.buffer, streams, sets.number, sets.start, sets.length, stream[sets.datagram],
             sets.datagram, datagrams.received[sets.datagram], datagrams.exported[sets.datagram],
-            _uptimes(datagrams, stream, streams)[sets.datagram],
+            datagrams.uptime[sets.datagram],
         )  # fmt: skip
         bound.bind_rest(data, streams)
         steps = np.zeros(len(datagrams), np.int64)
@@ -250,9 +251,17 @@ class Decoder:
                 continue
             if template.options:
                 self._learn(template.layout, table.take(rows), steps)
+        if datagrams.source is Source.IPFIX:
+            # Only now options have told when devices started.
+            table = replace(table, uptime=_uptimes(datagrams, stream, streams)[sets.datagram])
         budget = MAX_ROWS
         for layout, rows in bound.layouts():
             chosen = table.take(rows)
+            if layout.min_size < MIN_RECORD:
+                for row, at in zip(chosen.datagram.tolist(), chosen.start.tolist(), strict=True):
+                    complete[row] = False
+                    self._set_error("record_too_short", datagrams, stream, streams, row, at)
+                continue
             budget -= int(chosen.length.sum()) // layout.min_size
             if budget < 0:
                 for datagram in chosen.datagram.tolist():
@@ -366,7 +375,7 @@ class Decoder:
                 self._learn(template.layout, sets, None)
                 continue
             budget -= int(sets.length.sum()) // template.layout.min_size
-            if budget < 0:
+            if budget < 0 or template.layout.min_size < MIN_RECORD:
                 self._error("too_many_records", stream.device, -1, 0)
                 continue
             decoded = decode_flows(template.layout, sets)
@@ -484,9 +493,7 @@ def _definitions(source: Source, number: int, body: bytes) -> Iterable[Definitio
 
 
 def _uptimes(datagrams: Datagrams, stream: NDArray[np.intp], streams: Sequence[Stream]) -> Offsets:
-    """The device's uptime at export: in NetFlow v9's header, in IPFIX by options, if at all."""
-    if datagrams.source is not Source.IPFIX:
-        return datagrams.uptime
+    """The device's uptime at the export of IPFIX, if options told when it started."""
     started = np.array([s.device.system_init for s in streams], np.int64)[stream]
     return np.where(started > 0, (datagrams.exported - started) & 0xFFFFFFFF, -1)
 

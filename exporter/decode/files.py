@@ -33,7 +33,7 @@ class FileDecoder:
         report: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._report = report
-        self._decoder = Decoder(settings, devices, on_error=self._error)
+        self.decoder = Decoder(settings, devices, on_error=self._error)
         self._places: list[tuple[Path, Datagram, bool]] = []
         self.faults = 0
         self._reported: Counter[str] = Counter()
@@ -49,7 +49,7 @@ class FileDecoder:
 
     def finish(self) -> None:
         """Report what only the end shows: records whose template never came, and the like."""
-        for stream in self._decoder.state.streams():
+        for stream in self.decoder.state.streams():
             for number, sets in stream.waiting.items():
                 octets = sum(len(waiting.body) for waiting in sets)
                 self._fault(
@@ -61,7 +61,7 @@ class FileDecoder:
                     f"{stream.device.label}: domain {stream.domain}: {stream.waiting_dropped} "
                     "sets of records dropped: too many waited for their template"
                 )
-        for (device, reason), number in sorted(self._decoder.stats.errors().items()):
+        for (device, reason), number in sorted(self.decoder.stats.errors().items()):
             beyond = number - self._reported[reason]
             if beyond > 0:
                 self._fault(f"{device}: {reason}: {beyond} times")
@@ -89,7 +89,7 @@ class FileDecoder:
             np.array([d.port for d in datagrams], np.uint16),
             np.array(times, np.int64),
         )
-        yield from self._decoder.decode(batch)
+        yield from self.decoder.decode(batch)
         self._places.clear()
 
     def _error(self, reason: str, number: int, octet: int) -> None:

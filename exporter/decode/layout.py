@@ -16,7 +16,7 @@ from exporter.decode.elements import REVERSE, V9, V9_SCOPE, ElementTable, Fill, 
 
 #: Field length that stands for "told in the record" (RFC 7011, section 7).
 VARIABLE: Final = 65535
-#: Shorter records hold no flow; refusing them bounds the rows that a datagram can ask for.
+#: Shorter records hold no flow; not decoding them bounds the rows that a datagram can ask for.
 MIN_RECORD: Final = 4
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from exporter import config
 from exporter.batch import format_address
 from exporter.decode.elements import ElementTable
-from exporter.decode.layout import MIN_RECORD, VARIABLE, Field, Layout
+from exporter.decode.layout import VARIABLE, Field, Layout
 from exporter.decode.sampling import Sampling
 from exporter.decode.sequence import Sequence as SequenceNumbers
 from exporter.decode.templates import Definition, Template
@@ -280,7 +280,7 @@ class State:
         if len(fields) > self._settings.max_fields_per_template:
             raise LimitError("too_many_fields")
         size = sum(1 if field.length == VARIABLE else field.length for field in fields)
-        if size < (1 if definition.options else MIN_RECORD) or size > 65_535:
+        if not 0 < size <= 65_535:
             raise LimitError("unusable_template")
         if known is None and device.templates >= self._settings.max_templates_per_device:
             raise LimitError("too_many_templates")
