@@ -14,9 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from exporter.batch import DTYPES, Array, DictColumn, FlowBatch
+from exporter.batch import DTYPES, Array, FlowBatch
 from exporter.schema import COLUMNS, Column, Kind
 
 assert sys.byteorder == "little", "Native is little-endian; big-endian machines are not supported"
@@ -28,11 +27,9 @@ _DICTIONARY_FLAGS: Final = (1 << 9) | (1 << 10)
 _CODE_TYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32))
 
 _TEXT_TYPE: Final = "LowCardinality(String)"
-_EMPTY: Final[dict[Kind, DictColumn]] = {
-    Kind.TEXT: DictColumn.constant("", 0),
-    Kind.NAME: DictColumn.constant("", 0),
-    Kind.LABELS: DictColumn.constant((), 0),
-}
+_DEFAULTS: Final[dict[Kind, object]] = {Kind.TEXT: "", Kind.NAME: "", Kind.LABELS: ()}
+#: Up to so many values, sending those that no row uses is cheaper than finding them.
+_FEW_VALUES: Final = 256
 
 Buffer = bytes | memoryview
 
@@ -43,21 +40,25 @@ def present_columns(batches: Iterable[FlowBatch]) -> list[Column]:
     return [column for column in COLUMNS if column.name in names]
 
 
-def encode_native(
-    batches: Sequence[FlowBatch], columns: Sequence[Column] | None = None, prefix: bytes = b""
-) -> bytes:
-    """All rows of the batches, in order, as one Native block after ``prefix``.
+def encode_native(batches: Sequence[FlowBatch], columns: Sequence[Column] | None = None) -> bytes:
+    """All rows of the batches, in order, as one Native block.
 
     ``columns`` are those to encode, by default the ones present; where a batch lacks one, its
-    default stands. The batches need not be joined before: each array is copied once.
+    default stands.
     """
-    if columns is None:
-        columns = present_columns(batches)
+    return b"".join(native_parts(batches, columns or present_columns(batches)))
+
+
+def native_parts(batches: Sequence[FlowBatch], columns: Sequence[Column]) -> list[Buffer]:
+    """The same as pieces that, one after the other, make up the block.
+
+    They show the batches' own memory where it is in shape already: nothing is joined or copied.
+    """
     rows = sum(map(len, batches))
-    parts: list[Buffer] = [prefix, _varint(len(columns)), _varint(rows)]
+    parts: list[Buffer] = [_varint(len(columns)) + _varint(rows)]
     for column in columns:
         text = column.kind in (Kind.TEXT, Kind.NAME)
-        parts += [_string(column.name), _string(_TEXT_TYPE if text else column.clickhouse_type)]
+        parts.append(_string(column.name) + _string(_TEXT_TYPE if text else column.clickhouse_type))
         if not rows:
             continue
         if text:
@@ -65,8 +66,8 @@ def encode_native(
         elif column.kind is Kind.LABELS:
             parts += _labels(*_merge(column, batches))
         else:
-            parts += [_fixed(column, batch) for batch in batches]
-    return b"".join(parts)
+            parts += [_fixed(column, batch) for batch in batches if len(batch)]
+    return parts
 
 
 def _fixed(column: Column, batch: FlowBatch) -> Buffer:
@@ -79,44 +80,56 @@ def _fixed(column: Column, batch: FlowBatch) -> Buffer:
     return values.data.cast("B")
 
 
-def _merge(column: Column, batches: Sequence[FlowBatch]) -> tuple[NDArray[np.uint32], list[object]]:
-    """Codes of all rows, and the values that they use."""
+def _merge(column: Column, batches: Sequence[FlowBatch]) -> tuple[Array, list[object]]:
+    """Codes of all rows, as narrow as may be, and the values that they stand for."""
     index: dict[object, int] = {}
-    codes = []
-    default = _EMPTY[column.kind].values[0]
+    mappings = []
     for batch in batches:
         if column.name not in batch.columns:
-            code = index.setdefault(default, len(index))
-            codes.append(np.full(len(batch), code, np.uint32))
+            mappings.append([index.setdefault(_DEFAULTS[column.kind], len(index))])
             continue
         held = batch.dictionary(column.name)
         if len(held) != len(batch):
             raise ValueError(f"column {column.name}: {len(held)} codes for {len(batch)} rows")
+        if len(held.values) <= _FEW_VALUES:
+            mappings.append([index.setdefault(value, len(index)) for value in held.values])
+            continue
+        # A part of a larger batch shares its values, and may use few of them.
         used = np.zeros(len(held.values), np.bool_)
         used[held.codes] = True
-        mapping = np.zeros(len(held.values), np.uint32)
-        mapping[used] = [
-            index.setdefault(held.values[i], len(index)) for i in np.flatnonzero(used).tolist()
-        ]
-        codes.append(mapping[held.codes])
-    return np.concatenate(codes), list(index)
+        mapping = [0] * len(held.values)
+        for i in np.flatnonzero(used).tolist():
+            mapping[i] = index.setdefault(held.values[i], len(index))
+        mappings.append(mapping)
+    width = 0 if len(index) <= 1 << 8 else 1 if len(index) <= 1 << 16 else 2
+    codes = np.empty(sum(map(len, batches)), _CODE_TYPES[width])
+    begin = 0
+    for batch, mapping in zip(batches, mappings, strict=True):
+        end = begin + len(batch)
+        if column.name in batch.columns:
+            rows = batch.dictionary(column.name).codes
+            codes[begin:end] = np.array(mapping, codes.dtype)[rows]
+        else:
+            codes[begin:end] = mapping[0]
+        begin = end
+    return codes, list(index)
 
 
-def _texts(codes: NDArray[np.uint32], values: list[object]) -> list[Buffer]:
-    width = 0 if len(values) <= 1 << 8 else 1 if len(values) <= 1 << 16 else 2
+def _texts(codes: Array, values: list[object]) -> list[Buffer]:
     # What came from the network as text may hold lone surrogates: "?" rather than a lost batch.
     keys = b"".join(_string(str(value)) for value in values)
+    flags = _DICTIONARY_FLAGS | _CODE_TYPES.index(codes.dtype)
     return [
         _DICTIONARY_VERSION,
-        np.array([_DICTIONARY_FLAGS | width, len(values)], np.uint64).tobytes(),
+        np.array([flags, len(values)], np.uint64).tobytes(),
         keys,
         np.uint64(len(codes)).tobytes(),
-        codes.astype(_CODE_TYPES[width], copy=False).tobytes(),
+        codes.data.cast("B"),
     ]
 
 
-def _labels(codes: NDArray[np.uint32], values: list[object]) -> list[Buffer]:
-    stacks = [np.array(value, np.uint32) for value in values]
+def _labels(codes: Array, values: list[object]) -> list[Buffer]:
+    stacks: list[Array] = [np.array(value, np.uint32) for value in values]
     lengths = np.array([len(stack) for stack in stacks], np.uint64)[codes]
     flat: Array = np.zeros(0, np.uint32)
     if lengths.any():

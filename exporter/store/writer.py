@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from clickhouse_connect.driver.client import Client
 
@@ -17,7 +17,7 @@ from exporter.batch import FlowBatch
 from exporter.config import ClickHouse, ConfigError
 from exporter.store.client import StoreError, connect, explain
 from exporter.store.insert_stats import InsertStats
-from exporter.store.native import encode_native, present_columns
+from exporter.store.native import native_parts, present_columns
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._token_prefix = uuid.uuid4().hex
         self._inserts = 0
+        self._buffer = bytearray()
         self._last_logged: dict[str, float] = {}
 
     def start(self) -> None:
@@ -206,12 +207,8 @@ class Writer:
             **_SETTINGS,
             "insert_deduplication_token": f"{self._token_prefix}-{self._inserts}",
         }
-        columns = present_columns(batches)
-        names = ", ".join(column.name for column in columns)
         try:
-            body = encode_native(
-                batches, columns, f"INSERT INTO flows ({names}) FORMAT Native\n".encode()
-            )
+            body = self._encode(batches)
         except Exception as error:  # a fault in one batch must not end the thread
             log.exception("a batch of %d flows cannot be encoded", rows)
             self._refused(rows, "encoding", str(error))
@@ -244,11 +241,31 @@ class Writer:
             with self.stats.lock:
                 self.stats.retries += 1
 
-    def _try(self, body: bytes, settings: dict[str, int | str]) -> StoreError | None:
+    def _encode(self, batches: list[FlowBatch]) -> memoryview:
+        """The statement and its block, in a buffer that is used again for the next insert.
+
+        Tens of megabytes of fresh memory for each would cost as much as filling them.
+        """
+        columns = present_columns(batches)
+        names = ", ".join(column.name for column in columns)
+        statement = f"INSERT INTO flows ({names}) FORMAT Native\n".encode()
+        parts = [statement, *native_parts(batches, columns)]
+        size = sum(map(len, parts))
+        if size > len(self._buffer):
+            self._buffer = bytearray(size + size // 4)
+        body = memoryview(self._buffer)[:size]
+        begin = 0
+        for part in parts:
+            body[begin : begin + len(part)] = part
+            begin += len(part)
+        return body
+
+    def _try(self, body: memoryview, settings: dict[str, int | str]) -> StoreError | None:
         try:
             if self._client is None:
                 self._client = self._connect()
-            self._client.raw_insert("", insert_block=body, settings=settings)
+            # The HTTP library sends any buffer as it is, which the driver's types do not say.
+            self._client.raw_insert("", insert_block=cast("bytes", body), settings=settings)
         except StoreError as error:
             return error
         except ConfigError as error:  # a password file that is gone may come back

@@ -65,7 +65,7 @@ def insert(client: Client, *batches: FlowBatch, token: str = "") -> None:
     names = ", ".join(column.name for column in present_columns(batches))
     statement = f"INSERT INTO flows ({names}) FORMAT Native\n".encode()
     settings = {"insert_deduplication_token": token} if token else {}
-    client.raw_insert("", insert_block=encode_native(batches, prefix=statement), settings=settings)
+    client.raw_insert("", insert_block=statement + encode_native(batches), settings=settings)
 
 
 def minutes(client: Client) -> list[tuple[int, int, int, int]]:
