@@ -172,7 +172,7 @@ class Traffic:
 def _packet_sizes(stream: Stream, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     spread = stream.packet_size / 8
     sizes = rng.normal(stream.packet_size, spread, count)
-    return np.clip(sizes, 64, 1500).astype(np.int64)
+    return np.clip(sizes, 78, 1500).astype(np.int64)
 
 
 def _batch(

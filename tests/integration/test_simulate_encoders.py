@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from exporter.simulate.encode.ipfix import VARIABLE_LAYOUTS
 from exporter.simulate.encode.netflow5 import AS_TRANS
 from tests.support.flows import one_packet_flows, random_flows, scaled
 from tests.support.pcap import write_pcap
-from tests.support.peers import nfacctd_totals, nfcapd_records, tshark_fields
+from tests.support.peers import nfcapd_records, pmacct_totals, tshark_fields
 
 NOW = 1_760_000_000_000
 BOOT = NOW - 10_000_000
@@ -104,12 +105,24 @@ def test_nfcapd_stores_the_same_flows(make: Make, family: int, tmp_path: Path) -
     assert b"Sequence Errors: 0, Bad Packets: 0" in (tmp_path / "nfcapd.log").read_bytes()
 
 
-@pytest.mark.parametrize(("make", "family"), [NETFLOWS[0], NETFLOWS[1], NETFLOWS[3]])
-def test_nfacctd_scales_sampled_flows_to_the_same_totals(
-    make: Make, family: int, tmp_path: Path
-) -> None:
-    batch = scaled(random_flows(500, family=family, now=NOW), 100)
-    assert nfacctd_totals(make(100).encode(batch, NOW), tmp_path) == totals(batch)
+def test_pmacct_scales_sampled_flows_to_the_same_totals(tmp_path: Path) -> None:
+    rate = 100
+    sflow5 = SFlow5Encoder(agent="192.0.2.9", boot=BOOT, sampling_rate=rate)
+    cases = [
+        ("nfacctd", netflow5(rate), scaled(random_flows(500, now=NOW), rate)),
+        ("nfacctd", netflow9(rate), scaled(random_flows(500, now=NOW, family=0), rate)),
+        ("nfacctd", ipfix(rate), scaled(random_flows(500, now=NOW, family=0), rate)),
+        ("sfacctd", sflow5, one_packet_flows(500, rate=rate)),
+    ]
+
+    def run(number: int) -> tuple[int, int, int]:
+        daemon, encoder, batch = cases[number]
+        capture = tmp_path / f"{number}.pcap"
+        write_pcap(capture, encoder.encode(batch, NOW), port=2055)
+        return pmacct_totals(daemon, capture, tmp_path / str(number))
+
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(run, range(len(cases)))) == [totals(case[2]) for case in cases]
 
 
 COLUMNS = {
@@ -232,7 +245,8 @@ def test_wireshark_reads_sflow_samples_and_the_packets_in_them(family: int, tmp_
     frames = tshark_fields(capture, fields, port=6343, protocol="sflow")
 
     rows = list(batch.rows())
-    lengths = [row["bytes"] // rate for row in rows]
+    frame_lengths = [row["bytes"] // rate for row in rows]
+    lengths = [size - 18 for size in frame_lengths]  # Ethernet header, frame check sequence
     outer = ["127.0.0.1"] if family == 4 else []
     samples = frames[:-1]
     assert sum(len(f["sflow.flow_sample.sampling_rate"]) for f in samples) == len(batch)
@@ -243,7 +257,7 @@ def test_wireshark_reads_sflow_samples_and_the_packets_in_them(family: int, tmp_
         str(n + 1) for n in range(len(datagrams))
     ]
     for name, expected in (
-        ("sflow_245.header.frame_length", [size + 18 for size in lengths]),
+        ("sflow_245.header.frame_length", frame_lengths),
         ("sflow_245.vlan.in", [row["src_vlan"] for row in rows]),
         ("sflow_245.vlan.out", [row["dst_vlan"] for row in rows]),
         ("sflow_245.nexthop.src_mask", [row["src_prefix_len"] for row in rows]),

@@ -75,7 +75,7 @@ def random_flows(
 def one_packet_flows(count: int, *, rate: int, seed: int = 1, family: int = 4) -> FlowBatch:
     """Flows of one sampled packet each, as sFlow has them."""
     batch = random_flows(count, seed=seed, family=family)
-    lengths = np.random.default_rng(seed).integers(60, 1500, count).astype(np.uint64)
+    lengths = np.random.default_rng(seed).integers(78, 1518, count).astype(np.uint64)
     batch.columns["packets"] = np.full(count, rate, np.uint64)
     batch.columns["bytes"] = lengths * np.uint64(rate)
     return batch

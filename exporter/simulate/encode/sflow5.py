@@ -55,8 +55,9 @@ class InterfaceCounters:
 class SFlow5Encoder:
     """One sub-agent of one switch.
 
-    A flow is one sampled packet: ``packets`` equals the sampling rate and ``bytes`` is the IP
-    packet's length times that rate. Each sample carries the raw header (Ethernet, IPv4 or IPv6,
+    A flow is one sampled packet: ``packets`` equals the sampling rate and ``bytes`` is that rate
+    times the frame's length, which counts Ethernet header and frame check sequence (18 octets more
+    than the IP packet). Each sample carries the raw header (Ethernet, IPv4 or IPv6,
     TCP, UDP or ICMP; up to 128 octets), the extended switch record (VLANs), the extended router
     record (next hop, prefix lengths) and the extended gateway record (AS numbers).
     """
@@ -109,7 +110,8 @@ class SFlow5Encoder:
     def _flow_samples(self, family: int, batch: FlowBatch) -> tuple[bytes, NDArray[np.int64]]:
         if (reported(batch, "packets", self._rate) != 1).any():
             raise ValueError("an sFlow sample is one packet: packets must equal the sampling rate")
-        lengths = reported(batch, "bytes", self._rate).astype(np.int64)
+        frames = reported(batch, "bytes", self._rate).astype(np.int64)
+        lengths = frames - _ETHERNET_OCTETS - _FCS
         headers = packet_headers(family, batch, lengths, icmp_type_code(batch), _HEADER_OCTETS)
         copied = np.minimum(lengths + _ETHERNET_OCTETS, _HEADER_OCTETS)
         shown = copied + (-copied % 4)
@@ -134,7 +136,7 @@ class SFlow5Encoder:
                 _RAW_HEADER,
                 16 + shown,
                 _ETHERNET,
-                lengths + _ETHERNET_OCTETS + _FCS,
+                frames,
                 _FCS,
             )
         ):
