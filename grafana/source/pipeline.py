@@ -40,19 +40,27 @@ REPORTING = "count(sum by (device) (increase(flow_device_flows_total[5m])) > 0) 
 LOST = or_zero(
     rate("flow_exporter_receive_kernel_drops_total"),
     rate("flow_exporter_receive_truncated_total"),
+    rate("flow_exporter_sequence_lost_total"),
+    rate("flow_exporter_waiting_dropped_total"),
     rate("flow_exporter_insert_refused_rows_total"),
     rate("flow_exporter_insert_lost_rows_total"),
 )
 
 
 def _graph(
-    title: str, description: str, unit: str, *queries: tuple[str, str], stacked: bool = False
+    title: str,
+    description: str,
+    unit: str,
+    *queries: tuple[str, str],
+    stacked: bool = False,
+    below_zero: bool = False,
 ) -> timeseries.Panel:
     targets = [
         promql(expression, legend, ref_id=chr(ord("A") + index))
         for index, (expression, legend) in enumerate(queries)
     ]
-    return time_series(title, description, unit, targets, size=(8, 8), stacked=stacked)
+    panel = time_series(title, description, unit, targets, size=(8, 8), stacked=stacked)
+    return panel.min(None) if below_zero else panel  # type: ignore[arg-type]
 
 
 def _quantiles(metric: str) -> Sequence[tuple[str, str]]:
@@ -85,11 +93,12 @@ def _numbers(made: builders.Dashboard) -> builders.Dashboard:
         )
         .with_panel(
             stat_panel(
-                "Devices reporting",
-                "Devices that reported flows within the last five minutes.",
+                "Collectors not ready",
+                "Collectors that do not take in flows or do not store them, as /-/ready tells.",
                 "none",
-                [promql(REPORTING, "devices")],
-                steps=thresholds((1, "text"), base=RED),
+                [promql("sum(1 - flow_exporter_ready)", "not ready")],
+                steps=thresholds((1, RED)),
+                empty="no collector",
             )
         )
         .with_panel(
@@ -155,12 +164,60 @@ def dashboard() -> Dashboard:
             (rate("flow_exporter_receive_truncated_total", "listener"), "{{listener}} cut off"),
         ),
         _graph(
-            "Standing still",
-            "Share of time that reading waited for the decoder, and decoding for the insert"
-            " queue. Near 1, the collector is at its limit, or ClickHouse is.",
+            "Missing by sequence number",
+            "What devices sent and never came: datagrams of NetFlow v9 and sFlow, records of"
+            " NetFlow v5 and IPFIX. Restarts and late datagrams are not counted.",
+            "cps",
+            (rate("flow_exporter_sequence_lost_total", "device, source"), "{{device}} {{source}}"),
+        ),
+        _graph(
+            "Faults in what devices send",
+            "Errors of decoding per second by device and reason; all else of the datagram is"
+            " still decoded.",
+            "cps",
+            (rate("flow_exporter_decode_errors_total", "device, reason"), "{{device}}: {{reason}}"),
+        ),
+        _graph(
+            "Waiting for templates",
+            "Sets of records that wait for their template, and sets per second dropped before it"
+            " came. Devices repeat templates every few minutes.",
+            "short",
+            (
+                "sum by (device) (flow_exporter_waiting_sets)",
+                "{{device}} waiting",
+            ),
+            (rate("flow_exporter_waiting_dropped_total", "device"), "{{device}} dropped/s"),
+        ),
+        _graph(
+            "Templates",
+            "Templates in force by device. A number that grows without end is a fault of the"
+            " device.",
+            "none",
+            ("sum by (device) (flow_exporter_templates)", "{{device}}"),
+        ),
+        _graph(
+            "Clock skew",
+            "How far each device's clock is ahead of ours (negative: behind).",
+            "s",
+            ("max by (device) (flow_exporter_clock_skew_seconds)", "{{device}}"),
+            below_zero=True,
+        ),
+        _graph(
+            "Flows with something unknown",
+            "Flow records whose sampling rate nothing tells (they count as 1 in 1), and flows whose"
+            " times made no sense and became the time of reception.",
+            "cps",
+            (rate("flow_exporter_unknown_sampling_total", "device"), "{{device}}: sampling"),
+            (rate("flow_exporter_times_replaced_total", "device"), "{{device}}: times"),
+        ),
+        _graph(
+            "Time of the stages",
+            "Share of time spent in each stage of the pipeline; write mostly waits for room in the"
+            " insert queue. Near 1, that stage is the limit. Reading waits while the decoder holds"
+            " all buffers.",
             "percentunit",
+            (rate("flow_exporter_pipeline_stage_seconds_total", "stage"), "{{stage}}"),
             (rate("flow_exporter_receive_stalled_seconds_total"), "reading waits"),
-            (rate("flow_exporter_insert_blocked_seconds_total"), "decoding waits"),
         ),
         _graph(
             "Flows by device",
@@ -223,9 +280,9 @@ def dashboard() -> Dashboard:
             ),
         ),
         _graph(
-            "Trouble of policies and alerts",
-            "Evaluations that failed or were left out, and failures to write alert history, per"
-            " second.",
+            "Trouble inside",
+            "Evaluations of policies that failed or were left out, failures to write alert history,"
+            " and faults of the exporter itself (see its log), per second.",
             "ops",
             (
                 rate("flow_exporter_policy_evaluation_failures_total", "policy, reason"),
@@ -236,6 +293,7 @@ def dashboard() -> Dashboard:
                 "{{policy}}: left out",
             ),
             (rate("flow_exporter_alert_history_failures_total"), "alert history"),
+            (rate("flow_exporter_pipeline_errors_total", "stage"), "fault in {{stage}}"),
         ),
         _graph(
             "Label sets of traffic counters",

@@ -1,0 +1,143 @@
+"""Every PromQL query of every dashboard against the real Prometheus; the names are real, too."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from exporter.collector import CollectorProcess
+from exporter.config import ClickHouse, Config, Http, Policies, Receive, UdpListener
+from tests.support.grafana import Context, expand_promql, panels
+from tests.support.prometheus import Prometheus, blocks, running_prometheus
+
+ROOT = Path(__file__).parents[2]
+DASHBOARDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
+}
+TARGETS = [
+    (f"{uid}: {panel['title']} {target['refId']}", target)
+    for uid, dashboard in DASHBOARDS.items()
+    for panel in panels(dashboard)
+    for target in panel["targets"]
+    if target["datasource"]["type"] == "prometheus"
+]
+
+END = int(time.time()) // 60 * 60
+START = END - 1800
+STEP = 15
+
+#: Values of labels in the samples; a metric gets all labels of its family.
+LABELS = {
+    "device": ["r1", "r2"],
+    "source": ["ipfix"],
+    "severity": ["critical"],
+    "listener": ["127.0.0.1:2055"],
+    "service": ["aggregation", ""],
+    "le": ["0.1", "1.0", "+Inf"],
+}
+
+
+@pytest.fixture(scope="module")
+def families() -> dict[str, Metric]:
+    """All metrics of the collector by family name, from a collector without ClickHouse."""
+    free = UdpListener(port=0)
+    config = Config(
+        receive=Receive(udp=[free]),
+        http=Http(port=0),
+        clickhouse=ClickHouse(url="http://127.0.0.1:9"),
+        policies=Policies(file=str(ROOT / "alerting/policies.yaml")),
+    )
+    with CollectorProcess(config, None) as process:
+        return {family.name: family for family in process.registry.collect()}
+
+
+def family_of(name: str, families: dict[str, Metric]) -> Metric:
+    for suffix in ("_total", "_bucket", "_count", "_sum", "_info", ""):
+        found = families.get(name.removesuffix(suffix)) if name.endswith(suffix) else None
+        if found is not None:
+            return found
+    raise AssertionError(f"no collector has {name}")
+
+
+def names(expression: str) -> set[str]:
+    return set(re.findall(r"\bflow_\w+", expression))
+
+
+def test_every_metric_exists(families: dict[str, Metric]) -> None:
+    for title, target in TARGETS:
+        for name in names(target["expr"]):
+            kind = family_of(name, families).type
+            assert name.endswith("_total") == (kind == "counter"), title
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    families: dict[str, Metric], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    """Half an hour of samples of every metric that the dashboards use."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    used = sorted({name for _, target in TARGETS for name in names(target["expr"])})
+    lines = [line for name in used for line in samples(name, family_of(name, families))]
+    lines += ["# TYPE ALERTS gauge"]
+    alert = 'ALERTS{alertname="FlowHigh",alertstate="firing",severity="critical",policy="p"}'
+    lines += [f"{alert} 1 {t}" for t in range(START, END + 1, STEP)]
+    blocks(folder, "\n".join([*lines, "# EOF"]) + "\n")
+    with running_prometheus(folder) as running:
+        yield running
+
+
+def samples(name: str, family: Metric) -> Iterator[str]:
+    """A growing series per label set; labels are those that the dashboards group by."""
+    grouped = {label for _, target in TARGETS for label in labels(target["expr"], name)}
+    sets = [""]
+    for label in sorted(grouped):
+        values = LABELS.get(label, ["x"])
+        sets = [f'{had}{label}="{value}",' for had in sets for value in values]
+    yield f"# TYPE {name.removesuffix('_total').removesuffix('_bucket')} {family.type}"
+    for number, text in enumerate(sets, start=1):
+        for at in range(START, END + 1, STEP):
+            grows = family.type in ("counter", "histogram")
+            value = (at - START) * number if grows else number
+            if name.endswith("timestamp_seconds"):
+                value = at - 5
+            yield f"{name}{{{text.rstrip(',')}}} {value} {at}"
+
+
+def labels(expression: str, name: str) -> set[str]:
+    if name not in expression:
+        return set()
+    found = re.findall(r"by \(([^)]*)\)", expression)
+    return {label.strip() for group in found for label in group.split(",")}
+
+
+@pytest.mark.parametrize(("title", "target"), TARGETS, ids=[title for title, _ in TARGETS])
+def test_every_query_returns_data(prometheus: Prometheus, title: str, target: dict) -> None:
+    expression = expand_promql(target["expr"], Context(START, END, STEP))
+    if target.get("instant"):
+        assert prometheus.query(expression, END), title
+        return
+    series = prometheus.query_range(expression, START + 300, END, STEP)
+    assert series, title
+    values = [float(value) for one in series for _, value in one["values"]]
+    assert all(value == value for value in values), title
+
+
+def test_numbers_say_what_they_should(prometheus: Prometheus) -> None:
+    def value(uid: str, title: str) -> float:
+        [target] = [t for name, t in TARGETS if name == f"{uid}: {title} A"]
+        expression = expand_promql(target["expr"], Context(START, END, STEP))
+        [one] = prometheus.query(expression, END)
+        return float(one["value"][1])
+
+    assert value("flow-home", "Critical alerts") == 1
+    assert value("flow-home", "Warnings") == 0, "no alert is a zero, not an empty panel"
+    assert value("flow-home", "Devices reporting") == 2
+    assert value("flow-home", "Traffic") == pytest.approx((1 + 2) * 8)
+    assert value("flow-pipeline", "Last insert") == 5
