@@ -138,7 +138,7 @@ class Pipeline(Collector):
             prefix + "flows", "Flows enriched, counted and handed to the writer.", self._flows
         )
         yield CounterMetricFamily(
-            prefix + "batches", "Batches in which they were, after merging.", self._batches
+            prefix + "batches", "Batches handed to the writer, small ones merged.", self._batches
         )
         yield GaugeMetricFamily(
             prefix + "waiting_flows", "Decoded flows that wait for enrichment.", self._waiting.flows

@@ -1,0 +1,244 @@
+"""Tables of the reference pages, made from the code that they describe.
+
+``python -m tests.support.reference`` writes them between the marks in ``docs/reference``; tests
+fail when a page says something else.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import typer
+from prometheus_client.metrics_core import Metric
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
+_MARKED = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SUFFIXES = {"counter": "_total", "info": "_info"}
+
+
+def filled(page: str, tables: dict[str, str]) -> str:
+    """A page with its marked tables as they should be."""
+    return _MARKED.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", page)
+
+
+def marks(page: str) -> set[str]:
+    """Names of the tables that a page has a place for."""
+    return {found[2] for found in _MARKED.finditer(page)}
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join("| " + " | ".join(c.replace("|", r"\|") for c in row) + " |\n" for row in lines)
+
+
+# Metrics
+
+
+def metric_tables(metrics: Iterable[Metric]) -> dict[str, str]:
+    """One table per group of metrics; a metric belongs to the group of its longest prefix."""
+    groups: dict[str, list[tuple[str, ...]]] = {name: [] for name in METRIC_GROUPS}
+    for metric in sorted(metrics, key=lambda m: m.name):
+        prefix = max(
+            (prefix for prefixes in METRIC_GROUPS.values() for prefix in prefixes
+             if metric.name.startswith(prefix)),
+            key=len,
+        )  # fmt: skip
+        group = next(name for name, prefixes in METRIC_GROUPS.items() if prefix in prefixes)
+        labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))
+        groups[group].append(
+            (
+                f"`{metric.name}{_SUFFIXES.get(metric.type, '')}`",
+                metric.type,
+                labels,
+                metric.documentation,
+            )
+        )
+    header = ("metric", "type", "labels", "meaning")
+    return {f"metrics-{name}": _table(header, rows) for name, rows in groups.items()}
+
+
+#: Prefixes of metric names by the section of the page that has them.
+METRIC_GROUPS = {
+    "process": ("flow_exporter_build", "flow_exporter_config", "flow_exporter_ready"),
+    "receive": ("flow_exporter_receive_",),
+    "decode": ("flow_exporter_",),
+    "sflow": ("flow_exporter_sflow_",),
+    "sflow-interfaces": ("flow_sflow_interface_",),
+    "pipeline": ("flow_exporter_pipeline_", "flow_exporter_counter_"),
+    "insert": ("flow_exporter_insert_",),
+    "policies": ("flow_policy", "flow_exporter_policy_"),
+    "alerts": ("flow_exporter_alert_", "flow_exporter_webhook_"),
+    "python": ("process_", "python_"),
+}
+
+
+# Configuration
+
+
+def setting_tables(config: type[BaseModel], name: str) -> dict[str, str]:
+    """A table for the settings of each section, ``<name>-<path of the section>``."""
+    tables: dict[str, str] = {}
+
+    def add(model: type[BaseModel], path: str) -> None:
+        rows = []
+        for key, field in model.model_fields.items():
+            nested = _section(field.annotation)
+            many = nested is not None and _is_list(field.annotation)
+            if nested is not None:
+                add(nested, f"{path}{key}{'[]' if many else ''}.")
+            rows.append((f"`{path}{key}`", _kind(field), _default(field), field.description or ""))
+        title = path.rstrip(".") or "all"
+        tables[f"{name}-{title}"] = _table(("setting", "type", "default", "meaning"), rows)
+
+    add(config, "")
+    return tables
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    for part in (annotation, *typing.get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
+
+
+def _is_list(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is list
+
+
+def _kind(field: FieldInfo) -> str:
+    text = _type_name(field.annotation)
+    # Bounds that stand in an annotation come without names of their own.
+    bounds = [
+        f"{sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        if getattr(rule, name, None) is not None
+    ]
+    return f"{text}, {', '.join(bounds)}" if bounds else text
+
+
+def _type_name(annotation: Any) -> str:
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type_name(parts[0])
+    if origin is typing.Literal:
+        return " or ".join(f"`{part}`" for part in parts)
+    if origin is list:
+        return f"list of {_type_name(parts[0])}"
+    if origin is dict:
+        return f"{_type_name(parts[1])} by {_type_name(parts[0])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in parts if part is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "" if _section(field.annotation) and not isinstance(value, list) else _value(value)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, list):
+        return "see below" if value else "`[]`"
+    if value is None or value in ("", {}):
+        return "none" if value is None else ("empty" if value == "" else "`{}`")
+    return f"`{value}`"
+
+
+# Commands
+
+
+def command_tables(app: typer.Typer) -> dict[str, str]:
+    """Usage, help and options of each command."""
+    group: Any = typer.main.get_command(app)
+    tables = {}
+    for path, command in _commands(group, "flow-exporter"):
+        text = re.sub(r"\s*\n\s*\n\s*", "\n\n", (command.help or "").strip())
+        text = re.sub(r"(?<!\n)\n(?!\n)\s*", " ", text)
+        usage = " ".join(
+            [path]
+            + ["[OPTIONS]"]
+            + [
+                f"[{p.name.upper()}]" if not p.required else p.name.upper()
+                for p in command.params
+                if p.param_type_name == "argument"
+            ]
+        )
+        rows = [row for param in command.params if (row := _option(param))]
+        tables[f"command-{path.replace(' ', '-')}"] = f"```\n{usage}\n```\n\n{text}\n\n" + _table(
+            ("option or argument", "default", "meaning"), rows
+        )
+    return tables
+
+
+def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _option(param: Any) -> tuple[str, str, str] | None:
+    if param.name == "help":
+        return None
+    if param.param_type_name == "argument":
+        names = f"`{param.name.upper()}`"
+    else:
+        names = ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
+    value = param.default() if callable(param.default) else param.default
+    if isinstance(value, Enum):
+        value = value.value
+    default = "required" if param.required else _value(value)
+    return names, default, getattr(param, "help", None) or ""
+
+
+def tables() -> dict[str, str]:
+    """All tables, of the program as it is."""
+    from exporter.cli.app import app
+    from exporter.collector import CollectorProcess
+    from exporter.config import Config
+    from exporter.web_config import WebConfig
+
+    config = Config.model_validate(
+        {
+            "receive": {"udp": [{"port": 0}], "socket_buffer_bytes": 65536},
+            "http": {"port": 0},
+            "counters": [],
+            "clickhouse": {"url": "http://127.0.0.1:9"},
+        }
+    )
+    with CollectorProcess(config, None) as collector:
+        metrics = list(collector.registry.collect())
+    return (
+        metric_tables(metrics)
+        | setting_tables(Config, "settings")
+        | setting_tables(WebConfig, "web")
+        | command_tables(app)
+    )
+
+
+def pages() -> list[Path]:
+    """Pages with tables."""
+    return [page for page in sorted(DOCS.glob("*.md")) if marks(page.read_text())]
+
+
+if __name__ == "__main__":
+    made = tables()
+    for file in pages():
+        file.write_text(filled(file.read_text(), made))
