@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client.core import (
@@ -46,15 +46,19 @@ class Distribution:
 
 
 class InsertStats(Collector):
-    """Counters of one writer; ``lock`` guards all of them."""
+    """Counters of one writer; ``lock`` guards all of them.
 
-    def __init__(self) -> None:
+    ``failures`` and ``refusals`` are reasons to show before they happen: a counter that appears
+    with its first increase hides that increase from Prometheus.
+    """
+
+    def __init__(self, failures: Iterable[str] = (), refusals: Iterable[str] = ()) -> None:
         self.lock = threading.Lock()
         self.rows = 0
         self.bytes = 0
         self.retries = 0
-        self.failures: Counter[str] = Counter()
-        self.refused_rows: Counter[str] = Counter()
+        self.failures = Counter(dict.fromkeys(failures, 0))
+        self.refused_rows = Counter(dict.fromkeys(refusals, 0))
         self.lost_rows = 0
         self.queue_rows = 0
         self.queue_batches = 0

@@ -22,29 +22,40 @@ from exporter.store.native import native_parts, present_columns
 log = logging.getLogger(__name__)
 
 #: ClickHouse's errors (ErrorCodes.cpp) that blame the rows: no retry can help.
-_REFUSALS: Final = frozenset(
-    {
-        6,  # CANNOT_PARSE_TEXT
-        8,  # THERE_IS_NO_COLUMN
-        10,  # NOT_FOUND_COLUMN_IN_BLOCK
-        16,  # NO_SUCH_COLUMN_IN_TABLE
-        20,  # NUMBER_OF_COLUMNS_DOESNT_MATCH
-        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
-        33,  # CANNOT_READ_ALL_DATA
-        43,  # ILLEGAL_TYPE_OF_ARGUMENT
-        44,  # ILLEGAL_COLUMN
-        47,  # UNKNOWN_IDENTIFIER
-        50,  # UNKNOWN_TYPE
-        53,  # TYPE_MISMATCH
-        62,  # SYNTAX_ERROR
-        69,  # ARGUMENT_OUT_OF_BOUND
-        70,  # CANNOT_CONVERT_TYPE
-        117,  # INCORRECT_DATA
-        128,  # TOO_LARGE_ARRAY_SIZE
-        131,  # TOO_LARGE_STRING_SIZE
-        469,  # VIOLATED_CONSTRAINT
-        691,  # UNKNOWN_ELEMENT_OF_ENUM
-    }
+_REFUSALS: Final = {
+    6: "cannot_parse_text",
+    8: "there_is_no_column",
+    10: "not_found_column_in_block",
+    16: "no_such_column_in_table",
+    20: "number_of_columns_doesnt_match",
+    27: "cannot_parse_input_assertion_failed",
+    33: "cannot_read_all_data",
+    43: "illegal_type_of_argument",
+    44: "illegal_column",
+    47: "unknown_identifier",
+    50: "unknown_type",
+    53: "type_mismatch",
+    62: "syntax_error",
+    69: "argument_out_of_bound",
+    70: "cannot_convert_type",
+    117: "incorrect_data",
+    128: "too_large_array_size",
+    131: "too_large_string_size",
+    469: "violated_constraint",
+    691: "unknown_element_of_enum",
+}
+#: What an encoder's fault is counted as, beside them.
+_ENCODING: Final = "encoding"
+#: Usual reasons of failures that pass, so that their counters start from 0.
+_USUAL_FAILURES: Final = (
+    "unreachable",
+    "authentication_failed",
+    "unknown_database",
+    "unknown_table",
+    "memory_limit_exceeded",
+    "timeout_exceeded",
+    "too_many_parts",
+    "not_enough_space",
 )
 _FIRST_RETRY_SECONDS: Final = 0.25
 _LONGEST_RETRY_SECONDS: Final = 15.0
@@ -80,7 +91,9 @@ class Writer:
     def __init__(
         self, settings: ClickHouse, client_factory: Callable[[], Client] | None = None
     ) -> None:
-        self.stats = InsertStats()
+        self.stats = InsertStats(
+            failures=_USUAL_FAILURES, refusals=(_ENCODING, *_REFUSALS.values())
+        )
         self._settings = settings
         self._connect = client_factory or (lambda: connect(settings))
         self._client: Client | None = None
@@ -211,7 +224,7 @@ class Writer:
             body = self._encode(batches)
         except Exception as error:  # a fault in one batch must not end the thread
             log.exception("a batch of %d flows cannot be encoded", rows)
-            self._refused(rows, "encoding", str(error))
+            self._refused(rows, _ENCODING, str(error))
             return
         batches.clear()  # the bytes are enough from here on
         attempt = 0
@@ -223,11 +236,11 @@ class Writer:
             if failure is None:
                 self._taken(rows, len(body), attempt)
                 return
-            reason = failure.name.lower() or "unreachable"
+            reason = _reason(failure)
             with self.stats.lock:
                 self.stats.failures[reason] += 1
             if failure.code in _REFUSALS:
-                self._refused(rows, reason, str(failure))
+                self._refused(rows, _REFUSALS[failure.code], str(failure))
                 return
             self._log(
                 logging.WARNING,
@@ -315,3 +328,9 @@ class Writer:
         if now - self._last_logged.get(key, -_LOG_EVERY_SECONDS) >= _LOG_EVERY_SECONDS:
             self._last_logged[key] = now
             log.log(level, text)
+
+
+def _reason(failure: StoreError) -> str:
+    if failure.name:
+        return failure.name.lower()
+    return "unreachable" if failure.code is None else f"code_{failure.code}"

@@ -202,7 +202,7 @@ def test_without_clickhouse_the_buffer_is_bounded_and_the_loss_is_told(
     producer = threading.Thread(target=produce)
     producer.start()
     wait_until(lambda: metric(writer, "queue_rows") == 300)
-    wait_until(lambda: (metric(writer, "failures_total", reason="unreachable") or 0) >= 2)
+    wait_until(lambda: writer.stats.failures["unreachable"] >= 2)
     assert producer.is_alive()
     # What is being inserted, and what waits.
     assert sum(written) <= 100 + 300
@@ -259,13 +259,15 @@ def test_refused_flows_hold_up_no_others(
     refused, fine = random_batch(1000, seed=1), random_batch(1000, seed=2)
     del fine.columns["rtt"]
     writer = Writer(settings)
+    reason = {"reason": "no_such_column_in_table"}
+    assert metric(writer, "refused_rows_total", **reason) == 0  # there before it grows
     writer.start()
     writer.write(refused)
     writer.write(fine)
     assert writer.stop() == 0
     assert sums(settings) == total(fine)
     assert metric(writer, "retries_total") == 0
-    assert sum(writer.stats.refused_rows.values()) == 1000
+    assert metric(writer, "refused_rows_total", **reason) == 1000
     assert "No such column rtt" in caplog.text
 
 
