@@ -55,6 +55,8 @@ class Reading(Enum):
     UPTIME = auto()  # milliseconds since the device started
     BEFORE_EXPORT = auto()  # microseconds before the export time
     LATENCY_MS = auto()  # milliseconds, stored as seconds
+    FRAME = auto()  # the beginning of an Ethernet frame
+    PACKET = auto()  # the beginning of an IP packet
     LATENCY_US = auto()  # microseconds, stored as seconds
 
 
@@ -88,6 +90,8 @@ WORKING: Final = {
     "system_init": "start of the device, for uptimes",
     "duration": "the flow time that the record lacks",
     "event_time": "the flow times that the record lacks",
+    "packet_section": "the columns that the packet's headers give",
+    "frame_size": "`bytes` of a record that carries a packet's headers",
     "reverse_bytes": "`bytes` of a second flow in the other direction",
     "reverse_packets": "`packets` of a second flow in the other direction",
     **{f"mpls_label_{depth}": "`mpls_labels`" for depth in range(1, 11)},
@@ -162,6 +166,11 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 178, "icmpTypeIPv6", "icmp_type", r.UNSIGNED, "IANA, ASA"),
         e(0, 177, "icmpCodeIPv4", "icmp_code", r.UNSIGNED, "IANA, ASA"),
         e(0, 179, "icmpCodeIPv6", "icmp_code", r.UNSIGNED, "IANA, ASA"),
+        # Headers of a sampled packet.
+        e(0, 312, "dataLinkFrameSize", "frame_size", r.UNSIGNED, "IANA, RFC 7133"),
+        e(0, 315, "dataLinkFrameSection", "packet_section", r.FRAME, "IANA, RFC 7133"),
+        e(0, 104, "layer2packetSectionData", "packet_section", r.FRAME, "RFC 3954 (Cisco)", absent),
+        e(0, 313, "ipHeaderPacketSection", "packet_section", r.PACKET, "IANA, RFC 5477", absent),
         # Interfaces and the link layer.
         e(0, 10, "ingressInterface", "in_if", r.UNSIGNED, "IANA"),
         e(0, 252, "ingressPhysicalInterface", "in_if", r.UNSIGNED, "IANA"),

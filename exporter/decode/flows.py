@@ -16,6 +16,7 @@ from exporter.decode.elements import Reading
 from exporter.decode.layout import VARIABLE, Layout, Step
 from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
+from exporter.decode.sections import merge_section, packet_sections
 from exporter.decode.state import Device, Stream
 from exporter.decode.times import flow_times, from_uptime
 from exporter.schema import Direction
@@ -98,6 +99,7 @@ def _batches(
     streams = sets.streams
     received = records.spread(sets.received)
     per_stream = np.bincount(sets.stream, counts, len(streams)).astype(np.int64).tolist()
+    merge_section(columns)
     _ether_type(columns, count)
     _icmp(columns)
     _mpls(columns, count)
@@ -141,10 +143,12 @@ class _Reader:
             columns[step.column] = column if before is None else values.fill(before, column)
         return columns
 
-    def _column(self, step: Step) -> Array | DictColumn:
+    def _column(self, step: Step) -> Any:
         reading = step.reading
         if reading in values.TEXT_READINGS:
             return self._octets(step)
+        if reading in (Reading.FRAME, Reading.PACKET):
+            return packet_sections(step, self._records)
         field = self._records.segments[step.segment][step.name]
         if reading is Reading.ADDRESS:
             return values.addresses(field)

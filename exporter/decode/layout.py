@@ -74,7 +74,7 @@ class Layout:
             if field.length == VARIABLE:
                 if found is not None:
                     rank, element = found
-                    if element.reading in _VARIABLE_READINGS:
+                    if element.reading in _OCTETS:
                         step = Step(
                             element.column, element.reading, variable, "", VARIABLE, element.fill
                         )
@@ -121,14 +121,15 @@ class Layout:
 
 
 #: Readings whose value may have any length at all.
-_VARIABLE_READINGS: Final = frozenset({Reading.TEXT, Reading.APPLICATION})
+_OCTETS: Final = frozenset({Reading.TEXT, Reading.APPLICATION, Reading.FRAME, Reading.PACKET})
 
 #: Elements whose reverse (RFC 5103) would contradict the flow key, which is simply swapped.
 _NO_REVERSE: Final = frozenset(
     {
         "src_addr", "dst_addr", "src_port", "dst_port", "proto", "etype", "ip_version",
         "nat_src_addr", "nat_dst_addr", "nat_src_port", "nat_dst_port", "in_if", "out_if",
-        "reverse_bytes", "reverse_packets", "sampler", "system_init",
+        "reverse_bytes", "reverse_packets", "packet_section", "frame_size", "sampler",
+        "system_init",
     }
 )  # fmt: skip
 
@@ -149,7 +150,7 @@ def _lookup(table: ElementTable, field: Field) -> tuple[Any, bool]:
 
 def _format(reading: Reading, length: int) -> tuple[str, int, int] | None:
     """numpy format, octets to skip and octets to read; nothing for a length that makes no sense."""
-    if reading in (Reading.TEXT, Reading.APPLICATION):
+    if reading in _OCTETS:
         return f"V{length}", 0, length
     if reading is Reading.ADDRESS:
         return {4: ("u4", 0, 4), 16: ("V16", 0, 16)}.get(length)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.decode.layout import Layout
+from exporter.decode.packet import PADDING
 
 Offsets = NDArray[np.int64]
 
 #: Zero octets that follow the payloads in a buffer, so that reading a header never overruns it.
-TAIL: Final = 32
+TAIL: Final = PADDING
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6
