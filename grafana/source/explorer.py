@@ -54,8 +54,9 @@ def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
 
 def _row_links(variable: str, field: str) -> list[builders.DashboardLink]:
     value = f"${{__data.fields.{field}:percentencode}}"
-    include = f"${{{variable}}}%7C%3D%7C{value}"
-    exclude = f"${{{variable}}}%7C%21%3D%7C{value}"
+    column = f"${{{variable}:percentencode}}"
+    include = f"{column}%7C%3D%7C{value}"
+    exclude = f"{column}%7C%21%3D%7C{value}"
     return [
         link("Include only this", link_here(filters=(include,))),
         link("Exclude this", link_here(filters=(exclude,))),
@@ -168,6 +169,7 @@ def dashboard() -> Dashboard:
             "Flow Data Explorer",
             "Group the flows by any dimension and measure, filter, and go down to the records.",
             "now-1h",
+            refresh="",
         )
         .with_variable(
             custom("dimension", "Group by", "What to group by.", sql.DIMENSIONS, "src_addr")

@@ -127,6 +127,7 @@ def dashboard() -> Dashboard:
             "Flow Host Profile",
             "What one address, prefix or named host does: peers, services, networks, attachment.",
             "now-1h",
+            refresh="",
         )
         .with_variable(address_box())
         .with_panel(_summary())

@@ -250,8 +250,13 @@ def _datasource_variable(name: str, label: str, kind: str, shown: str, uid: str)
     )
 
 
-def start(uid: str, title: str, description: str, range_from: str) -> builders.Dashboard:
-    """A dashboard with what all have: stable uid, UTC, the links between them, datasources."""
+def start(
+    uid: str, title: str, description: str, range_from: str, *, refresh: str = "1m"
+) -> builders.Dashboard:
+    """A dashboard with what all have: stable uid, UTC, the links between them, datasources.
+
+    Dashboards to search in do not refresh: what one looks at must not move away.
+    """
     made = (
         builders.Dashboard(title)
         .uid(uid)
@@ -262,7 +267,7 @@ def start(uid: str, title: str, description: str, range_from: str) -> builders.D
         .readonly()
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .time(range_from, "now")
-        .refresh("1m")
+        .refresh(refresh)
         .with_variable(
             _datasource_variable(
                 "datasource", "Data source", "prometheus", "Flow Prometheus", "flow-prometheus"
