@@ -33,6 +33,9 @@ WHERE status = 'firing' OR updated_at > now64(3) - INTERVAL 2 HOUR
 ORDER BY starts_at DESC
 LIMIT 20000"""
 
+ENDPOINTS: Final = ("webhook", "alerts")
+OUTCOMES: Final = ("accepted", "malformed", "too_large", "unauthorized", "overloaded")
+
 _MAX_QUEUED: Final = 10_000
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
@@ -77,7 +80,8 @@ class AlertRecorder(Collector):
         self._rows_written = 0
         self._failures = 0
         self._dropped = 0
-        self._deliveries: dict[tuple[str, str], int] = {}
+        # All of them from the start, so that Prometheus sees the first increase of each.
+        self._deliveries = {(name, outcome): 0 for name in ENDPOINTS for outcome in OUTCOMES}
 
     def start(self) -> None:
         """Begin to write."""
@@ -111,8 +115,7 @@ class AlertRecorder(Collector):
     def count_delivery(self, endpoint: str, outcome: str) -> None:
         """Count a post to ``endpoint`` by what became of it."""
         with self._condition:
-            key = (endpoint, outcome)
-            self._deliveries[key] = self._deliveries.get(key, 0) + 1
+            self._deliveries[endpoint, outcome] += 1
 
     def collect(self) -> Iterator[Metric]:
         """How recording fares."""
@@ -123,7 +126,7 @@ class AlertRecorder(Collector):
             labels=["endpoint", "outcome"],
         )
         with self._condition:
-            for labels, count in sorted(self._deliveries.items()):
+            for labels, count in self._deliveries.items():
                 deliveries.add_metric(list(labels), count)
             queued, written = len(self._queue), self._rows_written
             failures, dropped = self._failures, self._dropped

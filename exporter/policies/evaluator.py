@@ -36,6 +36,9 @@ _MAX_QUERY_BYTES: Final = 4 << 20
 #: ClickHouse's code of a query that took longer than ``max_execution_time``.
 _TIMEOUT_EXCEEDED: Final = 159
 
+#: Why evaluations fail; each is told from the start, so that its first increase is seen.
+REASONS: Final = ("timeout", "refused", "unreachable", "other")
+
 #: The driver puts a query's whole URL into the errors of its connection.
 _URL: Final = re.compile(r" with url: \S+")
 

@@ -12,7 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from exporter.policies.evaluator import PolicyEvaluator, PolicyState
+from exporter.policies.evaluator import REASONS, PolicyEvaluator, PolicyState
 from exporter.policies.model import Bound, Policy
 
 
@@ -149,6 +149,6 @@ def _health(states: list[PolicyState]) -> Iterator[Metric]:
             timestamp.add_metric(name, state.good_end)
         keys.add_metric(name, len(state.keys))
         limit.add_metric(name, state.policy.key_limit)
-        for reason, count in sorted(state.failures.items()):
-            failures.add_metric([state.policy.name, reason], count)
+        for reason in REASONS:
+            failures.add_metric([state.policy.name, reason], state.failures.get(reason, 0))
     yield from (evaluations, failures, skipped, duration, timestamp, keys, limit)

@@ -95,7 +95,7 @@ class Collector:
             (sample.labels["endpoint"], sample.labels["outcome"]): sample.value
             for family in self.registry.collect()
             for sample in family.samples
-            if sample.name == "flow_exporter_webhook_deliveries_total"
+            if sample.name == "flow_exporter_webhook_deliveries_total" and sample.value
         }
 
 

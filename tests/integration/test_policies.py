@@ -93,6 +93,11 @@ class Evaluated:
             if sample.name == name
         }
 
+    def failures(self) -> dict[tuple[tuple[str, str], ...], float]:
+        """Failed evaluations, where there are any."""
+        counted = self.samples("flow_exporter_policy_evaluation_failures_total")
+        return {labels: count for labels, count in counted.items() if count}
+
     def values(self, *labels: str) -> dict[tuple[str, ...], float]:
         """``flow_policy_value`` by these labels."""
         return {
@@ -252,8 +257,7 @@ def test_a_policy_that_fails_is_named_and_the_others_go_on(
     )
     evaluated.evaluate()
     assert evaluated.values("policy") == {("sound",): 1000.0}
-    failures = evaluated.samples("flow_exporter_policy_evaluation_failures_total")
-    assert failures == {(("policy", "broken"), ("reason", "refused")): 1.0}
+    assert evaluated.failures() == {(("policy", "broken"), ("reason", "refused")): 1.0}
 
 
 def test_values_are_no_longer_told_when_the_store_stays_away(
@@ -271,8 +275,7 @@ def test_values_are_no_longer_told_when_the_store_stays_away(
         assert evaluated.values() == {}
     finally:
         database.store.start()
-    failures = evaluated.samples("flow_exporter_policy_evaluation_failures_total")
-    assert failures == {(("policy", "p"), ("reason", "unreachable")): 3.0}
+    assert evaluated.failures() == {(("policy", "p"), ("reason", "unreachable")): 3.0}
     evaluated.evaluate(after=60)
     assert evaluated.values("dst_addr") == {("10.0.0.1",): 0.0}
 
