@@ -1,0 +1,463 @@
+"""NetFlow v5, v9 and IPFIX: templates, sets and records, sound and not."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter import config
+from exporter.decode import Decoder
+from tests.support.netflow import (
+    DEVICE,
+    FLOW,
+    FieldSpec,
+    batch,
+    flow,
+    ip,
+    ipfix,
+    netflow5,
+    netflow9,
+    options_template9,
+    record5,
+    set_of,
+    template9,
+    template10,
+)
+
+Row = dict[str, Any]
+
+
+def make(**settings: Any) -> Decoder:
+    return Decoder(config.Decode(**settings), [])
+
+
+def rows(decoder: Decoder, *datagrams: bytes, device: str = DEVICE) -> list[Row]:
+    """The flows of datagrams that arrive together."""
+    batches = decoder.decode(batch(*datagrams, device=device))
+    return [row for found in batches for row in found.rows()]
+
+
+def errors(decoder: Decoder) -> dict[str, int]:
+    return {reason: number for (_, reason), number in decoder.stats.errors().items()}
+
+
+def one(fields: list[FieldSpec], record: bytes, *, version: int = 10) -> Row:
+    """The only flow of a datagram with a template and a record."""
+    if version == 9:
+        datagram = netflow9(template9(256, fields), set_of(256, record))
+    else:
+        datagram = ipfix(template10(256, fields), set_of(256, record))
+    decoder = make()
+    (row,) = rows(decoder, datagram)
+    assert not errors(decoder)
+    return row
+
+
+# NetFlow v5
+
+
+def test_a_v5_record_fills_its_columns() -> None:
+    record = record5(source="10.1.2.3", destination="10.9.8.7", next_hop="10.0.0.254", in_if=7,
+                     out_if=9, packets=11, octets=1100, tos=0xB8, src_as=65001,
+                     dst_as=65002)  # fmt: skip
+    (row,) = rows(make(), netflow5(record, engine=0x0102))
+    assert row["src_addr"] == "10.1.2.3"
+    assert row["dst_addr"] == "10.9.8.7"
+    assert row["next_hop"] == "10.0.0.254"
+    assert (row["in_if"], row["out_if"]) == (7, 9)
+    assert (row["bytes"], row["packets"]) == (1100, 11)
+    assert (row["src_port"], row["dst_port"], row["proto"]) == (1234, 80, 6)
+    assert (row["tcp_flags"], row["tos"]) == (0x1B, 0xB8)
+    assert (row["src_as"], row["dst_as"]) == (65001, 65002)
+    assert (row["src_prefix_len"], row["dst_prefix_len"]) == (24, 16)
+    assert row["etype"] == 0x0800
+    assert row["source"] == "netflow5"
+    assert row["observation_domain"] == 0x0102
+    assert row["device_addr"] == DEVICE
+
+
+def test_a_v5_datagram_that_was_cut_gives_the_records_that_are_there() -> None:
+    decoder = make()
+    assert len(rows(decoder, netflow5(record5(), record5(), record5()[:20], count=3))) == 2
+    assert errors(decoder) == {"wrong_count": 1}
+
+
+def test_a_v5_count_beyond_reason_is_refused() -> None:
+    decoder = make()
+    assert rows(decoder, netflow5(record5(), count=0xD91E)) == []
+    assert errors(decoder) == {"wrong_count": 1}
+
+
+def test_icmp_in_v5_comes_in_the_destination_port() -> None:
+    record = record5(proto=1, src_port=0, dst_port=3 << 8 | 1)
+    (row,) = rows(make(), netflow5(record))
+    assert (row["icmp_type"], row["icmp_code"]) == (3, 1)
+
+
+# Templates and sets
+
+
+def test_template_and_data_in_one_datagram() -> None:
+    decoder = make()
+    (row,) = rows(decoder, netflow9(template9(256, FLOW), set_of(256, flow("10.1.1.1"))))
+    assert row["src_addr"] == "10.1.1.1"
+    assert (row["bytes"], row["packets"]) == (300, 3)
+
+
+def test_a_template_holds_for_later_datagrams_of_its_device_and_domain_only() -> None:
+    decoder = make()
+    data = set_of(256, flow())
+    assert rows(decoder, netflow9(template9(256, FLOW), domain=1)) == []
+    assert len(rows(decoder, netflow9(data, domain=1, sequence=1))) == 1
+    assert rows(decoder, netflow9(data, domain=2)) == []
+    assert rows(decoder, netflow9(data, domain=1), device="192.0.2.2") == []
+    assert rows(decoder, ipfix(data, domain=1)) == []
+
+
+def test_an_unknown_template_leaves_the_sets_beside_it_alone() -> None:
+    decoder = make()
+    known, unknown = set_of(256, flow()), set_of(999, bytes(64))
+    found = rows(decoder, netflow9(template9(256, FLOW), unknown, known, unknown, known))
+    assert len(found) == 2
+    assert not errors(decoder)
+
+
+def test_what_comes_before_its_template_waits_and_keeps_its_times() -> None:
+    decoder = make()
+    early = decoder.decode(batch(netflow9(set_of(256, flow())), received=1_700_000_000_000))
+    assert early == []
+    late = decoder.decode(
+        batch(netflow9(template9(256, FLOW), sequence=1), received=1_700_000_060_000)
+    )
+    (row,) = [row for found in late for row in found.rows()]
+    assert row["time_received"] == "2023-11-14T22:13:20.000Z"
+    assert decoder.state.waiting_bytes == 0
+
+
+def test_a_template_that_changes_does_not_change_what_came_before() -> None:
+    other = [*FLOW[:5], (1, 4), (2, 4)]  # bytes before packets
+    decoder = make()
+    found = rows(
+        decoder,
+        netflow9(template9(256, FLOW)),
+        netflow9(set_of(256, flow(octets=10, packets=1)), sequence=1),
+        netflow9(template9(256, other), sequence=2),
+        netflow9(set_of(256, flow(octets=2, packets=20)), sequence=3),
+    )
+    assert sorted(row["bytes"] for row in found) == [10, 20]
+
+
+def test_a_withdrawn_template_is_unknown_again() -> None:
+    decoder = make()
+    data = set_of(256, flow())
+    found = rows(decoder, ipfix(template10(256, FLOW), data, template10(256, []), data))
+    assert len(found) == 1
+    assert decoder.state.waiting_bytes == len(flow())
+
+
+def test_all_templates_can_be_withdrawn_at_once() -> None:
+    decoder = make()
+    rows(decoder, ipfix(template10(256, FLOW), template10(257, FLOW)))
+    assert decoder.state.fields == 2 * len(FLOW)
+    rows(decoder, ipfix(set_of(2, struct.pack("!HH", 2, 0))))
+    assert decoder.state.fields == 0
+    assert rows(decoder, ipfix(set_of(256, flow()))) == []
+
+
+def test_padding_after_records_and_templates_is_no_record() -> None:
+    template = set_of(0, struct.pack("!HH", 256, 7) + template9(256, FLOW)[8:] + bytes(4))
+    decoder = make()
+    assert len(rows(decoder, netflow9(template, set_of(256, flow() + bytes(3))))) == 1
+    assert not errors(decoder)
+
+
+def test_zeros_after_the_last_set_are_filling() -> None:
+    decoder = make()
+    datagram = netflow9(template9(256, FLOW), set_of(256, flow())) + bytes(400)
+    assert len(rows(decoder, datagram)) == 1
+    assert not errors(decoder)
+
+
+def test_octets_after_an_ipfix_message_are_no_part_of_it() -> None:
+    decoder = make()
+    message = ipfix(template10(256, FLOW), set_of(256, flow()))
+    assert len(rows(decoder, message + message)) == 1
+
+
+def test_a_set_longer_than_its_datagram_spoils_only_itself() -> None:
+    decoder = make()
+    bad = struct.pack("!HH", 256, 4000) + flow()
+    found = rows(
+        decoder,
+        netflow9(template9(256, FLOW), set_of(256, flow()), bad),
+        netflow9(set_of(256, flow()), sequence=1),
+    )
+    assert len(found) == 2
+    assert errors(decoder) == {"malformed_set": 1}
+
+
+def test_lockstep_and_one_by_one_find_the_same() -> None:
+    data = [netflow9(*[set_of(256, flow(octets=n))] * 3, sequence=n + 1) for n in range(20)]
+    decoder = make()
+    together = rows(decoder, netflow9(template9(256, FLOW)), *data)
+    decoder = make()
+    apart = rows(decoder, netflow9(template9(256, FLOW)))
+    for datagram in data:
+        apart += rows(decoder, datagram)
+    order = sorted(row["bytes"] for row in apart)
+    assert sorted(row["bytes"] for row in together) == order
+    assert len(order) == 60
+
+
+@pytest.mark.parametrize("datagram", [b"", b"\0", b"\0\x09", b"\0\x0b" + bytes(40)])
+def test_a_foreign_datagram_is_counted_and_changes_nothing(datagram: bytes) -> None:
+    decoder = make()
+    found = rows(decoder, datagram, netflow9(template9(256, FLOW), set_of(256, flow())))
+    assert len(found) == 1
+    assert sum(errors(decoder).values()) == 1
+
+
+def test_a_reserved_set_is_counted() -> None:
+    decoder = make()
+    assert len(rows(decoder, netflow9(set_of(77, b"abcd"), template9(256, FLOW),
+                                      set_of(256, flow())))) == 1  # fmt: skip
+    assert errors(decoder) == {"reserved_set": 1}
+
+
+# Limits
+
+
+def test_a_template_of_no_octets_is_refused() -> None:
+    decoder = make()
+    rows(decoder, netflow9(template9(256, [(8, 0), (12, 0)]), set_of(256, bytes(8))))
+    assert errors(decoder) == {"unusable_template": 1}
+    assert decoder.state.fields == 0
+
+
+def test_a_template_of_65535_octet_fields_is_refused() -> None:
+    decoder = make()
+    rows(decoder, netflow9(template9(256, [(999, 65534)] * 3)))
+    assert errors(decoder) == {"unusable_template": 1}
+
+
+def test_records_too_short_for_a_flow_are_not_decoded() -> None:
+    decoder = make()
+    assert rows(decoder, netflow9(template9(256, [(4, 1)]), set_of(256, bytes(1000)))) == []
+    assert errors(decoder) == {"record_too_short": 1}
+
+
+def test_a_template_bomb_keeps_to_the_limits() -> None:
+    decoder = make(max_templates_per_device=10, max_fields_per_template=8)
+    bombs = [netflow9(*(template9(n, FLOW) for n in range(256, 300)), sequence=s)
+             for s in range(3)]  # fmt: skip
+    rows(decoder, *bombs, netflow9(template9(400, [(8, 4)] * 9), sequence=3))
+    assert decoder.state.fields == 10 * len(FLOW)
+    assert errors(decoder) == {"too_many_templates": 34 * 3, "too_many_fields": 1}
+
+
+def test_waiting_records_keep_to_the_limits() -> None:
+    decoder = make(max_waiting_bytes_per_device=100, max_waiting_bytes=150)
+    for number in range(30):
+        for device in ("192.0.2.1", "192.0.2.2"):
+            rows(decoder, netflow9(set_of(256, bytes(40)), sequence=number), device=device)
+    assert decoder.state.waiting_bytes <= 150
+    assert sum(s.waiting_dropped for s in decoder.state.streams()) > 50
+
+
+def test_devices_keep_to_the_limit_and_silent_ones_make_room() -> None:
+    decoder = make(max_devices=2)
+    for number in range(5):
+        rows(decoder, netflow9(template9(256, FLOW)), device=f"192.0.2.{number}")
+    assert len(decoder.state.devices) == 2
+    assert errors(decoder) == {"too_many_devices": 3}
+    later = batch(netflow9(template9(256, FLOW)), device="192.0.2.9", received=1_700_000_700_000)
+    decoder.decode(later)
+    assert len(decoder.state.devices) == 2
+    assert any(d.label == "192.0.2.9" for d in decoder.state.devices.values())
+
+
+# Values
+
+
+def test_reduced_size_encoding_of_any_length() -> None:
+    row = one([(8, 4), (1, 3), (2, 5), (10, 1), (14, 8)], ip("10.0.0.1") + b"\x01\x02\x03"
+              + b"\0\0\0\x01\x05" + b"\x09" + bytes(7) + b"\x08")  # fmt: skip
+    assert (row["bytes"], row["packets"]) == (0x010203, 0x0105)
+    assert (row["in_if"], row["out_if"]) == (9, 8)
+
+
+def test_ipv6_addresses_and_etype() -> None:
+    row = one([(27, 16), (28, 16), (31, 3), (29, 1)],
+              ip("2001:db8::1") + ip("2001:db8::2") + b"\x0a\xbc\xde" + b"\x40")  # fmt: skip
+    assert (row["src_addr"], row["dst_addr"]) == ("2001:db8::1", "2001:db8::2")
+    assert (row["etype"], row["flow_label"], row["src_prefix_len"]) == (0x86DD, 0x0ABCDE, 64)
+
+
+def test_of_two_families_the_one_that_is_used_counts() -> None:
+    fields: list[FieldSpec] = [(8, 4), (27, 16), (12, 4), (28, 16)]
+    row = one(fields, bytes(4) + ip("2001:db8::1") + bytes(4) + ip("2001:db8::2"))
+    assert (row["src_addr"], row["dst_addr"]) == ("2001:db8::1", "2001:db8::2")
+    assert row["etype"] == 0x86DD
+    row = one(fields, ip("10.0.0.1") + bytes(16) + ip("10.0.0.2") + bytes(16))
+    assert (row["src_addr"], row["dst_addr"]) == ("10.0.0.1", "10.0.0.2")
+    assert row["etype"] == 0x0800
+
+
+def test_link_layer_fields() -> None:
+    row = one([(8, 4), (56, 6), (80, 6), (58, 2), (59, 2), (61, 1), (256, 2)],
+              ip("10.0.0.1") + bytes.fromhex("0200000000aa0200000000bb")
+              + struct.pack("!HHBH", 10, 20, 1, 0x0800), version=9)  # fmt: skip
+    assert (row["src_mac"], row["dst_mac"]) == ("02:00:00:00:00:aa", "02:00:00:00:00:bb")
+    assert (row["src_vlan"], row["dst_vlan"], row["direction"]) == (10, 20, "egress")
+
+
+def test_mpls_labels_from_the_top_down() -> None:
+    labels = b"".join((label << 4 | bottom).to_bytes(3, "big")
+                      for label, bottom in ((16001, 0), (24005, 1), (0, 0)))  # fmt: skip
+    row = one([(8, 4), (70, 3), (71, 3), (72, 3)], ip("10.0.0.1") + labels, version=9)
+    assert row["mpls_labels"] == [16001, 24005]
+
+
+def test_totals_count_only_where_there_are_no_deltas() -> None:
+    assert one([(8, 4), (85, 8), (86, 8)], ip("10.0.0.1") + struct.pack("!QQ", 900, 9))[
+        "bytes"
+    ] == 900  # fmt: skip
+    row = one([(8, 4), (85, 8), (1, 4)], ip("10.0.0.1") + struct.pack("!QI", 900, 0))
+    assert row["bytes"] == 0
+
+
+def test_variable_lengths_short_and_long() -> None:
+    fields: list[FieldSpec] = [(8, 4), (35632, 187, 65535), (1, 4), (35632, 205, 65535)]
+    host, query = "www.example.net", "q" * 300
+    record = (
+        ip("10.0.0.1") + bytes([len(host)]) + host.encode() + struct.pack("!I", 77)
+        + b"\xff" + struct.pack("!H", len(query)) + query.encode()
+    )  # fmt: skip
+    decoder = make()
+    datagram = ipfix(template10(256, fields), set_of(256, record * 3))
+    found = rows(decoder, datagram)
+    assert [row["http_host"] for row in found] == [host] * 3
+    assert [row["dns_name"] for row in found] == [query] * 3
+    assert [row["bytes"] for row in found] == [77] * 3
+
+
+def test_variable_lengths_are_the_same_many_sets_at_a_time() -> None:
+    fields: list[FieldSpec] = [(8, 4), (35632, 187, 65535), (1, 4)]
+    datagrams = [ipfix(template10(256, fields))]
+    expected = []
+    for number in range(12):
+        body = b""
+        for part in range(number % 5 + 1):
+            name = "n" * (number * 30 + part)
+            length = bytes([len(name)]) if len(name) < 255 else b"\xff" + len(name).to_bytes(2)
+            body += ip("10.0.0.1") + length + name.encode() + struct.pack("!I", part + 1)
+            expected.append((name, part + 1))
+        datagrams.append(ipfix(set_of(256, body)))
+    found = rows(make(), *datagrams)
+    assert sorted((row["http_host"], row["bytes"]) for row in found) == sorted(expected)
+
+
+def test_a_record_that_overruns_its_set_spoils_only_the_rest_of_that_set() -> None:
+    fields: list[FieldSpec] = [(8, 4), (35632, 187, 65535)]
+    good = ip("10.0.0.1") + b"\x03abc"
+    bad = ip("10.0.0.1") + b"\xf0abc"
+    decoder = make()
+    found = rows(decoder, ipfix(template10(256, fields), set_of(256, good + bad),
+                                set_of(256, good * 2)))  # fmt: skip
+    assert len(found) == 3
+    assert errors(decoder) == {"malformed_record": 1}
+
+
+def test_lists_are_skipped() -> None:
+    """basicList, subTemplateList and subTemplateMultiList (RFC 6313) are octets to step over."""
+    fields: list[FieldSpec] = [(8, 4), (291, 65535), (292, 65535), (293, 65535), (1, 4)]
+    record = ip("10.0.0.1") + b"\x05ababa" + b"\0" + b"\x02zz" + struct.pack("!I", 5)
+    assert one(fields, record)["bytes"] == 5
+
+
+def test_text_of_fixed_length_ends_at_the_first_nul() -> None:
+    row = one([(8, 4), (96, 16)], ip("10.0.0.1") + b"ssl\0garbage".ljust(16, b"\0"), version=9)
+    assert row["app"] == "ssl"
+
+
+def test_options_name_interfaces_applications_and_vrfs() -> None:
+    decoder = make()
+    options = netflow9(
+        options_template9(300, [(1, 4)], [(10, 4), (82, 8)]),
+        set_of(300, bytes(4) + struct.pack("!I8s", 7, b"Gi0/7")),
+        options_template9(301, [(1, 4)], [(95, 4), (96, 8)]),
+        set_of(301, bytes(4) + b"\x0d\0\x01\xaf" + b"youtube\0"),
+        options_template9(302, [(1, 4)], [(234, 4), (236, 8)]),
+        set_of(302, bytes(4) + struct.pack("!I8s", 5, b"blue")),
+    )
+    fields: list[FieldSpec] = [(8, 4), (10, 4), (14, 4), (95, 4), (234, 4)]
+    known = ip("10.0.0.1") + struct.pack("!II", 7, 8) + b"\x0d\0\x01\xaf" + struct.pack("!I", 5)
+    unknown = ip("10.0.0.2") + struct.pack("!II", 8, 7) + b"\x0d\0\0\x01" + struct.pack("!I", 6)
+    found = rows(decoder, options, netflow9(template9(256, fields), set_of(256, known + unknown)))
+    assert [row["in_if_name"] for row in found] == ["Gi0/7", ""]
+    assert [row["out_if_name"] for row in found] == ["", "Gi0/7"]
+    assert [row["app"] for row in found] == ["youtube", "13:1"]
+    assert [row["vrf"] for row in found] == ["blue", "6"]
+    other = rows(decoder, netflow9(template9(256, fields), set_of(256, known)), device="192.0.2.7")
+    assert other[0]["app"] == "13:431"
+    assert "in_if_name" not in other[0]
+
+
+def test_one_layout_of_many_devices_is_decoded_together() -> None:
+    decoder = make()
+    devices = [f"192.0.2.{number}" for number in range(1, 21)]
+    datagrams = [
+        netflow9(template9(256 + n, FLOW), set_of(256 + n, flow(octets=n) * 2), domain=n)
+        for n in range(20)
+    ]
+    (found,) = decoder.decode(batch(*datagrams, device=devices))
+    seen = {(row["device_addr"], row["observation_domain"], row["bytes"]) for row in found.rows()}
+    assert seen == {(device, n, n) for n, device in enumerate(devices)}
+
+
+def test_a_configured_element_fills_its_column() -> None:
+    decoder = make(elements=[{"id": 9, "enterprise": 4242, "column": "tls_sni"},
+                             {"id": 1001, "column": "vrf"}])  # fmt: skip
+    fields: list[FieldSpec] = [(8, 4), (4242, 9, 65535), (1001, 4)]
+    record = ip("10.0.0.1") + b"\x05a.net" + struct.pack("!I", 12)
+    (row,) = rows(decoder, ipfix(template10(256, fields), set_of(256, record)))
+    assert (row["tls_sni"], row["vrf"]) == ("a.net", "12")
+
+
+def test_a_sampled_packet_is_a_flow_of_one_packet() -> None:
+    header = bytes.fromhex(
+        "0200000000bb0200000000aa0800450005dc00004000401100000a0000010a000002003500350000"
+    )
+    fields: list[FieldSpec] = [(10, 4), (312, 2), (315, 65535)]
+    record = struct.pack("!IHB", 3, 1514, len(header) + 2) + header + bytes(2)
+    row = one(fields, record)
+    assert (row["bytes"], row["packets"]) == (1514, 1)
+    assert (row["src_addr"], row["dst_addr"]) == ("10.0.0.1", "10.0.0.2")
+    assert (row["proto"], row["src_port"], row["in_if"]) == (17, 53, 3)
+    assert row["src_mac"] == "02:00:00:00:00:aa"
+
+
+def test_payloads_may_be_views_of_a_buffer_that_is_used_again() -> None:
+    decoder = make()
+    buffer = bytearray(netflow9(set_of(256, flow("10.7.7.7"))))
+    first = batch(b"")
+    first.payloads = [memoryview(buffer)]
+    assert decoder.decode(first) == []
+    buffer[:] = bytes(len(buffer))
+    (row,) = rows(decoder, netflow9(template9(256, FLOW), sequence=1))
+    assert row["src_addr"] == "10.7.7.7"
+
+
+def test_columns_have_the_types_of_the_schema() -> None:
+    decoder = make()
+    for found in decoder.decode(
+        batch(netflow9(template9(256, FLOW), set_of(256, flow())), netflow5(record5()))
+    ):
+        found.to_arrow().validate(full=True)
+        for name in ("bytes", "packets"):
+            assert found.array(name).dtype == np.uint64
+        assert found.array("src_port").dtype == np.uint16
+        assert found.array("sampling_rate").dtype == np.uint32
