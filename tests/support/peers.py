@@ -23,7 +23,8 @@ def program(name: str) -> str:
         AssertionError: it is not installed.
     """
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    assert found, f"{name} is not installed: apt-get install nfdump pmacct softflowd tshark"
+    packages = "nfdump openvswitch-switch pmacct softflowd tshark"
+    assert found, f"{name} is not installed: apt-get install {packages}"
     return found
 
 
