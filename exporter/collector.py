@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -156,10 +157,12 @@ class CollectorProcess(Collector):
         """Bring all flows that were received to ClickHouse, as far as it answers; then end."""
         log.info("stopping")
         self._readiness.stop()
-        self._pipeline.stop()
-        self._evaluator.stop()
-        self._recorder.stop()
-        self._http.stop()
+        with ThreadPoolExecutor(1) as meanwhile:
+            # A query that runs can take as long as all flows that are left.
+            meanwhile.submit(self._evaluator.stop)
+            self._pipeline.stop()
+            self._http.stop()
+            self._recorder.stop()
         log.info("stopped")
 
     def reload(self) -> None:

@@ -175,6 +175,14 @@ class Counter(Section):
                 raise ValueError(f"no flow column is named {name!r}")
             if column.kind in (Kind.TIME, Kind.FLOAT32, Kind.LABELS) or column.unit:
                 raise ValueError(f"column {name!r} cannot be a label")
+        _refuse_twice("labels", value)
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if value.startswith(("exporter", "policy", "sflow")):
+            raise ValueError(f"metrics named flow_{value}… are the exporter's own")
         return value
 
 
@@ -263,6 +271,7 @@ class Config(Section):
         _refuse_twice("hosts", [h.address for h in self.hosts])
         _refuse_twice("counters", [c.name for c in self.counters])
         _refuse_twice("networks", [n.name for n in self.networks])
+        _refuse_twice("services", [f"{s.port}/{s.protocol}" for s in self.services])
         return self
 
 

@@ -227,6 +227,20 @@ def test_the_quick_exposition_says_what_the_library_says():
     assert lines(quick.decode()) == lines(generate_latest(registry).decode())
 
 
+@pytest.mark.parametrize(
+    ("counter", "message"),
+    [
+        ({"name": "exporter_insert", "labels": ["device"]}, "are the exporter's own"),
+        ({"name": "x", "labels": ["device", "device"]}, "listed twice"),
+        ({"name": "x", "labels": ["bytes"]}, "cannot be a label"),
+        ({"name": "x", "labels": ["colour"]}, "no flow column"),
+    ],
+)
+def test_counters_that_cannot_be_are_refused(counter, message):
+    with pytest.raises(ValueError, match=message):
+        Counter.model_validate(counter)
+
+
 def test_counters_report_how_full_they_are():
     counters = TrafficCounters([Counter(name="x", labels=["src_as"], max_series=3)])
     counters.add(flows(src_as=[1, 2], bytes=[1, 1]))
