@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import clickhouse_connect
+import urllib3
 from clickhouse_connect.driver.client import Client
 
 _READY = "flow-exporter store: listening on "
@@ -96,6 +97,12 @@ class RunningStore:
     @property
     def reader_password(self) -> str:
         return (self.data_dir / "reader.password").read_text().strip()
+
+    def authorization(self, *, reader: bool = False) -> dict[str, str]:
+        """The header that tells who asks."""
+        password = self.reader_password if reader else self.password
+        credentials = f"{self.reader if reader else self.user}:{password}"
+        return urllib3.make_headers(basic_auth=credentials)
 
     def client(self, *, reader: bool = False, **options: Any) -> Client:
         """A clickhouse-connect client of the writer (or the reader)."""

@@ -11,8 +11,8 @@ _NAMED: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^)]*\))?\s*$")
 #: HTTP status by error code, as ClickHouse's HTTP handler maps them; everything else is 500.
 _STATUS: Final = {
     **dict.fromkeys(
-        (6, 7, 9, 25, 26, 27, 36, 38, 41, 42, 43, 44, 53, 62, 69, 70, 72, 73, 117, 131, 135, 456,
-         457),
+        (6, 7, 9, 25, 26, 27, 36, 38, 41, 42, 43, 44, 53, 62, 69, 70, 72, 73, 89, 117, 131, 135,
+         271, 456, 457),
         400,
     ),
     194: 401,

@@ -119,6 +119,16 @@ def split_insert(sql: bytes) -> Insert | None:
     return None
 
 
+def names_file(sql: bytes) -> bool:
+    """Whether ``INTO OUTFILE`` or ``FROM INFILE`` with its file stands anywhere in ``sql``."""
+    before: Token | None = None
+    for token in tokens(sql):
+        if before is not None and token.kind in ("string", "heredoc"):
+            return True
+        before = token if token.is_word(b"OUTFILE", b"INFILE") else None
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A query that answers, and the format it answers in; ``tail`` is what follows the format."""

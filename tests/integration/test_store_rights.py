@@ -1,0 +1,220 @@
+"""Who may do what in the embedded store, and that nobody reaches beyond its data."""
+
+from __future__ import annotations
+
+import base64
+import stat
+from pathlib import Path
+
+import pytest
+import urllib3
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from tests.support.store import RunningStore, running_store
+
+
+@pytest.fixture(scope="module")
+def table(store: RunningStore) -> str:
+    with store.client() as client:
+        client.command("CREATE DATABASE IF NOT EXISTS rights")
+        client.command("CREATE TABLE rights.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+        client.command("INSERT INTO rights.t VALUES (1)")
+    return "rights.t"
+
+
+def post(store: RunningStore, statement: str, *, reader: bool) -> tuple[int, str]:
+    response = urllib3.request(
+        "POST",
+        store.url,
+        body=statement.encode(),
+        headers=store.authorization(reader=reader),
+    )
+    return response.status, response.data.decode()
+
+
+def test_passwords_are_made_for_the_owner_only(store: RunningStore) -> None:
+    for name in ("writer.password", "reader.password"):
+        path = store.data_dir / name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert len(path.read_text().strip()) >= 24
+    assert store.password != store.reader_password
+
+
+def test_passwords_may_come_from_the_environment() -> None:
+    given = {"FLOW_STORE_WRITER_PASSWORD": "w-secret", "FLOW_STORE_READER_PASSWORD": "r-secret"}
+    with running_store(environment=given) as store:
+        assert not (store.data_dir / "writer.password").exists()
+        headers = urllib3.make_headers(basic_auth="flow_reader:r-secret")
+        answer = urllib3.request("GET", store.url + "/?query=SELECT+1", headers=headers)
+        assert answer.data == b"1\n"
+        assert "secret" not in store.log.read_text()
+
+
+def test_all_ways_to_say_who_one_is(store: RunningStore) -> None:
+    password = store.reader_password
+    basic = base64.b64encode(f"flow_reader:{password}".encode()).decode()
+    for headers, url in (
+        ({"X-ClickHouse-User": "flow_reader", "X-ClickHouse-Key": password}, ""),
+        ({"Authorization": f"Basic {basic}"}, ""),
+        ({}, f"&user=flow_reader&password={password}"),
+    ):
+        answer = urllib3.request("GET", f"{store.url}/?query=SELECT+1{url}", headers=headers)
+        assert answer.data == b"1\n"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-ClickHouse-User": "flow_writer"},
+        {"X-ClickHouse-User": "flow_writer", "X-ClickHouse-Key": "wrong"},
+        {"X-ClickHouse-User": "nobody", "X-ClickHouse-Key": ""},
+        {"X-ClickHouse-User": "", "X-ClickHouse-Key": ""},
+        {"Authorization": "Basic !!!"},
+        {"Authorization": "Bearer x"},
+    ],
+)
+def test_nobody_else_gets_in(store: RunningStore, headers: dict[str, str]) -> None:
+    answer = urllib3.request("GET", f"{store.url}/?query=SELECT+1", headers=headers)
+    assert answer.status == 403
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "516"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO rights.t VALUES (2)",
+        "INSERT INTO rights.t SELECT 2",
+        "CREATE TABLE rights.x (a UInt8) ENGINE = Memory",
+        "CREATE TEMPORARY TABLE x (a UInt8)",
+        "DROP TABLE rights.t",
+        "TRUNCATE TABLE rights.t",
+        "ALTER TABLE rights.t DELETE WHERE 1",
+        "OPTIMIZE TABLE rights.t",
+        "KILL QUERY WHERE 1",
+        "SYSTEM STOP MERGES",
+        "BACKUP TABLE rights.t TO Disk('backups', 'x')",
+        "SET readonly = 0",
+        "SELECT 1 SETTINGS allow_ddl = 1",
+        "EXECUTE AS default SELECT 1",
+    ],
+)
+def test_the_reader_changes_nothing(store: RunningStore, table: str, statement: str) -> None:
+    status, text = post(store, statement, reader=True)
+    assert status == 403, text
+    assert "Code: 164" in text
+    assert post(store, f"SELECT count() FROM {table}", reader=True) == (200, "1\n")
+
+
+def test_the_reader_may_ask_for_less_but_not_for_more(store: RunningStore) -> None:
+    with store.client(reader=True) as client:
+
+        def setting(name: str, value: str) -> str:
+            answer = urllib3.request(
+                "POST",
+                f"{store.url}/?{name}={value}",
+                body=f"SELECT getSetting('{name}')",
+                headers=store.authorization(reader=True),
+            )
+            return answer.data.decode().strip()
+
+        assert float(setting("max_execution_time", "5")) == 5
+        assert float(setting("max_execution_time", "0")) == 60
+        assert float(setting("max_execution_time", "86400")) == 60
+        assert int(setting("max_memory_usage", "0")) == 2 << 30
+        assert client.command("SELECT getSetting('readonly')") == 1
+        for name in ("allow_introspection_functions", "readonly'", "max_threads,readonly"):
+            assert "Code: " in setting(name, "0")
+
+
+#: Everything that reads or writes outside of the data directory, in many disguises.
+ESCAPES = [
+    "SELECT file('/etc/passwd')",
+    "SELECT `file`('/etc/passwd')",
+    r"SELECT `fi\x6ce`('/etc/passwd')",
+    "SELECT * APPLY(file) FROM (SELECT '/etc/passwd')",
+    "SELECT * APPLY file FROM (SELECT '/etc/passwd')",
+    "WITH file('/etc/passwd') AS x SELECT x",
+    "SELECT arrayMap(x -> file(x), ['/etc/passwd'])",
+    "EXPLAIN SELECT file('/etc/passwd')",
+    "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+    "DESCRIBE file('/etc/passwd', 'LineAsString')",
+    "SELECT * FROM `/etc/passwd`",
+    "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
+    "SELECT * FROM remote('127.0.0.1', system.one)",
+    "SELECT * FROM python(x)",
+    "SELECT * FROM Python(password)",
+    "SELECT * FROM executable('id', 'LineAsString', 'x String')",
+    "SELECT * FROM sqlite('/tmp/x.db', 't')",
+    "SELECT 1 INTO OUTFILE '/tmp/flow-store-escape'",
+    "SELECT 1 FORMAT CSV SETTINGS max_threads = 1 INTO OUTFILE '/tmp/flow-store-escape'",
+    "EXPLAIN SELECT 1 INTO OUTFILE '/tmp/flow-store-escape'",
+    "SHOW TABLES INTO OUTFILE '/tmp/flow-store-escape'",
+    "KILL QUERY WHERE 0 INTO OUTFILE '/tmp/flow-store-escape'",
+    "SELECT 1 INTO/**/OUTFILE $$/tmp/flow-store-escape$$",
+]
+
+
+@pytest.mark.parametrize("reader", [True, False])
+@pytest.mark.parametrize("statement", ESCAPES)
+def test_nobody_reaches_beyond_the_data(store: RunningStore, statement: str, reader: bool) -> None:
+    status, text = post(store, statement, reader=reader)
+    assert status >= 400, text
+    assert "root:" not in text
+    assert not Path("/tmp/flow-store-escape").exists()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO rights.t FROM INFILE '/etc/passwd' FORMAT LineAsString",
+        "INSERT INTO FUNCTION file('/tmp/flow-store-escape', 'CSV', 'a UInt8') SELECT 1",
+        "INSERT INTO FUNCTION file('/tmp/flow-store-escape', 'CSV', 'a UInt8') VALUES (1)",
+        "CREATE TABLE rights.f (a String) ENGINE = File(LineAsString, '/etc/passwd')",
+        "CREATE TABLE rights.u (a String) ENGINE = URL('http://127.0.0.1:1/', 'LineAsString')",
+        "CREATE TABLE rights.q (a String) ENGINE = SQLite('/tmp/x.db', 't')",
+        "CREATE VIEW rights.v AS SELECT file('/etc/passwd')",
+        "CREATE TABLE rights.d (a UInt8, b String DEFAULT file('/etc/passwd')) ENGINE = Memory",
+        "ALTER TABLE rights.t ADD COLUMN b String MATERIALIZED file('/etc/passwd')",
+        "CREATE FUNCTION f AS x -> file(x)",
+        "BACKUP TABLE rights.t TO File('/tmp/flow-store-escape')",
+        "BACKUP TABLE rights.t TO Disk('backups', '../../../../tmp/flow-store-escape')",
+        "BACKUP TABLE rights.t TO Disk('default', 'escape')",
+        "CREATE USER intruder",
+        "GRANT ALL ON *.* TO default",
+    ],
+)
+def test_nor_does_the_writer(store: RunningStore, table: str, statement: str) -> None:
+    status, text = post(store, statement, reader=False)
+    assert status >= 400, text
+    assert not Path("/tmp/flow-store-escape").exists()
+
+
+@pytest.mark.parametrize(
+    "condition", [r"file(\'/etc/passwd\') != \'\'", r"1 INTO OUTFILE \'/tmp/flow-store-escape\'"]
+)
+def test_a_filter_is_looked_at_like_a_query(
+    store: RunningStore, table: str, condition: str
+) -> None:
+    status, text = post(
+        store,
+        f"SELECT count() FROM {table} SETTINGS additional_table_filters = "
+        f"{{'rights.t': '{condition}'}}",
+        reader=True,
+    )
+    assert status >= 400, text
+    assert not Path("/tmp/flow-store-escape").exists()
+
+
+def test_the_word_file_in_data_is_just_a_word(store: RunningStore) -> None:
+    with store.client(reader=True) as client:
+        answer = client.query("SELECT 'file(''/etc/passwd'')' AS `file`, 'INTO OUTFILE' AS outfile")
+        assert answer.first_row == ("file('/etc/passwd')", "INTO OUTFILE")
+
+
+def test_the_client_tells_a_reader_why(store: RunningStore, table: str) -> None:
+    with (
+        store.client(reader=True) as client,
+        pytest.raises(DatabaseError, match="readonly mode"),
+    ):
+        client.insert(table, [[2]], column_names=["a"])
