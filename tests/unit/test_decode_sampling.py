@@ -1,0 +1,176 @@
+"""Sampling rates: where they come from, and what they make of the counters."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from exporter import config
+from exporter.decode import Decoder
+from tests.support.netflow import (
+    DEVICE,
+    FLOW,
+    FieldSpec,
+    batch,
+    flow,
+    ipfix,
+    netflow5,
+    netflow9,
+    options_template9,
+    options_template10,
+    record5,
+    set_of,
+    template9,
+    template10,
+)
+
+Row = dict[str, Any]
+
+SAMPLED: list[FieldSpec] = [*FLOW, (48, 2), (10, 4)]
+
+
+def sampled(sampler: int, interface: int = 1) -> bytes:
+    return flow() + struct.pack("!HI", sampler, interface)
+
+
+def make(**device: Any) -> Decoder:
+    devices = [config.Device(address=DEVICE, **device)] if device else []
+    return Decoder(config.Decode(), devices)
+
+
+def rows(decoder: Decoder, *datagrams: bytes) -> list[Row]:
+    return [row for found in decoder.decode(batch(*datagrams)) for row in found.rows()]
+
+
+def told(row: Row) -> tuple[int, str, int]:
+    return row["sampling_rate"], row["sampling_source"], row["bytes"]
+
+
+def options9(scopes: list[FieldSpec], fields: list[FieldSpec], record: bytes) -> bytes:
+    return options_template9(300, scopes, fields) + set_of(300, record)
+
+
+DATA = template9(256, FLOW) + set_of(256, flow())
+
+
+def test_unknown_is_kept_and_counted() -> None:
+    decoder = make()
+    (row,) = rows(decoder, netflow9(DATA))
+    assert told(row) == (1, "unknown", 300)
+    assert next(iter(decoder.state.devices.values())).unknown_sampling == 1
+
+
+def test_the_mode_is_masked_off_a_v5_header() -> None:
+    (row,) = rows(make(), netflow5(record5(), sampling=0x4000 | 512))
+    assert told(row) == (512, "record", 300 * 512)
+    assert row["packets"] == 3 * 512
+
+
+def test_a_v5_header_without_interval_is_unknown() -> None:
+    (row,) = rows(make(), netflow5(record5(), sampling=0))
+    assert told(row) == (1, "unknown", 300)
+
+
+@pytest.mark.parametrize("element", [34, 50])
+def test_a_rate_in_the_record(element: int) -> None:
+    fields: list[FieldSpec] = [*FLOW, (element, 4)]
+    record = flow() + struct.pack("!I", 100)
+    (row,) = rows(make(), netflow9(template9(256, fields), set_of(256, record)))
+    assert told(row) == (100, "record", 30_000)
+
+
+def test_selected_and_skipped_packets_in_the_record() -> None:
+    fields: list[FieldSpec] = [*FLOW, (305, 4), (306, 4)]
+    records = flow() + struct.pack("!II", 1, 99) + flow() + struct.pack("!II", 0, 99)
+    one, none = rows(make(), ipfix(template10(256, fields), set_of(256, records)))
+    assert told(one) == (100, "record", 30_000)
+    assert told(none) == (1, "unknown", 300)
+
+
+def test_options_for_the_whole_domain() -> None:
+    options = options9([(1, 4)], [(35, 1), (34, 4)], struct.pack("!IBI", 0, 2, 1000))
+    decoder = make()
+    (row,) = rows(decoder, netflow9(options, domain=7), netflow9(DATA, domain=7, sequence=1))
+    assert told(row) == (1000, "options", 300_000)
+    (row,) = rows(decoder, netflow9(DATA, domain=8))
+    assert told(row) == (1, "unknown", 300)
+
+
+def test_options_per_sampler() -> None:
+    record = struct.pack("!IHBI", 0, 1, 2, 10) + struct.pack("!IHBI", 0, 2, 2, 20)
+    options = options9([(1, 4)], [(48, 2), (49, 1), (50, 4)], record)
+    data = template9(256, SAMPLED) + set_of(256, sampled(2) + sampled(1) + sampled(0) + sampled(9))
+    found = rows(make(), netflow9(options), netflow9(data, sequence=1))
+    assert [told(row)[:2] for row in found] == [
+        (20, "options"), (10, "options"), (1, "unknown"), (1, "unknown"),
+    ]  # fmt: skip
+
+
+def test_records_that_name_no_sampler_use_the_only_rate_there_is() -> None:
+    record = struct.pack("!IHI", 0, 1, 10)
+    options = options9([(1, 4)], [(48, 2), (50, 4)], record)
+    (row,) = rows(make(), netflow9(options), netflow9(DATA, sequence=1))
+    assert told(row) == (10, "options", 3000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "record", "rate"),
+    [
+        ([(302, 8), (304, 2), (305, 4), (306, 4)], struct.pack("!QHII", 5, 1, 1, 999), 1000),
+        ([(302, 8), (304, 2), (305, 4), (306, 4)], struct.pack("!QHII", 5, 1, 10, 990), 100),
+        ([(302, 8), (309, 4), (310, 4)], struct.pack("!QII", 5, 1, 64), 64),
+        ([(302, 8), (311, 8)], struct.pack("!Qd", 5, 0.01), 100),
+    ],
+)
+def test_selectors_of_ipfix(fields: list[FieldSpec], record: bytes, rate: int) -> None:
+    options = options_template10(300, 1, fields) + set_of(300, record)
+    data = template10(256, [*FLOW, (302, 8)]) + set_of(256, flow() + struct.pack("!Q", 5))
+    (row,) = rows(make(), ipfix(options, data))
+    assert told(row) == (rate, "options", 300 * rate)
+
+
+def test_options_per_interface() -> None:
+    """NetFlow v9 scope 2 is an interface."""
+    options = options9([(2, 4)], [(34, 4)], struct.pack("!II", 7, 50))
+    data = template9(256, [*FLOW, (10, 4)]) + set_of(
+        256, flow() + struct.pack("!I", 7) + flow() + struct.pack("!I", 8)
+    )
+    seven, eight = rows(make(), netflow9(options), netflow9(data, sequence=1))
+    assert told(seven) == (50, "options", 15_000)
+    assert told(eight) == (1, "unknown", 300)
+
+
+def test_the_configured_rate_is_for_want_of_another() -> None:
+    decoder = make(sampling_rate=64)
+    (row,) = rows(decoder, netflow9(DATA))
+    assert told(row) == (64, "configured", 300 * 64)
+    options = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 10))
+    (row,) = rows(decoder, netflow9(options, DATA, sequence=1))
+    assert told(row) == (10, "options", 3000)
+
+
+def test_the_configured_override_beats_all() -> None:
+    decoder = make(sampling_rate_override=7)
+    (row,) = rows(decoder, netflow5(record5(), sampling=512))
+    assert told(row) == (7, "configured", 2100)
+
+
+@pytest.mark.parametrize("chance", [0.0, -1.0, 2.0, float("nan"), float("inf"), 1e-300])
+def test_a_probability_that_cannot_be_is_passed_over(chance: float) -> None:
+    options = options_template10(300, 1, [(302, 8), (311, 8)])
+    record = set_of(300, struct.pack("!Qd", 5, chance))
+    (row,) = rows(make(), ipfix(options, record, template10(256, FLOW), set_of(256, flow())))
+    assert told(row) == (1, "unknown", 300)
+
+
+def test_rates_of_many_devices_in_one_batch_stay_apart() -> None:
+    decoder = Decoder(
+        config.Decode(),
+        [config.Device(address=f"192.0.2.{n}", sampling_rate=n) for n in range(1, 9)],
+    )
+    devices = [f"192.0.2.{n}" for n in range(1, 9)]
+    found = decoder.decode(batch(*[netflow9(DATA)] * 8, device=devices))
+    rates = {row["device_addr"]: row["sampling_rate"] for b in found for row in b.rows()}
+    assert rates == {f"192.0.2.{n}": n for n in range(1, 9)}
