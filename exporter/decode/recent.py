@@ -50,28 +50,41 @@ class RecentDatagrams:
         length = datagrams.end - datagrams.start
         self._keep(_Kept(buffer, ids, datagrams.sequence, datagrams.start, length))
         repeated = np.zeros(len(datagrams), np.bool_)
-        for row in self._suspects(datagrams, stream, streams)[:MAX_CHECKS].tolist():
+        order = np.argsort(stream, kind="stable")
+        suspects = self._suspects(datagrams, stream[order], order, streams)
+        checks = 0
+        while suspects and checks < MAX_CHECKS:
+            place = suspects.pop()
+            row = int(order[place])
+            if repeated[row]:
+                continue
+            checks += 1
             repeated[row] = self._known(row, ids[row])
+            # What follows a repeated datagram may only look in order.
+            if repeated[row] and place + 1 < len(order) and ids[order[place + 1]] == ids[row]:
+                suspects.append(place + 1)
+        fresh = order[~repeated[order]]
+        last = np.flatnonzero(np.append(stream[fresh][1:] != stream[fresh][:-1], True))
+        for row in fresh[last].tolist() if len(fresh) else ():
+            streams[stream[row]].last_sequence = int(datagrams.sequence[row])
         return repeated
 
     def _suspects(
-        self, datagrams: Datagrams, stream: NDArray[np.intp], streams: Sequence[Stream]
-    ) -> NDArray[np.intp]:
-        order = np.argsort(stream, kind="stable")
+        self, datagrams: Datagrams, of: NDArray[np.intp], order: NDArray[np.intp],
+        streams: Sequence[Stream],
+    ) -> list[int]:  # fmt: skip
+        """Places in ``order`` (by stream ``of``) that are not just ahead of the one before."""
         sequence = datagrams.sequence[order]
-        of = stream[order]
         before = np.empty_like(sequence)
         before[1:] = sequence[:-1]
         first = np.ones(len(of), np.bool_)
         first[1:] = of[1:] != of[:-1]
         before[first] = [streams[number].last_sequence for number in of[first].tolist()]
-        last = np.append(np.flatnonzero(first)[1:] - 1, len(of) - 1)
-        for number, value in zip(of[last].tolist(), sequence[last].tolist(), strict=True):
-            streams[number].last_sequence = value
         ahead = (sequence - before) & 0xFFFFFFFF
         most = 1 if datagrams.source is Source.NETFLOW9 else _RECORDS_AHEAD
         odd = ((ahead == 0) | (ahead > most)) & (before >= 0)
-        return np.sort(order[odd])
+        found: list[int] = np.flatnonzero(odd)[::-1].tolist()
+        return found
 
     def _keep(self, kept: _Kept) -> None:
         self._kept.append(kept)

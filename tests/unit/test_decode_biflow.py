@@ -1,0 +1,105 @@
+"""Records of both directions are two flows."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from exporter import config
+from exporter.decode import Decoder
+from exporter.decode.elements import REVERSE
+from tests.support.netflow import (
+    NOW,
+    FieldSpec,
+    batch,
+    ip,
+    ipfix,
+    netflow9,
+    options_template9,
+    set_of,
+    template9,
+    template10,
+)
+
+Row = dict[str, Any]
+
+KEY: list[FieldSpec] = [(8, 4), (12, 4), (7, 2), (11, 2), (10, 4), (14, 4), (15, 4), (6, 1)]
+PAIR = (
+    ip("10.0.0.1") + ip("10.0.0.2") + struct.pack("!HHII", 1000, 80, 1, 2) + ip("10.0.0.254")
+    + b"\x1b"
+)  # fmt: skip
+
+
+def rows(datagram: bytes) -> list[Row]:
+    found = Decoder(config.Decode(), []).decode(batch(datagram))
+    return [row for flows in found for row in flows.rows()]
+
+
+def test_initiator_and_responder() -> None:
+    fields: list[FieldSpec] = [*KEY, (231, 4), (298, 4), (232, 4), (299, 4)]
+    record = PAIR + struct.pack("!4I", 100, 1, 900, 9)
+    there, back = rows(netflow9(template9(256, fields), set_of(256, record)))
+    assert (there["bytes"], there["packets"]) == (100, 1)
+    assert (back["bytes"], back["packets"]) == (900, 9)
+    assert (there["src_addr"], there["dst_addr"]) == ("10.0.0.1", "10.0.0.2")
+    assert (back["src_addr"], back["dst_addr"]) == ("10.0.0.2", "10.0.0.1")
+    assert (back["src_port"], back["dst_port"]) == (80, 1000)
+    assert (back["in_if"], back["out_if"]) == (2, 1)
+    assert back["time_received"] == there["time_received"]
+
+
+def test_what_holds_for_one_direction_is_not_told_of_the_other() -> None:
+    fields: list[FieldSpec] = [*KEY, (231, 4), (232, 4)]
+    there, back = rows(
+        netflow9(template9(256, fields), set_of(256, PAIR + struct.pack("!2I", 1, 2)))
+    )
+    assert there["next_hop"] == "10.0.0.254"
+    assert there["tcp_flags"] == 0x1B
+    assert not back.keys() & {"next_hop", "tcp_flags"}
+
+
+def test_a_direction_that_counts_nothing_is_no_flow() -> None:
+    fields: list[FieldSpec] = [*KEY, (1, 4), (232, 4)]
+    (row,) = rows(netflow9(template9(256, fields), set_of(256, PAIR + struct.pack("!2I", 5, 0))))
+    assert row["bytes"] == 5
+
+
+def test_reverse_elements() -> None:
+    """RFC 5103: the reverse of IANA's elements have an enterprise number of their own."""
+    fields: list[FieldSpec] = [
+        *KEY, (1, 8), (2, 8), (152, 8), (153, 8),
+        (REVERSE, 1, 8), (REVERSE, 2, 8), (REVERSE, 6, 1), (REVERSE, 152, 8), (REVERSE, 153, 8),
+    ]  # fmt: skip
+    second = 1000
+    times = (NOW * second - 900, NOW * second - 800, NOW * second - 700, NOW * second - 600)
+    record = PAIR + struct.pack("!QQQQQQBQQ", 10, 1, *times[:2], 20, 2, 0x12, *times[2:])
+    there, back = rows(ipfix(template10(256, fields), set_of(256, record)))
+    assert (there["bytes"], there["packets"], there["tcp_flags"]) == (10, 1, 0x1B)
+    assert (back["bytes"], back["packets"], back["tcp_flags"]) == (20, 2, 0x12)
+    assert there["time_flow_start"] == "2023-11-14T22:13:19.100Z"
+    assert back["time_flow_start"] == "2023-11-14T22:13:19.300Z"
+    assert back["time_flow_end"] == "2023-11-14T22:13:19.400Z"
+
+
+def test_reverse_totals_count_where_there_are_no_deltas() -> None:
+    fields: list[FieldSpec] = [*KEY, (85, 8), (REVERSE, 85, 8)]
+    there, back = rows(ipfix(template10(256, fields), set_of(256, PAIR + struct.pack("!2Q", 7, 8))))
+    assert (there["bytes"], back["bytes"]) == (7, 8)
+
+
+def test_both_directions_are_estimates() -> None:
+    options = options_template9(300, [(1, 4)], [(34, 4)]) + set_of(300, struct.pack("!II", 0, 10))
+    fields: list[FieldSpec] = [*KEY, (231, 4), (232, 4)]
+    data = set_of(256, PAIR + struct.pack("!2I", 3, 4))
+    there, back = rows(netflow9(options, template9(256, fields), data))
+    assert (there["bytes"], back["bytes"]) == (30, 40)
+    assert back["sampling_rate"] == 10
+
+
+def test_translated_addresses_turn_too() -> None:
+    fields: list[FieldSpec] = [*KEY, (225, 4), (226, 4), (227, 2), (228, 2), (231, 4), (232, 4)]
+    nat = ip("198.51.100.1") + ip("10.0.0.2") + struct.pack("!HH", 40000, 80)
+    record = PAIR + nat + struct.pack("!2I", 1, 1)
+    _, back = rows(netflow9(template9(256, fields), set_of(256, record)))
+    assert (back["nat_src_addr"], back["nat_dst_addr"]) == ("10.0.0.2", "198.51.100.1")
+    assert (back["nat_src_port"], back["nat_dst_port"]) == (80, 40000)

@@ -1,0 +1,151 @@
+"""What is kept over restarts, and the decoders' metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from exporter import config
+from exporter.decode import Decoder
+from tests.support.netflow import (
+    DEVICE,
+    FLOW,
+    batch,
+    flow,
+    netflow5,
+    netflow9,
+    options_template9,
+    record5,
+    set_of,
+    template9,
+)
+
+
+def settings(path: Path) -> config.Decode:
+    return config.Decode(template_file=str(path))
+
+
+def test_templates_and_rates_survive_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "templates.json"
+    before = Decoder(settings(file), [])
+    options = options_template9(300, [(1, 4)], [(34, 4)]) + set_of(300, struct.pack("!II", 0, 10))
+    before.decode(batch(netflow9(template9(256, FLOW), options)))
+    before.save()
+    after = Decoder(settings(file), [])
+    (found,) = after.decode(batch(netflow9(set_of(256, flow()), sequence=1)))
+    (row,) = found.rows()
+    assert (row["bytes"], row["sampling_source"]) == (3000, "options")
+    assert [path.name for path in tmp_path.iterdir()] == ["templates.json"]
+
+
+def test_what_went_missing_while_we_were_away_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "templates.json"
+    before = Decoder(settings(file), [])
+    before.decode(batch(netflow9(sequence=1)))
+    before.save()
+    after = Decoder(settings(file), [])
+    after.decode(batch(netflow9(sequence=12)))
+    after.decode(batch(netflow9(sequence=13), received=1_700_000_100_000))
+    assert next(after.state.streams()).sequence.lost == 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"format": 99}', '{"format": 1, "streams": [{}]}',
+     '{"format": 1, "streams": [{"device": "x"}]}', "\udcff"],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_is_reported(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "templates.json"
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with caplog.at_level(logging.WARNING):
+        decoder = Decoder(settings(file), [])
+    assert str(file) in caplog.text
+    assert sum(map(len, decoder.decode(batch(netflow5(record5()))))) == 1
+
+
+def test_a_saved_template_keeps_to_the_limits(tmp_path: Path) -> None:
+    file = tmp_path / "templates.json"
+    before = Decoder(settings(file), [])
+    before.decode(batch(netflow9(*(template9(n, FLOW) for n in range(256, 266)))))
+    before.save()
+    tight = config.Decode(template_file=str(file), max_templates_per_device=3)
+    after = Decoder(tight, [])
+    assert after.state.fields == 3 * len(FLOW)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "templates.json"
+    decoder = Decoder(settings(file), [])
+    decoder.save()
+    before = file.read_text()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(json, "dump", fail)
+    with pytest.raises(OSError, match="disk full"):
+        decoder.save()
+    assert file.read_text() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def metrics(decoder: Decoder) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(decoder.stats)
+    lines = generate_latest(registry).decode().splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
+
+
+def test_metrics_by_device_and_source() -> None:
+    decoder = Decoder(config.Decode(), [config.Device(address=DEVICE, name="edge1")])
+    datagram = netflow9(template9(256, FLOW), set_of(256, flow() * 2), set_of(999, bytes(20)))
+    decoder.decode(batch(datagram, netflow5(record5()), b"\0\1\2\3", datagram))
+    found = metrics(decoder)
+    v9 = '{device="edge1",source="netflow9"}'
+    assert found[f"flow_exporter_received_packets_total{v9}"] == 2
+    assert found[f"flow_exporter_received_bytes_total{v9}"] == 2 * len(datagram)
+    assert found[f"flow_exporter_decoded_records_total{v9}"] == 2
+    assert found[f"flow_exporter_duplicate_packets_total{v9}"] == 1
+    assert found[f"flow_exporter_waiting_sets{v9}"] == 1
+    assert found['flow_exporter_decoded_records_total{device="edge1",source="netflow5"}'] == 1
+    assert found['flow_exporter_unknown_sampling_total{device="edge1"}'] == 3
+    assert found['flow_exporter_templates{device="edge1"}'] == 1
+    assert found["flow_exporter_devices"] == 1
+    assert sum(v for n, v in found.items() if n.startswith("flow_exporter_decode_errors")) == 1
+
+
+def test_errors_of_devices_that_are_not_kept_are_counted_together() -> None:
+    decoder = Decoder(config.Decode(max_devices=1), [])
+    for number in range(1, 6):
+        decoder.decode(batch(netflow9(), device=f"192.0.2.{number}"))
+    found = metrics(decoder)
+    label = '{device="other",reason="too_many_devices"}'
+    assert found[f"flow_exporter_decode_errors_total{label}"] == 4
+
+
+def test_every_metric_has_a_help_text() -> None:
+    decoder = Decoder(config.Decode(), [])
+    decoder.decode(batch(netflow5(record5())))
+    for family in decoder.stats.collect():
+        assert family.documentation.endswith(".")
+        assert family.name.startswith("flow_exporter_")
+
+
+def test_a_fault_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    decoder = Decoder(config.Decode(), [])
+    with caplog.at_level(logging.WARNING):
+        for number in range(50):
+            decoder.decode(batch(netflow9(struct.pack("!HH", 256, 2), sequence=number)))
+    assert len(caplog.records) == 1
+    assert DEVICE in caplog.text
+    assert "malformed_set" in caplog.text
