@@ -37,10 +37,12 @@ def run(
     from exporter.config import ConfigError
     from exporter.http import HttpServerError
     from exporter.logs import configure_logging
+    from exporter.memory import keep_freed_memory
     from exporter.receive.udp import ReceiveError
     from exporter.store.migrate import MigrationError
 
     configure_logging(log_level)
+    keep_freed_memory()
     try:
         collector = CollectorProcess(settings, config, migrate=migrate)
     except ConfigError as error:

@@ -15,8 +15,13 @@ from prometheus_client import CollectorRegistry
 
 from exporter import config
 from exporter.decode.elements import ElementTable
-from exporter.decode.sflow import InterfaceCollector, SflowCollector, SflowDecoder
-from exporter.decode.sflow.interfaces import MAX_INTERFACES, InterfaceCounters
+from exporter.decode.sflow import SflowDecoder
+from exporter.decode.sflow.accounting import SflowCollector
+from exporter.decode.sflow.interfaces import (
+    MAX_INTERFACES,
+    InterfaceCollector,
+    InterfaceCounters,
+)
 from exporter.decode.state import State
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Source
@@ -280,6 +285,18 @@ def test_counter_samples_become_metrics_and_no_flows(sflow: Decoding) -> None:
     assert sflow.errors() == {}
 
 
+def test_names_of_interfaces_told_with_their_counters_are_those_of_flows(sflow: Decoding) -> None:
+    def port(index: int, name: bytes) -> bytes:
+        record = s.part(1005, s.opaque(name))
+        return s.counters_sample([s.interface_counters(index), record])
+
+    sample = s.flow_sample([s.raw_header(FRAME)], in_if=3, out_if=4)
+    sflow.rows(s.datagram([port(3, b"uplink"), port(5, b"other")]))
+    mine, others = sflow.rows(s.datagram([sample], sequence=2), s.datagram([sample], agent="::1"))
+    assert (mine["in_if_name"], mine["out_if_name"]) == ("uplink", "")
+    assert (others["in_if_name"], others["out_if_name"]) == ("", "")
+
+
 def test_interfaces_are_bounded_and_forgotten() -> None:
     counters = InterfaceCounters()
     body = s.interface_counters(0)[8:]
@@ -436,8 +453,9 @@ def test_a_batch_gives_what_its_datagrams_give_alone(payloads: list[bytes]) -> N
     alone = [row for payload in payloads for row in Decoding().rows(payload)]
 
     def key(row: dict[str, Any]) -> str:
-        # A column that no datagram of a batch has is missing; elsewhere it is zero.
+        # A column that no datagram of a batch has is missing; elsewhere it is zero. Names of
+        # interfaces are known to all flows of the batch that tells them.
         empty = (0, "::", "00:00:00:00:00:00", [], "unknown", "record")
-        return str(sorted((k, v) for k, v in row.items() if v not in empty))
+        return str(sorted((k, v) for k, v in row.items() if v not in empty and "if_name" not in k))
 
     assert sorted(map(key, together)) == sorted(map(key, alone))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter import config
-from exporter.batch import Array, FlowBatch
+from exporter.batch import Array, DictColumn, FlowBatch
+from exporter.decode import values
 from exporter.decode.elements import ElementTable
 from exporter.decode.sflow.accounting import Accounting, Agents
 from exporter.decode.sflow.interfaces import (
     GENERIC_COUNTERS,
-    MAX_NAME_BYTES,
     PORT_NAME,
     InterfaceCounters,
 )
@@ -66,6 +66,7 @@ class SflowDecoder:
     ) -> None:
         if state is None:
             state = State(settings, devices, ElementTable(settings.elements))
+        self._state = state
         self.accounting = Accounting(state)
         self.interfaces = InterfaceCounters()
 
@@ -170,6 +171,7 @@ class SflowDecoder:
         columns["in_if"] = samples.in_if
         columns["out_if"] = samples.out_if
         columns["direction"] = _direction(samples)
+        _name_interfaces(columns, agents, agent)
         return FlowBatch(length, columns)
 
     def _sampling(
@@ -226,6 +228,9 @@ class SflowDecoder:
             name = names.get(owner, "")
             if not self.interfaces.update(agent.address, content, name, int(times[row])):
                 self.accounting.error(agent.device, "short_record")
+            elif agent.device is not None:
+                index = int.from_bytes(content[:4], "big")
+                self._state.learn_name(agent.device, agent.device.interfaces, index, name)
 
     @staticmethod
     def _port_names(buffer: Buffer, records: Parts) -> dict[int, str]:
@@ -237,9 +242,19 @@ class SflowDecoder:
             records.end[named].tolist(), strict=True,
         ):  # fmt: skip
             content = buffer.raw[begin << 2 : stop << 2]
-            length = min(int.from_bytes(content[:4], "big"), MAX_NAME_BYTES)
-            names[owner] = content[4 : 4 + length].decode("utf-8", "replace")
+            names[owner] = values.clean_text(content[4 : 4 + int.from_bytes(content[:4], "big")])
         return names
+
+
+def _name_interfaces(columns: dict[str, Array | DictColumn], agents: Agents, agent: Index) -> None:
+    """``in_if_name`` and ``out_if_name`` where counter samples told names of interfaces."""
+    known = [known.device.interfaces if known.device else {} for known in agents.agents]
+    if not any(known):
+        return
+    for name in ("in_if", "out_if"):
+        pairs, places = values.distinct(agent << 32 | np.asarray(columns[name]))
+        told = [known[pair >> 32].get(pair & 0xFFFFFFFF, "") for pair in pairs.tolist()]
+        columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told, str)
 
 
 def _direction(samples: Samples) -> Array:

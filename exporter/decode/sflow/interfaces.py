@@ -22,7 +22,6 @@ PORT_NAME: Final = 1005
 MAX_INTERFACES: Final = 50_000
 #: An interface that has not been heard of for this long is no longer exposed.
 EXPIRE_MILLISECONDS: Final = 900_000
-MAX_NAME_BYTES: Final = 255
 
 #: if_counters: ifIndex, type, speed, direction, status, then for input: octets, unicast,
 #: multicast, broadcast packets, discards, errors, unknown protocols; for output: octets, unicast,
