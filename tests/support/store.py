@@ -120,20 +120,21 @@ class RunningStore:
         if self._process is None:
             return 0
         self._process.terminate()
-        return self._wait()
+        return self.wait()
 
     def kill(self) -> None:
         """End it as a power failure would."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._wait()
+        self.wait()
 
     def restart(self) -> None:
         """Stop it, then start it on the same port and data."""
         self.stop()
         self.start()
 
-    def _wait(self) -> int:
+    def wait(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
         assert self._process is not None
         try:
             return self._process.wait(30)

@@ -46,9 +46,8 @@ def serve(options: StoreOptions) -> None:
     listen = options.listen
     # Taking the address first tells a wrong one before the engine starts.
     socket = _bind(listen)
-    options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-    users = Users.of(options.data_dir)
     with socket, Engine(options.data_dir, options.server_memory_bytes) as engine:
+        users = Users.of(options.data_dir)
         metrics = StoreMetrics(
             lambda: engine.scalar("SELECT sum(bytes_on_disk) FROM system.parts WHERE active"),
             lambda: engine.version,
@@ -67,11 +66,14 @@ def serve(options: StoreOptions) -> None:
             server_header=False,
             timeout_graceful_shutdown=20,
             timeout_keep_alive=75,
-            h11_max_incomplete_event_size=1 << 20,
         )
         scheme = "https" if listen.certificate else "http"
         host, port = socket.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
+        server = uvicorn.Server(config)
+        # Before the server minds signals itself, and when it raises them again at its end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         # From here on connections wait for the server instead of being refused.
         socket.listen(512)
         print(
@@ -79,11 +81,8 @@ def serve(options: StoreOptions) -> None:
             f"data in {engine.data_dir}, engine {engine.version}, users {WRITER} and {READER}",
             flush=True,
         )
-        # The server raises a signal again once it has ended in good order: nothing is left to do.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
         try:
-            uvicorn.Server(config).run(sockets=[socket])
+            server.run(sockets=[socket])
         finally:
             store.close()
 
