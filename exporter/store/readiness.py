@@ -15,7 +15,7 @@ from exporter.store.migrate import MigrationError, Migrator
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 10.0
+_LONGEST_PAUSE: Final = 5.0
 _LOG_EVERY_SECONDS: Final = 60.0
 
 
