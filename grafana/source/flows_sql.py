@@ -402,7 +402,10 @@ FROM (
 
 
 def raw_flows_query(limit: int) -> str:
-    """The latest flows that match, one row each."""
+    """The latest flows that match, one row each.
+
+    Their oldest time is found first, so that all columns are read of few rows only.
+    """
     return f"""\
 WITH
 {address_constants()}
@@ -429,6 +432,15 @@ SELECT
   toString(source) AS "From"
 FROM (
 {selected_flows()}
+)
+WHERE {TIME} >= (
+  SELECT min({TIME}) FROM (
+    SELECT {TIME} FROM (
+{selected_flows()}
+    )
+    ORDER BY {TIME} DESC
+    LIMIT {limit}
+  )
 )
 ORDER BY {TIME} DESC
 LIMIT {limit}
