@@ -77,19 +77,32 @@ def check_filter(text: str) -> None:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
     open_brackets: list[str] = []
     position = 0
+    after_operand = False
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
             raise ValueError(f"{text[position : position + 20]!r} is not allowed in a filter")
         position = token.end()
+        if token.group() == "*" and not after_operand:
+            raise ValueError("'*' stands for columns here, which is not allowed in a filter")
         if token.lastgroup == "word":
             _check_word(token.group(), text[position:].lstrip().startswith("("))
         elif token.lastgroup == "operator":
             _check_bracket(token.group(), open_brackets)
         elif token.lastgroup == "comment":
             raise ValueError("comments are not allowed in a filter")
+        if token.lastgroup != "space":
+            after_operand = _is_operand(token)
     if open_brackets:
         raise ValueError(f"{open_brackets[-1]!r} is not closed")
+
+
+def _is_operand(token: re.Match[str]) -> bool:
+    """Whether an operator may follow."""
+    text = token.group()
+    if token.lastgroup == "operator":
+        return text in _CLOSES
+    return text.upper() not in _WORDS - {"TRUE", "FALSE", "NULL"}
 
 
 def _check_word(word: str, called: bool) -> None:

@@ -1,0 +1,150 @@
+"""``flow-exporter policies``: what is watched, whether it can be, and what it reads now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from exporter.cli.app import ConfigOption, app, read_config
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+    from exporter.policies.model import Policy, PolicySet
+
+policies_app = typer.Typer(help="List, check and try policies.", no_args_is_help=True)
+app.add_typer(policies_app, name="policies")
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", help="Policies; by default those of the configuration."),
+]
+
+
+@policies_app.command("list")
+def list_policies(config: ConfigOption = None, file: FileOption = None) -> None:
+    """Show the policies, a line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("policy", "measure", "by", "alerts", "severity", "team", box=None)
+    for policy in _load(read_config(config), file).policies:
+        table.add_row(
+            policy.name,
+            policy.measure,
+            ", ".join(policy.dimensions),
+            _bounds(policy),
+            policy.severity,
+            policy.team,
+        )
+    Console().print(table)
+
+
+@policies_app.command("check")
+def check_policies(
+    config: ConfigOption = None,
+    file: FileOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Check the file only; connect to nothing.")
+    ] = False,
+) -> None:
+    """Say what is wrong with the policies, and where.
+
+    Exit codes: 0 all is well, 1 ClickHouse does not answer, 2 a policy is wrong.
+    """
+    from exporter.policies.check import check_queries
+    from exporter.store.client import StoreError, connect
+
+    settings = read_config(config)
+    policies = _load(settings, file).policies
+    faults: dict[str, str] = {}
+    if not offline:
+        try:
+            client = connect(settings.clickhouse)
+            try:
+                faults = check_queries(client, policies)
+            finally:
+                client.close()
+        except StoreError as error:
+            _fail(str(error), 1)
+    for name, fault in faults.items():
+        typer.echo(f"{name}: {fault}", err=True)
+    if faults:
+        raise typer.Exit(2)
+    typer.echo(f"ok: {len(policies)} policies")
+
+
+@policies_app.command("evaluate")
+def evaluate_policy(
+    name: Annotated[str, typer.Argument(help="The policy.")],
+    config: ConfigOption = None,
+    file: FileOption = None,
+    ago: Annotated[
+        float, typer.Option(min=0, help="End of the window, seconds before the present.")
+    ] = 10.0,
+) -> None:
+    """Evaluate one policy now and show its keys, the largest first."""
+    import time
+
+    from clickhouse_connect.driver.exceptions import DatabaseError
+    from rich.console import Console
+    from rich.table import Table
+
+    from exporter.policies.query import policy_query
+    from exporter.store.client import StoreError, connect, explain
+
+    settings = read_config(config)
+    known = {policy.name: policy for policy in _load(settings, file).policies}
+    if name not in known:
+        _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+    policy = known[name]
+    query = policy_query(policy, int((time.time() - ago) * 1000))
+    try:
+        client = connect(settings.clickhouse)
+        try:
+            rows = client.query(query.sql, parameters=query.parameters).result_rows
+        finally:
+            client.close()
+    except StoreError as error:
+        _fail(str(error), 1)
+    except DatabaseError as error:
+        _fail(str(explain(error, settings.clickhouse)), 1)
+    table = Table(*policy.dimensions, box=None)
+    table.add_column(policy.measured.unit, justify="right")
+    for _, *texts, value in rows:
+        table.add_row(*texts, f"{value:,.6g}")
+    Console().print(table)
+    typer.echo(f"{len(rows)} keys; alerts {_bounds(policy)}")
+
+
+def _load(settings: Config, file: Path | None) -> PolicySet:
+    from exporter.config import ConfigError
+    from exporter.policies.model import load_policies
+    from exporter.resources import resource
+
+    chosen = file or (Path(settings.policies.file) if settings.policies.file else None)
+    try:
+        return load_policies(chosen or resource("alerting/policies.yaml"))
+    except ConfigError as error:
+        _fail(str(error), 2)
+
+
+def _bounds(policy: Policy) -> str:
+    sides = []
+    for word, bound in (("above", policy.bounds.above), ("below", policy.bounds.below)):
+        if bound is None:
+            continue
+        tests = []
+        if bound.static is not None:
+            tests.append(f"{bound.static:,.10g}")
+        if bound.baseline_ratio is not None:
+            tests.append(f"{bound.baseline_ratio:g} x baseline")
+        joint = " and " if policy.combine == "all" else " or "
+        sides.append(f"{word} {joint.join(tests)}")
+    return "; ".join(sides)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)
