@@ -67,6 +67,8 @@ def locate(layout: Layout, buffer: bytes, start: Offsets, length: Offsets) -> Re
 
 def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Pieces of ``buffer`` at any offsets as rows of a structured array."""
+    if not len(offsets):
+        return np.zeros(0, dtype)
     size = dtype.itemsize
     pieces = np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))
     return pieces[offsets].view(dtype)
