@@ -113,7 +113,7 @@ def evaluate_policy(
     table = Table(*policy.dimensions, box=None)
     table.add_column(policy.measured.unit, justify="right")
     for _, *texts, value in rows:
-        table.add_row(*texts, f"{value:,.6g}")
+        table.add_row(*texts, f"{value:,.10g}")
     Console().print(table)
     typer.echo(f"{len(rows)} keys; alerts {_bounds(policy)}")
 

@@ -1,0 +1,135 @@
+"""`flow-exporter policies` and `flow-exporter incidents` against the real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from exporter.cli import app
+from exporter.incidents.alert import Observation, fingerprint
+from exporter.incidents.recorder import AlertRecorder
+from tests.support.database import Database, migrated_database
+from tests.support.stack import until
+
+POLICIES = """\
+policies:
+  - name: hosts
+    dimensions: [dst_addr, dst_host]
+    measure: bits_per_second
+    window: 1m
+    bounds: {above: {static: 1000}}
+"""
+WIDE = {"COLUMNS": "300"}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    with migrated_database() as made:
+        yield made
+
+
+@pytest.fixture
+def config(database: Database, tmp_path: Path) -> Path:
+    (tmp_path / "policies.yaml").write_text(POLICIES)
+    file = tmp_path / "flow-exporter.yaml"
+    clickhouse = {
+        "url": database.settings.url,
+        "user": database.settings.user,
+        "password_file": database.settings.password_file,
+    }
+    file.write_text(
+        yaml.safe_dump({"clickhouse": clickhouse, "policies": {"file": "policies.yaml"}})
+    )
+    return file
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    """Everything that the command prints."""
+    result = CliRunner().invoke(app, list(arguments), env=WIDE)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_list_shows_bounds_and_routing(config: Path) -> None:
+    said = run("policies", "list", "--config", str(config))
+    assert "hosts" in said
+    assert "above 1,000" in said
+    assert "network" in said
+
+
+def test_check_tells_what_clickhouse_would_refuse(config: Path) -> None:
+    assert run("policies", "check", "--config", str(config)) == "ok: 1 policies\n"
+    wrong = config.parent / "wrong.yaml"
+    wrong.write_text(POLICIES + "    filter: dst_port = 'x'\n")
+    said = run("policies", "check", "--config", str(config), "--file", str(wrong), code=2)
+    assert said.startswith("hosts: ")
+    assert run("policies", "check", "--offline", "--file", str(wrong)) == "ok: 1 policies\n"
+
+
+def test_check_tells_file_and_line(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(POLICIES.replace("dst_host", "dst_hots"))
+    said = run("policies", "check", "--offline", "--file", str(wrong), code=2)
+    assert said.startswith(f"{wrong}:3: policies.0.dimensions: ")
+
+
+def test_check_tells_that_clickhouse_is_away(tmp_path: Path) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text("clickhouse: {url: 'http://127.0.0.1:9'}\n")
+    assert "cannot be reached" in run("policies", "check", "--config", str(config), code=1)
+
+
+def test_evaluate_shows_the_keys_of_now(database: Database, config: Path) -> None:
+    client = database.connect()
+    client.command(
+        "INSERT INTO flows (time_received, dst_addr, dst_host, bytes) "
+        "SELECT now64(3) - 30, toIPv6('10.0.1.13'), 'fl13', 75000000"
+    )
+    client.close()
+    said = run("policies", "evaluate", "hosts", "--config", str(config))
+    assert "10.0.1.13" in said
+    assert "fl13" in said
+    assert "10,000,000" in said
+    assert "no policy is named 'x': hosts" in run(
+        "policies", "evaluate", "x", "--config", str(config), code=2
+    )
+
+
+def test_incidents_are_listed_and_shown(database: Database, config: Path) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    firing, ended = (
+        {"alertname": "FlowPolicyAbove", "severity": "critical", "policy": "hosts", "dst_addr": key}
+        for key in ("10.0.1.13", "10.0.1.14")
+    )
+    recorder = AlertRecorder(database.connect)
+    recorder.start()
+    for labels, ends in ((firing, None), (ended, now - timedelta(minutes=5))):
+        seen = Observation(
+            fingerprint=fingerprint(labels),
+            labels=labels,
+            annotations={"description": "more than usual"},
+            starts_at=now - timedelta(hours=1),
+            ends_at=ends,
+            resolved=ends is not None,
+            generator_url="",
+            source="prometheus" if ends else "webhook",
+            seen_at=now,
+        )
+        recorder.offer([seen])
+    recorder.stop()
+    said = until("both", 5, lambda: run("incidents", "list", "--config", str(config)))
+    assert "2 alerts" in said
+    assert "dst_addr=10.0.1.13" in said
+    assert "55 minutes" in said
+    only = run("incidents", "list", "--firing", "--config", str(config))
+    assert "1 alerts" in only
+    assert "10.0.1.14" not in only
+    shown = run("incidents", "show", fingerprint(firing)[:8], "--config", str(config))
+    assert "description: more than usual" in shown
+    assert shown.rstrip().endswith("to now")
+    assert "no alert has" in run("incidents", "show", "zz", "--config", str(config), code=1)
