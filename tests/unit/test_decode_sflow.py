@@ -44,11 +44,15 @@ class Decoding:
         self.state = State(decode, devices, ElementTable(()))
         self.decoder = SflowDecoder(decode, devices, self.state)
 
-    def rows(self, *payloads: bytes) -> list[dict[str, Any]]:
+    def rows(self, *payloads: bytes, later: int = 0) -> list[dict[str, Any]]:
+        """Flows of datagrams received ``later`` seconds after the first."""
         count = len(payloads)
         senders = np.frombuffer(SENDER * count, np.uint8).reshape(count, 16)
         batch = DatagramBatch(
-            payloads, senders, np.zeros(count, np.uint16), np.full(count, NOW, np.int64)
+            payloads,
+            senders,
+            np.zeros(count, np.uint16),
+            np.full(count, NOW + later * 1000, np.int64),
         )
         return [row for flows in self.decoder.decode(batch) for row in flows.rows()]
 
@@ -104,8 +108,9 @@ def test_no_several_and_unknown_interfaces_read_zero(sflow: Decoding) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"), [(0, 131), (4, 133), (13, 129), (256, 128), (257, 137), (258, 130),
-                           (260, 139), (261, 138), (262, 133), (99999, 128)],
+    ("reason", "status"),
+    [(0, 128), (1, 131), (4, 133), (13, 129), (256, 128), (257, 137), (258, 130),
+     (260, 139), (261, 138), (262, 133), (99999, 128)],
 )  # fmt: skip
 def test_a_dropped_packet_tells_why(sflow: Decoding, reason: int, status: int) -> None:
     raw = s.raw_header(FRAME, length=200)
@@ -337,7 +342,7 @@ def test_pools_and_dropped_samples_are_summed_over_wraps_and_restarts(sflow: Dec
 
     def send(number: int, *values: tuple[int, int, int]) -> None:
         samples = [s.flow_sample([raw], source=a, pool=b, drops=c) for a, b, c in values]
-        sflow.rows(s.datagram(samples, sequence=number))
+        sflow.rows(s.datagram(samples, sequence=number, uptime=number * 1000), later=number)
 
     send(1, (3, 2**32 - 100, 5), (4, 1000, 0))
     send(2, (3, 2**32 - 50, 5), (3, 50, 8), (4, 1100, 0))

@@ -24,6 +24,7 @@ MAX_SOURCES: Final = 100_000
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _RESTART_MILLISECONDS: Final = 5_000
+_SOURCES_MILLISECONDS: Final = 1_000
 _ROW_BITS: Final = 20
 
 
@@ -71,6 +72,7 @@ class Accounting:
     def __init__(self, state: State) -> None:
         self._state = state
         self._sources: dict[tuple[bytes, int, int], tuple[int, int]] = {}
+        self._sources_seen = 0
         self.samples: Counter[str] = Counter()
         self.pool_packets: Counter[str] = Counter()
         self.dropped_samples: Counter[str] = Counter()
@@ -93,23 +95,21 @@ class Accounting:
     ) -> Agents:
         """Who sent the datagrams (all of them valid), with their sequence numbers looked at."""
         raw = buffer.raw
-        found: dict[bytes, int] = {}
-        first: list[int] = []
-        of = np.empty(len(headers.body), np.int64)
-        bounds = zip((headers.address - 1).tolist(), (headers.body - 3).tolist(), strict=True)
-        for row, (begin, end) in enumerate(bounds):
-            # Address type, address and sub-agent as they stand.
-            key = raw[begin << 2 : end << 2]
-            index = found.get(key)
-            if index is None:
-                index = found[key] = len(found)
-                first.append(row)
-            of[row] = index
+        # Address type, address and sub-agent as they stand.
+        bounds = zip(
+            ((headers.address - 1) << 2).tolist(), ((headers.body - 3) << 2).tolist(), strict=True
+        )
+        keys = [raw[begin:end] for begin, end in bounds]
+        found = dict.fromkeys(keys)
+        places = dict(zip(found, range(len(found)), strict=True))
+        of = np.fromiter(map(places.__getitem__, keys), np.int64, len(keys))
+        first = np.full(len(found), len(keys))
+        np.minimum.at(first, of, np.arange(len(keys)))
         sizes = (buffer.ends - buffer.starts) << 2
         packets = np.bincount(of, minlength=len(found)).tolist()
         octets = np.bincount(of, sizes, len(found)).tolist()
         agents = []
-        for index, (key, row) in enumerate(zip(found, first, strict=True)):
+        for index, (key, row) in enumerate(zip(found, first.tolist(), strict=True)):
             agent = self._agent(key, senders[row].tobytes(), int(times[row]))
             agents.append(agent)
             if agent.stream is not None:
@@ -160,8 +160,14 @@ class Accounting:
         if state.waiting:
             state.settle(now)
 
-    def sources(self, samples: Samples, agents: Agents) -> None:
-        """Keep what the last sample of each data source tells of its pool and its drops."""
+    def sources(self, samples: Samples, agents: Agents, now: int) -> None:
+        """Keep what the last sample of each data source tells of its pool and its drops.
+
+        These are running totals: at high rates it is enough to look at one batch a second.
+        """
+        if 0 <= now - self._sources_seen < _SOURCES_MILLISECONDS:
+            return
+        self._sources_seen = now
         rows = np.flatnonzero(samples.counted)[-(1 << _ROW_BITS) :]
         if not len(rows):
             return
@@ -176,12 +182,11 @@ class Accounting:
         # Rows are in the order of samples within their datagrams, not in that of datagrams.
         when = samples.datagram[sorted_rows] << 32 | sorted_rows
         last = np.maximum.reduceat(when, begins) & 0xFFFFFFFF
-        for row, agent, pool, drops, number in zip(
-            last.tolist(), agents.of[samples.datagram[last]].tolist(),
+        for agent, pool, drops, number in zip(
+            agents.of[samples.datagram[last]].tolist(),
             samples.pool[last].tolist(), samples.drops[last].tolist(),
             samples.source[last].tolist(), strict=True,
         ):  # fmt: skip
-            del row
             self._source(agents.agents[agent], number, pool, drops)
 
     def _source(self, agent: Agent, number: int, pool: int, drops: int) -> None:

@@ -123,7 +123,7 @@ class SflowDecoder:
         self._errors(agents, samples.short, "short_sample")
         if not len(samples.datagram):
             return []
-        self.accounting.sources(samples, agents)
+        self.accounting.sources(samples, agents, int(times[-1]))
         records = walk(buffer.words, samples.records, samples.end, samples.count, MAX_RECORDS)
         self._errors(agents, samples.datagram[records.broken], "truncated_record")
         packets = read_packets(buffer, records, len(samples.datagram))

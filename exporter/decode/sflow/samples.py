@@ -41,7 +41,8 @@ _RANDOM_EARLY: Final = 139
 
 def _statuses() -> NDArray[np.uint8]:
     table = np.full(512, _DROPPED, np.uint8)
-    table[[0, 1, 5, 6, 7, 8, 11, 12]] = _UNROUTABLE
+    # Code 0 (network unreachable) is what devices send that know no reason.
+    table[[1, 5, 6, 7, 8, 11, 12]] = _UNROUTABLE
     table[[9, 10, 13]] = _ACL_DENIED
     table[[4, 262]] = _CANNOT_FRAGMENT
     table[257] = _BAD_TTL
