@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from typing import Final
 
 from exporter.config import Element as ConfiguredElement
@@ -33,7 +33,7 @@ V9_SCOPE: Final = -1
 REVERSE: Final = 29305
 
 
-class Reading(Enum):
+class Reading(IntEnum):
     """How an element's octets become a value."""
 
     UNSIGNED = auto()  # big-endian, any length (reduced-size encoding, RFC 7011 section 6.2)
@@ -57,7 +57,6 @@ class Reading(Enum):
     LATENCY_MS = auto()  # milliseconds, stored as seconds
     FRAME = auto()  # the beginning of an Ethernet frame
     PACKET = auto()  # the beginning of an IP packet
-    LATENCY_US = auto()  # microseconds, stored as seconds
 
 
 class Fill(Enum):

@@ -145,11 +145,13 @@ class _Reader:
 
     def _column(self, step: Step) -> Any:
         reading = step.reading
-        if reading in values.TEXT_READINGS:
-            return self._octets(step)
-        if reading in (Reading.FRAME, Reading.PACKET):
+        if reading in _OCTETS:
+            if reading in values.TEXT_READINGS:
+                return self._octets(step)
             return packet_sections(step, self._records)
         field = self._records.segments[step.segment][step.name]
+        if reading is Reading.UNSIGNED or reading is Reading.MAC:
+            return values.unsigned(field, step.dtype)
         if reading is Reading.ADDRESS:
             return values.addresses(field)
         if reading in values.NUMBER_READINGS:
@@ -164,14 +166,11 @@ class _Reader:
             return _DIRECTIONS[values.unsigned(field, np.uint8)]
         if reading is Reading.LATENCY_MS:
             return (values.unsigned(field, np.float32) / 1e3).astype(np.float32)
-        if reading is Reading.LATENCY_US:
-            return (values.unsigned(field, np.float32) / 1e6).astype(np.float32)
-        time = self._time(reading, field)
-        if time is not None:
-            return time
-        return values.unsigned(field, values.working_dtype(step.column))
+        if reading is Reading.ICMP:
+            return values.unsigned(field, np.uint16)
+        return self._time(reading, field)
 
-    def _time(self, reading: Reading, field: Array) -> Array | None:
+    def _time(self, reading: Reading, field: Array) -> Array:
         if reading is Reading.MILLISECONDS:
             return values.milliseconds(field, 1)
         if reading is Reading.SECONDS:
@@ -183,11 +182,10 @@ class _Reader:
             return values.ntp_milliseconds(field, self.exported, 1_000)
         if reading is Reading.NTP_NANOSECONDS:
             return values.ntp_milliseconds(field, self.exported, 1_000_000)
-        if reading is Reading.BEFORE_EXPORT:
-            before: Array = values.unsigned(field, np.int64) // 1000
-            times: Array = self.exported - before
-            return times
-        return None
+        assert reading is Reading.BEFORE_EXPORT
+        before: Array = values.unsigned(field, np.int64) // 1000
+        times: Array = self.exported - before
+        return times
 
     @property
     def exported(self) -> Offsets:
@@ -200,9 +198,8 @@ class _Reader:
         records = self._records
         if step.length == VARIABLE:
             codes, found = values.sliced_bytes(
-                records.buffer, records.starts[step.segment].tolist(),
-                records.ends[step.segment].tolist(),
-            )  # fmt: skip
+                records.buffer, records.starts[step.segment], records.ends[step.segment]
+            )
         else:
             codes, found = values.fixed_bytes(records.segments[step.segment][step.name])
         show = values.TEXT_READINGS[step.reading]
@@ -237,6 +234,7 @@ class _Reader:
         )
 
 
+_OCTETS: Final = frozenset({Reading.TEXT, Reading.APPLICATION, Reading.FRAME, Reading.PACKET})
 _DIRECTIONS: Final = np.zeros(256, np.int8)
 _DIRECTIONS[:2] = (Direction.INGRESS, Direction.EGRESS)
 
@@ -270,8 +268,8 @@ def _icmp(columns: dict[str, Any]) -> None:
     """
     both = columns.pop("icmp", None)
     if both is not None:
-        for name, part in (("icmp_type", both >> np.uint64(8)), ("icmp_code", both)):
-            part = (part & np.uint64(0xFF)).astype(np.uint8)
+        for name, part in (("icmp_type", both >> 8), ("icmp_code", both & 0xFF)):
+            part = part.astype(np.uint8)
             known = columns.get(name)
             columns[name] = part if known is None else values.fill(known, part)
         return

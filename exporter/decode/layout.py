@@ -1,8 +1,8 @@
 """Layouts: what a record looks like, shared by all templates that describe the same fields.
 
-A :class:`Layout` is compiled once into :class:`Segment`\\ s, runs of fixed-length fields that are
-read as one numpy structured array, and :class:`Step`\\ s, one per stored element. Records of the
-same layout are decoded together whatever device they come from.
+A :class:`Layout` is compiled once: runs of fixed-length fields are read as one numpy structured
+array, and a :class:`Step` says how each stored element becomes a column. Records of the same
+layout are decoded together whatever device they come from.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from exporter.decode.elements import REVERSE, V9, V9_SCOPE, ElementTable, Fill, Reading
+from exporter.batch import DTYPES
+from exporter.decode.elements import (
+    REVERSE,
+    V9,
+    V9_SCOPE,
+    Element,
+    ElementTable,
+    Fill,
+    Reading,
+)
+from exporter.schema import BY_NAME
 
 #: Field length that stands for "told in the record" (RFC 7011, section 7).
 VARIABLE: Final = 65535
@@ -30,10 +40,11 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Read a field into a column. ``segment`` and ``name`` say where the field is.
+    """Read a field into a column.
 
-    ``length`` is its octets, :data:`VARIABLE` where they vary (then ``segment`` is the number of
-    the variable-length field instead).
+    ``segment`` and ``name`` say where the field is, ``length`` is its octets: for
+    :data:`VARIABLE`, ``segment`` is the number of the variable-length field instead. ``dtype`` is
+    that of the column's numbers.
     """
 
     column: str
@@ -42,13 +53,6 @@ class Step:
     name: str
     length: int
     fill: Fill
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A run of fixed-length fields: its length, and the fields in it that are used."""
-
-    size: int
     dtype: np.dtype[Any]
 
 
@@ -56,68 +60,47 @@ class Layout:
     """Fields in order and how to read them.
 
     A record is ``segments[0]``, variable field 0, ``segments[1]``, variable field 1, …; a layout
-    without variable fields has one segment.
+    without variable fields has one segment. Segments are runs of fixed-length fields, described
+    by the structured type that names the fields in use. ``forward`` are the steps that fill
+    columns, in order; ``reverse`` those for the other direction (RFC 5103).
     """
 
-    __slots__ = ("__weakref__", "columns", "fields", "forward", "min_size", "reverse", "segments")
+    __slots__ = ("__weakref__", "fields", "forward", "min_size", "reverse", "segments", "sizes")
 
     def __init__(self, fields: tuple[Field, ...], table: ElementTable) -> None:
         self.fields = fields
-        self.segments: list[Segment] = []
-        names: dict[int, dict[str, tuple[str, int]]] = {0: {}}
+        self.sizes = [0]
+        used: list[dict[str, tuple[str, int]]] = [{}]
         ranked: list[tuple[int, bool, Step]] = []
-        offset = 0
-        sizes = []
-        variable = 0
         for number, field in enumerate(fields):
             found, reverse = _lookup(table, field)
-            if field.length == VARIABLE:
-                if found is not None:
-                    rank, element = found
-                    if element.reading in _OCTETS:
-                        step = Step(
-                            element.column, element.reading, variable, "", VARIABLE, element.fill
-                        )
-                        ranked.append((rank, reverse, step))
-                sizes.append(offset)
-                offset = 0
-                variable += 1
-                names[variable] = {}
-                continue
-            if found is not None and field.length:
+            segment, name, length = len(self.sizes) - 1, f"f{number}", field.length
+            readable = False
+            if found is not None and length == VARIABLE:
+                readable = found[1].reading in _OCTETS
+            elif found is not None and length:
+                form = _format(found[1].reading, length)
+                if form is not None:
+                    readable = True
+                    used[segment][name] = (form[0], self.sizes[segment] + form[1])
+            if found is not None and readable:
                 rank, element = found
-                read = _format(element.reading, field.length)
-                if read is not None:
-                    name = f"f{number}"
-                    form, skip, length = read
-                    names[variable][name] = (form, offset + skip)
-                    step = Step(
-                        element.column, element.reading, variable, name, length, element.fill
-                    )
-                    ranked.append((rank, reverse, step))
-            offset += field.length
-        sizes.append(offset)
-        self.min_size = sum(sizes) + variable
-        for index, size in enumerate(sizes):
-            used = names[index]
-            dtype = np.dtype(
-                {
-                    "names": list(used),
-                    "formats": [form for form, _ in used.values()],
-                    "offsets": [at for _, at in used.values()],
-                    "itemsize": max(size, 1),
-                }
-            )
-            self.segments.append(Segment(size, dtype))
+                ranked.append((rank, reverse, _step(element, segment, name, length)))
+            if length == VARIABLE:
+                self.sizes.append(0)
+                used.append({})
+            else:
+                self.sizes[segment] += length
+        self.min_size = sum(self.sizes) + self.variable_fields
+        self.segments = [_dtype(*segment) for segment in zip(self.sizes, used, strict=True)]
         ranked.sort(key=lambda entry: entry[0])
         self.forward = _without_shadowed([s for _, reverse, s in ranked if not reverse])
         self.reverse = _without_shadowed([s for _, reverse, s in ranked if reverse])
-        self.columns = frozenset(step.column for step in self.forward)
 
     @property
     def variable_fields(self) -> int:
         """How many fields have a length that each record tells."""
-        return len(self.segments) - 1
+        return len(self.sizes) - 1
 
 
 #: Readings whose value may have any length at all.
@@ -134,7 +117,26 @@ _NO_REVERSE: Final = frozenset(
 )  # fmt: skip
 
 
-def _lookup(table: ElementTable, field: Field) -> tuple[Any, bool]:
+def _step(element: Element, segment: int, name: str, length: int) -> Step:
+    known = BY_NAME.get(element.column)
+    dtype = np.dtype(np.uint64) if known is None else DTYPES.get(known.kind, np.dtype(np.uint32))
+    return Step(element.column, element.reading, segment, name, length, element.fill, dtype)
+
+
+def _dtype(size: int, used: dict[str, tuple[str, int]]) -> np.dtype[Any]:
+    """The structured type of a segment, with the formats and offsets of the fields in use."""
+    return np.dtype(
+        {
+            "names": list(used),
+            "formats": [form for form, _ in used.values()],
+            "offsets": [at for _, at in used.values()],
+            "itemsize": max(size, 1),
+        }
+    )
+
+
+def _lookup(table: ElementTable, field: Field) -> tuple[tuple[int, Element] | None, bool]:
+    """Rank and row of a field's element, and whether it tells of the other direction."""
     enterprise, number, _ = field
     if enterprise == V9_SCOPE:
         return None, False
@@ -148,21 +150,21 @@ def _lookup(table: ElementTable, field: Field) -> tuple[Any, bool]:
     return table.find(enterprise, number), False
 
 
-def _format(reading: Reading, length: int) -> tuple[str, int, int] | None:
-    """numpy format, octets to skip and octets to read; nothing for a length that makes no sense."""
+def _format(reading: Reading, length: int) -> tuple[str, int] | None:
+    """numpy format and octets to skip; nothing for a length that makes no sense."""
     if reading in _OCTETS:
-        return f"V{length}", 0, length
+        return f"V{length}", 0
     if reading is Reading.ADDRESS:
-        return {4: ("u4", 0, 4), 16: ("V16", 0, 16)}.get(length)
+        return {4: ("u4", 0), 16: ("V16", 0)}.get(length)
     if reading in (Reading.NTP_MICROSECONDS, Reading.NTP_NANOSECONDS) and length != 8:
         return None
     if reading is Reading.LABEL:
         # Three octets of label, class and stack bit; with a fourth, the time to live follows.
-        return ("(3,)u1", 0, 3) if length in (3, 4) else None
+        return ("(3,)u1", 0) if length in (3, 4) else None
     # Unsigned numbers: of more than eight octets the low ones count.
     skip = max(length - 8, 0)
     length = min(length, 8)
-    return (f">u{length}" if length in (1, 2, 4, 8) else f"({length},)u1"), skip, length
+    return (f">u{length}" if length in (1, 2, 4, 8) else f"({length},)u1"), skip
 
 
 def _without_shadowed(steps: list[Step]) -> list[Step]:

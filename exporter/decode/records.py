@@ -62,7 +62,7 @@ def locate(layout: Layout, buffer: bytes, start: Offsets, length: Offsets) -> Re
     set_of = np.repeat(np.arange(len(start)), counts)
     first = np.cumsum(counts) - counts
     offsets = np.repeat(start - first * size, counts) + np.arange(len(set_of)) * size
-    return Records(buffer, set_of, [_gather(buffer, offsets, layout.segments[0].dtype)], counts)
+    return Records(buffer, set_of, [_gather(buffer, offsets, layout.segments[0])], counts)
 
 
 def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -75,13 +75,12 @@ def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[An
 
 
 def _locate_variable(layout: Layout, buffer: bytes, start: Offsets, end: Offsets) -> Records:
-    sizes = [segment.size for segment in layout.segments]
-    parser = _VariableParser(buffer, sizes, layout.min_size)
+    parser = _VariableParser(buffer, layout.sizes, layout.min_size)
     parser.run(start, end)
     columns = parser.columns()
     set_of, rest = columns[0], columns[1:]
     segments = [
-        _gather(buffer, offsets, segment.dtype)
+        _gather(buffer, offsets, segment)
         for segment, offsets in zip(layout.segments, rest[0::3], strict=True)
     ]
     return Records(buffer, set_of, segments, None, rest[1::3], rest[2::3], parser.malformed)

@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from exporter.batch import DTYPES, Array, DictColumn
+from exporter.batch import Array, DictColumn
 from exporter.decode.elements import Reading
-from exporter.schema import BY_NAME
 
 #: ``::ffff:0:0/96`` as the third 32-bit word of an address, in memory order.
 _MAPPED: Final = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
@@ -111,13 +110,24 @@ def fixed_bytes(field: Array) -> tuple[NDArray[np.uint32], list[bytes]]:
 
 
 def sliced_bytes(
-    buffer: bytes, starts: Sequence[int], ends: Sequence[int]
+    buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint32], list[bytes]]:
-    """The same for octets of varying length at ``starts`` to ``ends`` of ``buffer``."""
-    index: dict[bytes, int] = {}
-    setdefault = index.setdefault
-    codes = [setdefault(buffer[a:b], len(index)) for a, b in zip(starts, ends, strict=True)]
-    return np.array(codes, np.uint32), list(index)
+    """The same for octets of varying length at ``starts`` to ``ends`` of ``buffer``.
+
+    Slices must not overlap. They are looked at where they lie: sorted, their bounds are those of
+    an Arrow array whose every second value is what lies between two slices.
+    """
+    order = np.argsort(starts, kind="stable")
+    bounds = np.empty(2 * len(order), np.int32)
+    bounds[0::2] = starts[order]
+    bounds[1::2] = ends[order]
+    array = pa.Array.from_buffers(
+        pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(buffer)]
+    )
+    encoded = array.take(pa.array(np.arange(0, len(bounds), 2))).dictionary_encode()
+    codes = np.empty(len(order), np.uint32)
+    codes[order] = encoded.indices.to_numpy()
+    return codes, encoded.dictionary.to_pylist()
 
 
 def texts(
@@ -196,14 +206,6 @@ def fill(first: Array | DictColumn, further: Array | DictColumn) -> Array | Dict
     if empty.any():
         first[empty] = further[empty]
     return first
-
-
-def working_dtype(column: str) -> np.dtype[Any]:
-    """The type in which a column, or a working value of a record, is read."""
-    known = BY_NAME.get(column)
-    if known is not None and known.kind in DTYPES:
-        return DTYPES[known.kind]
-    return np.dtype(np.uint64)
 
 
 #: Readings that give a text from octets.
