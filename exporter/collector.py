@@ -70,7 +70,10 @@ class CollectorProcess(Collector):
         web = load_web_config(config.http.web_config_file)
         token = read_secret(config.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN")
         self._readiness = StoreReadiness(
-            config.clickhouse, resource("clickhouse/migrations"), migrate=migrate
+            config.clickhouse,
+            resource("clickhouse/migrations"),
+            migrate=migrate,
+            on_ready=self._use_store,
         )
         self._writer = Writer(config.clickhouse)
         self._recorder = AlertRecorder(lambda: connect(config.clickhouse))
@@ -147,8 +150,6 @@ class CollectorProcess(Collector):
     def start(self) -> None:
         """Take in flows and answer requests; ClickHouse may come later."""
         self._readiness.start()
-        self._recorder.start()
-        self._evaluator.start()
         self._pipeline.start()
         self._http.start()
         log.info("listening for HTTP on %s port %d", self._config.http.address, self._http.port)
@@ -214,6 +215,11 @@ class CollectorProcess(Collector):
             "Whether flows are taken in and stored, as /-/ready tells.",
             not self._dead() and not self._readiness.reason() and not self._congestion(),
         )
+
+    def _use_store(self) -> None:
+        """What asks ClickHouse begins when it can answer; posts of alerts queue until then."""
+        self._recorder.start()
+        self._evaluator.start()
 
     def _dead(self) -> str | None:
         return None if self._pipeline.alive else "the pipeline has stopped"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,16 +23,24 @@ _LOG_EVERY_SECONDS: Final = 60.0
 class StoreReadiness:
     """Asks ClickHouse, in a thread, until it answers and has all migrations; then never again.
 
-    With ``migrate`` it applies what is missing itself.
+    With ``migrate`` it applies what is missing itself. ``on_ready`` is called then, in that thread.
 
     Raises:
         MigrationError: the folder of migrations is not as it should be.
     """
 
-    def __init__(self, settings: ClickHouse, migrations: Path, *, migrate: bool) -> None:
+    def __init__(
+        self,
+        settings: ClickHouse,
+        migrations: Path,
+        *,
+        migrate: bool,
+        on_ready: Callable[[], None],
+    ) -> None:
         self._migrator = Migrator(settings, migrations)
         self._database = settings.database
         self._migrate = migrate
+        self._on_ready = on_ready
         self._reason: str | None = "ClickHouse has not answered yet"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store-readiness", daemon=True)
@@ -54,12 +63,15 @@ class StoreReadiness:
         logged = -_LOG_EVERY_SECONDS
         while not self._stop.is_set():
             reason = self._ask()
+            if self._stop.is_set():
+                return
             self._reason = reason
             if reason is not None and time.monotonic() - logged >= _LOG_EVERY_SECONDS:
                 log.warning("not ready: %s", reason)
                 logged = time.monotonic()
             if reason is None:
                 log.info("ClickHouse is ready")
+                self._on_ready()
                 return
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
