@@ -178,6 +178,7 @@ class UdpReceivers:
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._failure: Exception | None = None
         self._rate = 0.0
+        self._filled_at = 0.0
         self._turn = 0
         # Short enough that a burst meanwhile fits the smallest socket buffer.
         smallest = min(receiver.buffer_bytes for receiver in receivers)
@@ -270,9 +271,10 @@ class UdpReceivers:
     def _fill(self, buffer: DatagramBuffer, poller: select.poll) -> None:
         """Read until the buffer is full or its first datagram has waited long enough.
 
-        Naps for as long as the free slots should take to fill, so that one read finds many.
+        Naps for as long as the free slots should take to fill, so that one read finds many; but
+        never while the sockets hold more than the buffer takes.
         """
-        if not poller.poll(_POLL_MILLISECONDS):
+        if not self._read_all(buffer) and not poller.poll(_POLL_MILLISECONDS):
             self._rate = 0.0
             return
         begin = time.monotonic()
@@ -287,8 +289,9 @@ class UdpReceivers:
             left = begin + LINGER_SECONDS - time.monotonic()
             if not read and left > 0:
                 poller.poll(left * 1000)
-        elapsed = max(time.monotonic() - begin, 1e-4)
-        self._rate = 0.7 * self._rate + 0.3 * buffer.filled / elapsed
+        now = time.monotonic()
+        self._rate = 0.7 * self._rate + 0.3 * buffer.filled / max(now - self._filled_at, 1e-6)
+        self._filled_at = now
 
     def _read_all(self, buffer: DatagramBuffer) -> int:
         """One read of each socket, beginning with another one each time; returns datagrams."""

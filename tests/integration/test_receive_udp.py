@@ -87,6 +87,18 @@ def test_datagrams_sent_within_a_moment_share_a_batch(receivers: UdpReceivers) -
     assert len(batch) == 5
 
 
+def test_a_backlog_is_read_without_waiting() -> None:
+    sent = 20_000
+    with open_receivers(settings("127.0.0.1")) as receivers:
+        if receivers.receivers[0].buffer_bytes < 32 << 20:
+            pytest.skip("needs a receive buffer of 32 MiB: CAP_NET_ADMIN or net.core.rmem_max")
+        send(receivers.receivers[0].port, [b"x" * 1000] * sent)
+        begin = time.monotonic()
+        assert len(take(receivers, sent)) == sent
+        assert time.monotonic() - begin < 1
+        assert receivers.receivers[0].kernel_drops() == 0
+
+
 def test_all_listeners_are_read_and_senders_keep_their_family() -> None:
     with open_receivers(settings("127.0.0.1", "::1", "::")) as receivers:
         v4, v6, both = (receiver.port for receiver in receivers.receivers)
