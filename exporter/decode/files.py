@@ -5,17 +5,15 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.decode.decoder import Decoder
 from exporter.receive.captures import FileError, is_capture
-from exporter.receive.datagrams import DatagramBatch
-from exporter.receive.files import Datagram, read_datagrams
+from exporter.receive.files import Datagram, batches, read_datagrams
 
 #: Datagrams decoded at a time.
 _BATCH: Final = 512
@@ -76,20 +74,14 @@ class FileDecoder:
     def _flush(self) -> Iterator[FlowBatch]:
         if not self._places:
             return
-        datagrams = [datagram for _, datagram, _ in self._places]
-        times = [
-            _export_time(datagram.payload, datagram.time_received) if raw
-            else datagram.time_received
+        datagrams = [
+            replace(datagram, time_received=_export_time(datagram.payload, datagram.time_received))
+            if raw
+            else datagram
             for _, datagram, raw in self._places
-        ]  # fmt: skip
-        senders = np.frombuffer(b"".join([d.sender for d in datagrams]), np.uint8)
-        batch = DatagramBatch(
-            [d.payload for d in datagrams],
-            senders.reshape(-1, 16),
-            np.array([d.port for d in datagrams], np.uint16),
-            np.array(times, np.int64),
-        )
-        yield from self.decoder.decode(batch)
+        ]
+        for batch in batches(datagrams, _BATCH):
+            yield from self.decoder.decode(batch)
         self._places.clear()
 
     def _error(self, reason: str, number: int, octet: int) -> None:
