@@ -101,14 +101,11 @@ COMMENT 'Traffic per hour by network, country and AS of both ends.';
 -- carried by the minute's start: the differences add up to the whole, to the byte.
 -- A device's clock is believed from six hours before to one minute after the reception; beyond
 -- that, and for the part of a flow longer than an hour, the reception tells the time.
+-- A block of flows that last longer than four minutes on average is divided among the last four
+-- minutes only: whoever sends nothing but hour-long flows must not cost sixty rows for each.
 -- Grouping by hashes of the texts keeps the key within 32 bytes, which halves its cost.
 CREATE MATERIALIZED VIEW IF NOT EXISTS flows_1m_from_flows TO flows_1m AS
 WITH
-    toUnixTimestamp64Milli(time_received) AS received,
-    toUnixTimestamp64Milli(time_flow_end) AS told_last,
-    if(told_last BETWEEN received - 21600000 AND received + 60000, told_last, received) AS last,
-    least(greatest(told_last - toUnixTimestamp64Milli(time_flow_start), 0), 3600000) AS duration,
-    last - duration AS first,
     minute * 60000 AS minute_start,
     minute_start + 60000 AS minute_end,
     greatest(duration, 1) AS divisor,
@@ -119,7 +116,7 @@ SELECT
     in_if,
     out_if,
     proto,
-    least(src_port, dst_port) AS port,
+    port,
     any(f.service) AS service,
     any(f.device_addr) AS device_addr,
     any(f.site) AS site,
@@ -137,7 +134,22 @@ SELECT
     countIf(is_last) AS flows,
     uniqCombinedState(12)(src_addr) AS unique_src_addr,
     uniqCombinedState(12)(dst_addr) AS unique_dst_addr
-FROM flows AS f
+FROM
+(
+    WITH
+        toUnixTimestamp64Milli(time_received) AS received,
+        toUnixTimestamp64Milli(time_flow_end) AS told_last,
+        least(greatest(told_last - toUnixTimestamp64Milli(time_flow_start), 0), 3600000) AS told,
+        sum(told) OVER () / greatest(count() OVER (), 1000) > 240000 AS too_long
+    SELECT
+        if(told_last BETWEEN received - 21600000 AND received + 60000, told_last, received) AS last,
+        if(too_long, least(told, 240000), told) AS duration,
+        last - duration AS first,
+        least(src_port, dst_port) AS port,
+        device, device_addr, site, role, in_if, out_if, in_if_name, out_if_name, proto, service,
+        src_addr, dst_addr, bytes, packets
+    FROM flows
+) AS f
 ARRAY JOIN range(toUInt64(intDiv(first, 60000)), toUInt64(intDiv(greatest(last - 1, first), 60000) + 1)) AS minute
 GROUP BY minute, cityHash64(f.device), in_if, out_if, proto, port, cityHash64(f.service);
 

@@ -101,6 +101,19 @@ def test_a_wrong_clock_does_not_scatter_rows(client: Client) -> None:
     assert [sum(column) for column in zip(*rows, strict=True)][1:] == [3601, 3601, 2]
 
 
+def test_a_flood_of_long_flows_makes_few_rows(client: Client) -> None:
+    one = flow(3600, 0, 3600, 600, 8)
+    insert(client, one)
+    assert len(minutes(client)) == 60
+    client.command("TRUNCATE TABLE flows_1m")
+    many = one.take(np.zeros(5000, np.int64))
+    many.columns["in_if"] = np.arange(5000, dtype=np.uint32)
+    insert(client, many)
+    assert minutes(client) == [
+        (minute, 750_000, 10_000, 5000 if minute == 59 else 0) for minute in (56, 57, 58, 59)
+    ]
+
+
 def test_sums_are_exact_in_every_rollup(client: Client) -> None:
     batches = [random_batch(5000, seed) for seed in range(3)]
     for batch in batches:
