@@ -35,6 +35,7 @@ class FileDecoder:
         self._places: list[tuple[Path, Datagram, bool]] = []
         self.faults = 0
         self._reported: Counter[str] = Counter()
+        self._found: list[tuple[int, int, str]] = []
 
     def decode(self, files: Sequence[Path]) -> Iterator[FlowBatch]:
         """The flows of all files, in batches."""
@@ -82,10 +83,16 @@ class FileDecoder:
         ]
         for batch in batches(datagrams, _BATCH):
             yield from self.decoder.decode(batch)
+        for number, octet, reason in sorted(self._found):
+            self._tell(reason, number, octet)
+        self._found.clear()
         self._places.clear()
 
     def _error(self, reason: str, number: int, octet: int) -> None:
         self._reported[reason] += 1
+        self._found.append((number, octet, reason))
+
+    def _tell(self, reason: str, number: int, octet: int) -> None:
         if number < 0:
             self._fault(f"a set that waited for its template: {reason}")
             return

@@ -208,6 +208,33 @@ def _option(param: Any) -> tuple[str, str, str] | None:
     return names, default, getattr(param, "help", None) or ""
 
 
+# Elements
+
+
+def element_table() -> str:
+    """The elements that fill columns, by column and in the order in which they do."""
+    from exporter.decode.elements import ELEMENTS, V9, WORKING, Fill
+    from exporter.schema import COLUMNS
+
+    order = {name: n for n, name in enumerate([*(c.name for c in COLUMNS), *WORKING])}
+    rows = []
+    for element in sorted(ELEMENTS, key=lambda e: order[e.column]):
+        place = WORKING.get(element.column)
+        rows.append(
+            (
+                f"`{element.column}`" if place is None else place,
+                {0: "", V9: "NetFlow v9"}.get(element.enterprise, str(element.enterprise)),
+                str(element.id),
+                element.name,
+                element.reading.name.lower().replace("_", " "),
+                "no other" if element.fill is Fill.ABSENT else "",
+                element.source,
+            )
+        )
+    header = ("fills", "enterprise", "element", "name", "read as", "only if", "source")
+    return _table(header, rows)
+
+
 def tables() -> dict[str, str]:
     """All tables, of the program as it is."""
     from exporter.cli.app import app
@@ -230,6 +257,7 @@ def tables() -> dict[str, str]:
         | setting_tables(Config, "settings")
         | setting_tables(WebConfig, "web")
         | command_tables(app)
+        | {"elements": element_table()}
     )
 
 

@@ -1,0 +1,125 @@
+"""``flow-exporter decode``: flows as JSON, faults by file and offset, exit codes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from exporter.cli import app
+from tests.support.frames import ethernet, ipv4, pcap, udp
+from tests.support.netflow import (
+    FLOW,
+    NOW,
+    flow,
+    ipfix,
+    netflow5,
+    netflow9,
+    options_template9,
+    record5,
+    set_of,
+    template9,
+    template10,
+)
+
+runner = CliRunner()
+
+
+def write(folder: Path, **datagrams: bytes) -> list[Path]:
+    paths = []
+    for name, content in datagrams.items():
+        path = folder / f"{name}.dat"
+        path.write_bytes(content)
+        paths.append(path)
+    return paths
+
+
+def decode(*arguments: object) -> Result:
+    return runner.invoke(app, ["decode", *map(str, arguments)])
+
+
+def test_a_flow_is_a_json_object_a_line(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, v5=netflow5(record5(), record5(octets=5)))
+    result = decode(path)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["bytes"] for row in rows] == [300, 5]
+    assert rows[0]["src_addr"] == "10.0.0.1"
+    assert result.exit_code == 0
+    assert result.stderr == ""
+
+
+def test_files_are_one_stream_from_one_device(tmp_path: Path) -> None:
+    paths = write(tmp_path, template=ipfix(template10(256, FLOW)), data=ipfix(set_of(256, flow())))
+    assert len(decode(*paths).stdout.splitlines()) == 1
+    assert len(decode(*reversed(paths)).stdout.splitlines()) == 1
+
+
+def test_a_raw_datagram_is_received_when_it_was_exported(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, v9=netflow9(template9(256, FLOW), set_of(256, flow()), seconds=NOW))
+    row = json.loads(decode(path).stdout)
+    assert row["time_received"] == "2023-11-14T22:13:20.000Z"
+
+
+def test_a_fault_names_file_and_offset(tmp_path: Path) -> None:
+    good = netflow9(template9(256, FLOW), set_of(256, flow()))
+    paths = write(tmp_path, bad=good + struct.pack("!HH", 256, 900) + b"abc", noise=b"\0\1abc")
+    result = decode(*paths)
+    assert len(result.stdout.splitlines()) == 1
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"{paths[0]}: offset {len(good)}: malformed_set",
+        f"{paths[1]}: offset 0: unknown_version",
+    ]
+
+
+def test_records_whose_template_never_came_are_reported(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, data=netflow9(set_of(300, bytes(40)), domain=5))
+    result = decode(path)
+    assert result.stdout == ""
+    assert result.exit_code == 1
+    assert "domain 5: template 300 never came: 1 sets of records (40 octets)" in result.stderr
+
+
+def test_options_are_no_flows(tmp_path: Path) -> None:
+    options = options_template9(300, [(1, 4)], [(34, 4)]) + set_of(300, bytes(8))
+    (path,) = write(tmp_path, options=netflow9(options))
+    result = decode(path)
+    assert (result.stdout, result.exit_code) == ("", 0)
+
+
+def test_a_capture_keeps_senders_and_times(tmp_path: Path) -> None:
+    path = tmp_path / "flows.pcap"
+    payload = udp(netflow5(record5()))
+    path.write_bytes(pcap([ethernet(ipv4(payload, f"192.0.2.{n}")) for n in (7, 8)]))
+    rows = [json.loads(line) for line in decode(path).stdout.splitlines()]
+    assert [row["device_addr"] for row in rows] == ["192.0.2.7", "192.0.2.8"]
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    missing = tmp_path / "missing.dat"
+    if content is not None:
+        missing.write_bytes(content)
+    (good,) = write(tmp_path, good=netflow5(record5()))
+    result = decode(missing, good)
+    assert len(result.stdout.splitlines()) == 1
+    assert result.exit_code == 1
+    assert str(missing) in result.stderr
+
+
+def test_the_configuration_names_rates_and_elements(tmp_path: Path) -> None:
+    file = tmp_path / "flow-exporter.yaml"
+    file.write_text(
+        'devices: [{address: "::", sampling_rate: 10}]\n'
+        "decode: {elements: [{id: 1001, column: tls_sni}]}\n"
+    )
+    fields = [*FLOW, (1001, 8)]
+    datagram = netflow9(template9(256, fields), set_of(256, flow() + b"a.net\0\0\0"))
+    (path,) = write(tmp_path, v9=datagram)
+    row = json.loads(decode("--config", file, path).stdout)
+    assert (row["bytes"], row["tls_sni"]) == (3000, "a.net")
