@@ -238,15 +238,20 @@ def test_a_backup_brings_tables_back() -> None:
             client.command("INSERT INTO f.t SELECT number FROM numbers(1000)")
             client.command("BACKUP DATABASE f TO Disk('backups', 'monday')")
             assert (store.data_dir / "backups" / "monday").is_dir()
+            client.command("INSERT INTO f.t VALUES (500)")
+            client.command(
+                "BACKUP DATABASE f TO Disk('backups', 'tuesday') "
+                "SETTINGS base_backup = Disk('backups', 'monday')"
+            )
             client.command("DROP DATABASE f SYNC")
-            client.command("RESTORE DATABASE f FROM Disk('backups', 'monday')")
-            assert client.command("SELECT sum(a) FROM f.t") == 499_500
+            client.command("RESTORE DATABASE f FROM Disk('backups', 'tuesday')")
+            assert client.command("SELECT sum(a) FROM f.t") == 500_000
         # Copied while stopped, the directory is a store of its own.
         store.stop()
         copy = store.data_dir.parent / "copy"
         subprocess.run(["cp", "-a", store.data_dir, copy], check=True)
         with RunningStore(copy) as copied, copied.client() as client:
-            assert client.command("SELECT sum(a) FROM f.t") == 499_500
+            assert client.command("SELECT sum(a) FROM f.t") == 500_000
 
 
 def test_it_speaks_tls(tmp_path: Path) -> None:

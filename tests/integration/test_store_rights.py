@@ -191,6 +191,36 @@ def test_nor_does_the_writer(store: RunningStore, table: str, statement: str) ->
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        "(file('/etc/passwd'))",
+        r"(`fi\x6ce`('/etc/passwd'))",
+        "('" + "x" * (2 << 20) + "'), (file('/etc/passwd'))",
+    ],
+)
+@pytest.mark.parametrize("settings", ["", "SETTINGS input_format_values_interpret_expressions = 1"])
+def test_values_reach_no_files(store: RunningStore, values: str, settings: str) -> None:
+    post(store, "CREATE TABLE rights.s (a String) ENGINE = MergeTree ORDER BY a", reader=False)
+    status, text = post(store, f"INSERT INTO rights.s {settings} VALUES {values}", reader=False)
+    assert status >= 400, text
+    assert post(store, "SELECT count() FROM rights.s", reader=False) == (200, "0\n")
+    post(store, "DROP TABLE rights.s SYNC", reader=False)
+
+
+def test_values_may_be_expressions_and_words(store: RunningStore) -> None:
+    post(store, "CREATE TABLE rights.w (a String) ENGINE = MergeTree ORDER BY a", reader=False)
+    status, text = post(
+        store, "INSERT INTO rights.w VALUES (upper('x')), (toString(1 + 1))", reader=False
+    )
+    assert status == 200, text
+    status, text = post(store, "INSERT INTO rights.w VALUES ('a file'), ('b')", reader=False)
+    assert status == 200, text
+    rows = post(store, "SELECT a FROM rights.w ORDER BY a", reader=False)
+    assert rows == (200, "2\nX\na file\nb\n")
+    post(store, "DROP TABLE rights.w SYNC", reader=False)
+
+
+@pytest.mark.parametrize(
     "condition", [r"file(\'/etc/passwd\') != \'\'", r"1 INTO OUTFILE \'/tmp/flow-store-escape\'"]
 )
 def test_a_filter_is_looked_at_like_a_query(

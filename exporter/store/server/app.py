@@ -73,6 +73,7 @@ class _Job:
     text: str = ""
     format: str = "Null"
     parameters: dict[str, str] = field(default_factory=dict)
+    forced: dict[str, str] = field(default_factory=dict)
     answers: bool = False
     statistics: Statistics = field(default_factory=Statistics)
     began: float = field(default_factory=time.monotonic)
@@ -153,6 +154,7 @@ class Store:
             job.kind, job.text = statement.kind, statement.text
             async with self._slot(job.kind):
                 if statement.insert is not None:
+                    job.forced = guard.values_settings(statement.insert, whole=statement.whole)
                     await self._insert(job, job.user, statement.insert, statement)
                 else:
                     await self._select(job, job.user)
@@ -229,7 +231,7 @@ class Store:
         )
         job.parameters = asked.parameters
         # What a statement is found by when it must be stopped.
-        asked.settings["log_comment"] = request.token
+        asked.settings.update(job.forced, log_comment=request.token)
         database = request.url.get("database") or request.headers.get("x-clickhouse-database", "")
         connection = self._engine.open(database, asked.settings)
         try:

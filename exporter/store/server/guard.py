@@ -25,6 +25,11 @@ _FORBIDDEN: Final = re.compile(
     r"^\s*(?:(?:Table)?Function (?:file|python)\b|ColumnsApplyTransformer)", re.MULTILINE | re.I
 )
 
+_EXPRESSIONS: Final = (
+    "input_format_values_interpret_expressions",
+    "input_format_values_deduce_templates_of_expressions",
+)
+
 
 class Parser(Protocol):
     """What the engine's parser tells about a statement."""
@@ -60,6 +65,22 @@ def check(parser: Parser, statement: str, user: User) -> str:
     if _suspicious(text) and _FORBIDDEN.search(_tree(parser, statement)):
         raise _denied("The functions file and Python (and APPLY beside their names)")
     return kind
+
+
+def values_settings(insert: sql.Insert, *, whole: bool) -> dict[str, str]:
+    """Settings under which the data of ``INSERT … VALUES`` cannot do what no statement may.
+
+    Values are literals or expressions. Expressions are evaluated only where all the data was
+    looked at and can name no forbidden function.
+
+    Raises:
+        QueryError: the statement itself sets otherwise.
+    """
+    if insert.format != "Values" or (whole and not _suspicious(insert.data)):
+        return {}
+    if any(setting in insert.head for setting in _EXPRESSIONS):
+        raise _denied("Settings about expressions in VALUES")
+    return dict.fromkeys(_EXPRESSIONS, "0")
 
 
 def check_filters(parser: Parser, settings: Mapping[str, str]) -> None:

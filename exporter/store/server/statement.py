@@ -18,12 +18,14 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 class Statement:
     """The statement, and for an insert with data how it goes on.
 
-    ``text`` has no data; ``body`` is what of an insert's data has not been read yet.
+    ``text`` has no data; ``body`` is what of an insert's data has not been read yet, and
+    ``whole`` tells that nothing is left.
     """
 
     text: str
     insert: sql.Insert | None
     body: AsyncIterator[bytes]
+    whole: bool = True
 
     @property
     def kind(self) -> str:
@@ -63,7 +65,22 @@ async def read_statement(request: Request, most: int, in_thread: InThread) -> St
                 )
     if insert is None:
         return Statement(text.decode("utf-8", "replace"), None, body)
-    return Statement(f"{insert.head} FORMAT {insert.format}", insert, body)
+    whole = False
+    if insert.format == "Values":
+        # Values may be expressions, which are statements in a way: they are read before they run.
+        insert, whole = await _first_values(insert, most, body)
+    return Statement(f"{insert.head} FORMAT {insert.format}", insert, body, whole)
+
+
+async def _first_values(
+    insert: sql.Insert, most: int, body: AsyncIterator[bytes]
+) -> tuple[sql.Insert, bool]:
+    data = insert.data
+    async for piece in body:
+        data += piece
+        if len(data) > most:
+            return sql.Insert(insert.head, insert.format, data), False
+    return sql.Insert(insert.head, insert.format, data), True
 
 
 async def _decoded(request: Request, in_thread: InThread) -> AsyncIterator[bytes]:
