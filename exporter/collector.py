@@ -237,3 +237,5 @@ def _waiting(old: Config, new: Config) -> Iterator[str]:
     for name in Config.model_fields:
         if name not in _RELOADED and getattr(old, name) != getattr(new, name):
             yield name
+    if old.policies.query_timeout_seconds != new.policies.query_timeout_seconds:
+        yield "policies.query_timeout_seconds"

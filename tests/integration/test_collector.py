@@ -248,6 +248,24 @@ def test_sigterm_stores_what_was_received(tmp_path: Path, store: RunningStore) -
     assert ask(store, database, "SELECT count() FROM flows")[0][0] == 20_000
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_templates_outlive_a_restart_when_there_is_a_file_for_them(
+    tmp_path: Path, store: RunningStore, kept: bool
+) -> None:
+    database = f"c{uuid.uuid4().hex[:8]}"
+    config = {"decode": {"template_file": "templates.json" if kept else ""}}
+    encoder = IpfixEncoder(boot=boot_time())  # sends its templates once, then not for minutes
+    with RunningCollector(tmp_path, store, database, config) as collector:
+        collector.send(encoder, simple_flows(10))
+        until("flows", 5, lambda: collector.metric("flow_device_flows_total") == 10)
+        assert collector.stop() == 0
+        collector.start()
+        collector.send(encoder, simple_flows(10, seed=2))
+        name = "flow_device_flows_total" if kept else "flow_exporter_waiting_sets"
+        until("flows again, or waiting", 5, lambda: collector.metric(name) > 0)
+        assert collector.metric("flow_device_flows_total") == (10 if kept else 0)
+
+
 def test_clickhouse_killed_and_back_loses_nothing(tmp_path: Path) -> None:
     with running_store() as store:
         with RunningCollector(tmp_path, store, "flow") as collector:
