@@ -1,0 +1,154 @@
+"""``python -m tests.bench``: ourselves against nfcapd and nfacctd, on the same packets.
+
+docs/reference/benchmarks.md says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.bench import receivers
+from tests.bench.measure import decode_cost, memory, peak_rate, receive_cost
+from tests.bench.report import OURS, Results
+from tests.bench.workloads import KINDS, Kind, Workload, build
+
+PAGE = Path(__file__).parents[2] / "docs/reference/benchmarks.md"
+END_TO_END = "end to end"
+#: Workloads whose highest rate is searched for.
+PEAKS = ("netflow5", "netflow9 IPv4", "ipfix IPv4", "sflow5")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is sent, how fast; pmacct gets the first part of it, slower, as it would lose."""
+
+    flows: int
+    rate: float
+    pmacct_flows: int
+    pmacct_rate: float
+    peak_seconds: float
+    devices: tuple[int, ...]
+
+
+FULL = Size(1_000_000, 250_000, 100_000, 25_000, 3.0, (1, 100, 2000))
+QUICK = Size(100_000, 100_000, 20_000, 20_000, 0.7, (1, 100))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One measurement: what the progress bar says, and what it does with the results."""
+
+    what: str
+    run: Callable[[Results], Any]
+
+
+def _who(kind: Kind) -> list[tuple[str, receivers.Starter]]:
+    if kind.name == "sflow5":
+        return [(OURS, receivers.ours), ("sfacctd", receivers.pmacct("sfacctd")),
+                (END_TO_END, receivers.collector)]  # fmt: skip
+    return [
+        (OURS, receivers.ours),
+        ("nfcapd", receivers.nfcapd()),
+        ("nfcapd -y", receivers.nfcapd("-y")),
+        ("nfacctd", receivers.pmacct("nfacctd")),
+        (END_TO_END, receivers.collector),
+    ]
+
+
+def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
+    """All measurements of one workload; the first of them makes its packets."""
+    file = folder / "workload.npz"
+    made: list[Workload] = []
+
+    def make(_: Results) -> None:
+        made.append(build(kind, size.flows))
+        made[0].save(file)
+
+    def cost(name: str, starter: receivers.Starter) -> Step:
+        slow = name in ("nfacctd", "sfacctd")
+        return Step(name, lambda results: results.costs.append(receive_cost(
+            made[0], file, name, starter,
+            flows=size.pmacct_flows if slow else size.flows,
+            flows_per_second=size.pmacct_rate if slow else size.rate,
+            # The store merges, and pmacct writes, for a while after the last packet.
+            idle_seconds=4.0 if slow or name == END_TO_END else 0.5,
+        )))  # fmt: skip
+
+    def peak(name: str, starter: receivers.Starter) -> Step:
+        return Step(f"{name}, highest rate", lambda results: results.peaks.append(peak_rate(
+            made[0], file, name, starter, start=size.rate, seconds=size.peak_seconds,
+        )))  # fmt: skip
+
+    steps = [
+        Step("making packets", make),
+        Step("decode alone", lambda results: results.costs.append(decode_cost(made[0], file))),
+        *(cost(name, starter) for name, starter in _who(kind)),
+    ]
+    if peaks and kind.name in PEAKS:
+        steps += [
+            peak(name, starter)
+            for name, starter in _who(kind)
+            if name not in ("nfcapd -y", "nfacctd", "sfacctd")
+        ]
+    return [Step(f"{kind.name}: {step.what}", step.run) for step in steps]
+
+
+def _memory_steps(size: Size) -> list[Step]:
+    def step(name: str, starter: receivers.Starter) -> Step:
+        def run(results: Results) -> None:
+            results.memories += memory(name, starter, size.devices)
+
+        return Step(f"memory: {name}", run)
+
+    return [step(OURS, receivers.ours), step(END_TO_END, receivers.collector),
+            step("nfcapd", receivers.nfcapd())]  # fmt: skip
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="A minute instead of ten; the figures vary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON.")] = False,
+    update_docs: Annotated[
+        bool, typer.Option(help="Write the tables into docs/reference/benchmarks.md.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only workloads whose names contain this; repeatable.")
+    ] = None,
+    peaks: Annotated[bool, typer.Option(help="Search for the highest rates, too.")] = True,
+) -> None:
+    """Measure flow-exporter, nfcapd and nfacctd on the same packets, one after the other."""
+    size = QUICK if quick else FULL
+    chosen = [k for k in KINDS if not only or any(part in k.name for part in only)]
+    results = Results(quick, os.getloadavg()[0])
+    errors = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder:
+        steps = [s for kind in chosen for s in _steps(kind, size, Path(folder), peaks=peaks)]
+        steps += [] if only else _memory_steps(size)
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), console=errors,
+        )  # fmt: skip
+        with bar:
+            task = bar.add_task("", total=len(steps))
+            for step in steps:
+                bar.update(task, description=step.what)
+                step.run(results)
+                bar.advance(task)
+    if as_json:
+        print(results.as_json())
+    else:
+        results.print(Console())
+    if update_docs:
+        results.update(PAGE)
+
+
+if __name__ == "__main__":
+    typer.run(main)

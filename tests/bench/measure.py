@@ -1,0 +1,188 @@
+"""The measurements: cost of a flow, highest rate without loss, memory."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.processes import cpu_seconds, memory_bytes, settle, udp_socket
+from tests.bench.receivers import ROOT, Receiver, Starter
+from tests.bench.workloads import KINDS, Workload, build
+
+#: Longest that a socket may take to empty after the last datagram for a rate to count as kept.
+_BACKLOG_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds per million flows that came out, at the rate they were offered."""
+
+    workload: str
+    receiver: str
+    flows_per_second: float
+    cpu_per_million: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest rate at which nothing was lost; ``limited`` where the sender could no more."""
+
+    workload: str
+    receiver: str
+    flows_per_second: float
+    limited: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory after that many devices have sent."""
+
+    receiver: str
+    devices: int
+    megabytes: float
+
+
+class Sender:
+    """The sending process for one workload and port."""
+
+    def __init__(self, file: Path, port: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.sender", str(file), str(port)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+        self._line()
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def send(self, first: int, last: int, datagrams_per_second: float) -> float:
+        """Send those datagrams evenly; the seconds it took."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{first} {last} {datagrams_per_second}\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+
+@contextmanager
+def running(starter: Starter) -> Iterator[Receiver]:
+    """A receiver with a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder, starter(Path(folder)) as up:
+        yield up
+
+
+def decode_cost(workload: Workload, file: Path) -> Cost:
+    """Our decoders alone, from memory, in a process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.ours", "decode", str(file)],
+        capture_output=True, check=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    if result["bytes"] != workload.bytes:
+        raise AssertionError(f"{workload.name}: decoded {result['bytes']}, not {workload.bytes}")
+    flows = result["flows"]
+    seconds = result["seconds"]
+    return Cost(workload.name, "decode alone", flows / seconds, seconds / flows * 1e6, 0.0)
+
+
+def receive_cost(
+    workload: Workload,
+    file: Path,
+    name: str,
+    starter: Starter,
+    *,
+    flows: int,
+    flows_per_second: float,
+    idle_seconds: float,
+) -> Cost:
+    """One receiver: the first ``flows`` flows of the workload, evenly."""
+    last = workload.until(flows)
+    sent = int(workload.flows_before[last])
+    rate = flows_per_second * last / sent
+    with running(starter) as receiver, Sender(file, receiver.port) as sender:
+        settle(receiver.processes, receiver.port, idle_seconds=0.3)
+        before = cpu_seconds(*receiver.processes)
+        seconds = sender.send(0, last, rate)
+        settle(receiver.processes, receiver.port, idle_seconds=idle_seconds)
+        used = cpu_seconds(*receiver.processes) - before
+        came_out = receiver.finish()
+    cost = used / came_out * 1e6 if came_out else float("nan")
+    return Cost(workload.name, name, sent / seconds, cost, 1 - came_out / sent)
+
+
+def peak_rate(
+    workload: Workload, file: Path, name: str, starter: Starter, *, start: float, seconds: float
+) -> Peak:
+    """Half as fast again until something is lost, then closer from below."""
+    flows_per_datagram = workload.flows / len(workload.datagrams)
+    best, limited, at = 0.0, False, 0
+    low, high, rate = 0.0, 0.0, start
+    with running(starter) as receiver, Sender(file, receiver.port) as sender:
+        # Everyone learns the templates first.
+        at = min(50, len(workload.datagrams))
+        sender.send(0, at, 1000)
+        while not high or high / max(low, 1) > 1.1:
+            count = int(rate * seconds / flows_per_datagram)
+            drops = udp_socket(receiver.port)[1]
+            took = sender.send(at, at + count, rate / flows_per_datagram)
+            at += count
+            kept = _emptied(receiver.port) and udp_socket(receiver.port)[1] == drops
+            settle(receiver.processes, receiver.port, idle_seconds=0.3)
+            achieved = count * flows_per_datagram / took
+            if kept:
+                low = best = max(best, achieved)
+            else:
+                high = achieved
+            if kept and achieved < 0.9 * rate:
+                limited = True
+                break
+            rate = (low + high) / 2 if high and low else (rate * 1.5 if kept else rate / 2)
+            if rate < 1000:
+                break
+    return Peak(workload.name, name, best, limited)
+
+
+def _emptied(port: int) -> bool:
+    deadline = time.monotonic() + _BACKLOG_SECONDS
+    while time.monotonic() < deadline:
+        if not udp_socket(port)[0]:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def memory(name: str, starter: Starter, devices: tuple[int, ...]) -> list[Memory]:
+    """Resident memory after 1, then more devices have each sent templates and some flows."""
+    kind = next(kind for kind in KINDS if kind.name == "netflow9 IPv4")
+    datagrams = build(kind, 300).datagrams
+    results = []
+    with running(starter) as receiver:
+        known = 0
+        for count in devices:
+            for number in range(known, count):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+                    device.bind((f"127.2.{number // 250}.{number % 250 + 1}", 0))
+                    for datagram in datagrams:
+                        device.sendto(datagram, ("127.0.0.1", receiver.port))
+                if number % 20 == 19:
+                    time.sleep(0.01)
+            known = count
+            settle(receiver.processes, receiver.port, idle_seconds=0.5)
+            megabytes = memory_bytes(*receiver.processes) / 1e6
+            results.append(Memory(name, count, megabytes))
+    return results

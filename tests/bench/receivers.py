@@ -1,0 +1,173 @@
+"""Who is measured: our receiver and decoders, the whole collector, nfcapd, nfacctd, sfacctd.
+
+Each listens on a free port of loopback with the same socket buffer. ``finish`` ends it and says how
+many flows came out at its other end; what is missing there was lost somewhere inside.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.support.peers import end, free_udp_port, program, udp_bound, wait_for
+from tests.support.store import RunningStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Receiver:
+    """A running receiver: its port, its processes (the children count with them), its end."""
+
+    port: int
+    processes: tuple[int, ...]
+    finish: Callable[[], int]
+
+
+Starter = Callable[[Path], AbstractContextManager[Receiver]]
+
+
+#: Socket buffer that everyone asks for. The kernel gives it to a process with CAP_NET_ADMIN that
+#: insists, as ours does; the others get at most net.core.rmem_max.
+BUFFER_BYTES = 64 << 20
+
+
+@contextmanager
+def _started(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True, cwd=ROOT,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+@contextmanager
+def ours(folder: Path) -> Iterator[Receiver]:
+    """Receive and decode, the flows dropped: what nfcapd does short of its file."""
+    port = free_udp_port()
+    log = folder / "ours.log"
+    argv = [sys.executable, "-m", "tests.bench.ours", "receive", str(port), str(BUFFER_BYTES)]
+    with _started(argv, log) as process:
+        wait_for(lambda: b"ready" in log.read_bytes(), "our receiver", 30)
+
+        def finish() -> int:
+            end(process, signal.SIGTERM, 20)
+            return int(json.loads(log.read_text().splitlines()[-1])["flows"])
+
+        yield Receiver(port, (process.pid,), finish)
+
+
+@contextmanager
+def collector(folder: Path) -> Iterator[Receiver]:
+    """``flow-exporter run`` writing to ``flow-exporter store``: both processes are counted."""
+    port = free_udp_port()
+    log = folder / "run.log"
+    with ExitStack() as stack:
+        store = stack.enter_context(RunningStore(folder / "store"))
+        settings = {
+            "receive": {"udp": [{"port": port}], "socket_buffer_bytes": BUFFER_BYTES},
+            "clickhouse": {"url": store.url, "user": "flow_writer",
+                           "password_file": str(folder / "store" / "writer.password")},
+            "http": {"port": 0},
+        }  # fmt: skip
+        file = folder / "flow-exporter.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        argv = [sys.executable, "-m", "exporter", "run", "--migrate", "--config", str(file)]
+        process = stack.enter_context(_started(argv, log))
+        wait_for(lambda: process.poll() is not None or udp_bound(port), "the collector", 60)
+        assert process.poll() is None, log.read_text()
+
+        def finish() -> int:
+            end(process, signal.SIGTERM, 60)
+            with store.client() as client:
+                return int(client.command("SELECT count() FROM flow.flows"))
+
+        yield Receiver(port, (process.pid, store.pid), finish)
+
+
+def nfcapd(*options: str) -> Starter:
+    """nfcapd, which stores its files on disk; ``-y`` compresses them with LZ4."""
+
+    @contextmanager
+    def run(folder: Path) -> Iterator[Receiver]:
+        port = free_udp_port()
+        log = folder / "nfcapd.log"
+        files = folder / "nfcapd"
+        files.mkdir()
+        argv = [program("nfcapd"), "-b", "127.0.0.1", "-p", str(port), "-w", str(files)]
+        argv += ["-t", "3600", "-B", str(BUFFER_BYTES), *options]
+        with _started(argv, log) as process:
+            wait_for(lambda: b"Startup" in log.read_bytes() and udp_bound(port), "nfcapd")
+
+            def finish() -> int:
+                end(process, signal.SIGTERM, 20)
+                counts = re.findall(rb"Flows: (\d+),", log.read_bytes())
+                return sum(map(int, counts))
+
+            yield Receiver(port, (process.pid,), finish)
+
+    return run
+
+
+def pmacct(daemon: str) -> Starter:
+    """nfacctd (or sfacctd for sFlow) writing each flow as a line of CSV."""
+
+    @contextmanager
+    def run(folder: Path) -> Iterator[Receiver]:
+        port = free_udp_port()
+        log = folder / "pmacct.log"
+        output = folder / "flows.csv"
+        settings = folder / "pmacct.conf"
+        settings.write_text(
+            f"""\
+daemonize: false
+{daemon}_ip: 127.0.0.1
+{daemon}_port: {port}
+{daemon}_pipe_size: {BUFFER_BYTES}
+plugins: print[all]
+plugin_pipe_size: 268435456
+plugin_buffer_size: 1048576
+aggregate[all]: src_host, dst_host, src_port, dst_port, proto, tos, tcpflags, src_as, dst_as, \
+src_net, dst_net, src_mask, dst_mask, in_iface, out_iface, peer_dst_ip, timestamp_start, \
+timestamp_end
+print_output[all]: csv
+print_output_file[all]: {output}
+print_output_file_append[all]: true
+print_refresh_time[all]: 2
+print_cache_entries[all]: 500009
+"""
+        )
+        argv = [program(daemon), "-f", str(settings)]
+        with _started(argv, log) as process:
+            wait_for(lambda: b"cache entries" in log.read_bytes() and udp_bound(port), daemon)
+            time.sleep(1.0)
+
+            def finish() -> int:
+                deadline = time.monotonic() + 20
+                while process.poll() is None and time.monotonic() < deadline:
+                    process.send_signal(signal.SIGINT)
+                    time.sleep(0.5)
+                if not output.exists():
+                    return 0
+                with output.open(newline="") as lines:
+                    header = next(csv.reader(lines))
+                    return sum(1 for row in csv.reader(lines) if row and row != header)
+
+            yield Receiver(port, (process.pid,), finish)
+
+    return run
