@@ -98,7 +98,10 @@ def _summed(streams: Iterable[Stream], value: Callable[[Stream], int]) -> Counte
 
 
 def _device_metrics(devices: Iterable[Device]) -> Iterator[Metric]:
-    devices = list(devices)
+    # Two addresses of one device may have one name, which is one series.
+    named: dict[str, list[Device]] = {}
+    for device in devices:
+        named.setdefault(device.label, []).append(device)
     counters: list[tuple[str, str, Callable[[Device], int]]] = [
         ("times_replaced", "Flows whose times made no sense and became that of reception.",
          lambda d: d.times_replaced),
@@ -107,16 +110,16 @@ def _device_metrics(devices: Iterable[Device]) -> Iterator[Metric]:
     ]  # fmt: skip
     for name, text, value in counters:
         family = CounterMetricFamily(f"{_PREFIX}{name}", text, labels=["device"])
-        for device in devices:
-            family.add_metric([device.label], value(device))
+        for label, same in named.items():
+            family.add_metric([label], sum(map(value, same)))
         yield family
     templates = GaugeMetricFamily(f"{_PREFIX}templates", "Templates in force.", labels=["device"])
     skew = GaugeMetricFamily(
         f"{_PREFIX}clock_skew_seconds", "How far the device's clock is ahead of ours.",
         labels=["device"],
     )  # fmt: skip
-    for device in devices:
-        templates.add_metric([device.label], device.templates)
-        skew.add_metric([device.label], device.clock_skew)
+    for label, same in named.items():
+        templates.add_metric([label], sum(device.templates for device in same))
+        skew.add_metric([label], max((device.clock_skew for device in same), key=abs))
     yield templates
     yield skew

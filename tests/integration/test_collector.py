@@ -216,6 +216,24 @@ def test_a_reload_takes_new_names_over_and_keeps_the_old_ones_when_wrong(
     assert collector.metric(name) > before
 
 
+def test_two_addresses_of_one_name_are_one_series(collector: RunningCollector) -> None:
+    addresses = ("127.0.2.95", "127.0.2.96")
+    collector.config["devices"] = [*DEVICES, *({"address": a, "name": "twin"} for a in addresses)]
+    collector.write_config()
+    assert collector.get("/-/reload", method="POST")[0] == 200
+    for address in addresses:
+        collector.send(NetFlow5Encoder(boot=boot_time()), simple_flows(3), source=address)
+    until(
+        "flows of both",
+        5,
+        lambda: collector.metric("flow_device_flows_total", device="twin") == 6,
+    )
+    samples = [line.rpartition(" ")[0] for line in collector.get("/metrics")[1].splitlines()
+               if not line.startswith("#")]  # fmt: skip
+    assert any('device="twin"' in sample for sample in samples)
+    assert len(samples) == len(set(samples))
+
+
 def test_an_alert_that_prometheus_posts_is_stored(
     collector: RunningCollector, store: RunningStore
 ) -> None:
