@@ -13,11 +13,11 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
@@ -198,20 +198,19 @@ class Migrator:
 
     def _applied(self, client: Client) -> dict[int, tuple[str, str]]:
         parameters = {"database": self._settings.database}
-        try:
-            tables = client.query(
-                "SELECT name FROM system.tables "
-                "WHERE database = {database:String} AND name = 'schema_migrations'",
-                parameters,
-            ).result_rows
-            if not tables:
-                return {}
-            rows = client.query(
-                "SELECT version, name, checksum FROM {database:Identifier}.schema_migrations",
-                parameters,
-            ).result_rows
-        except Exception as error:
-            raise explain(error, self._settings) from error
+        tables = self._query(
+            client,
+            "SELECT name FROM system.tables "
+            "WHERE database = {database:String} AND name = 'schema_migrations'",
+            parameters,
+        )
+        if not tables:
+            return {}
+        rows = self._query(
+            client,
+            "SELECT version, name, checksum FROM {database:Identifier}.schema_migrations",
+            parameters,
+        )
         return {version: (name, checksum) for version, name, checksum in rows}
 
     def _apply(self, client: Client, migration: Migration) -> None:
@@ -223,22 +222,28 @@ class Migrator:
                     f"{migration.path}:{statement.line}: statement {number} of "
                     f"{len(migration.statements)} failed: {error}"
                 ) from error
+        self._command(
+            client,
+            "INSERT INTO schema_migrations (version, name, checksum) "
+            "SELECT {version:UInt32}, {name:String}, {checksum:String}",
+            {
+                "version": migration.version,
+                "name": migration.name,
+                "checksum": migration.checksum,
+            },
+        )
+
+    def _command(
+        self, client: Client, sql: str, parameters: dict[str, str | int] | None = None
+    ) -> None:
         try:
-            client.command(
-                "INSERT INTO schema_migrations (version, name, checksum) "
-                "SELECT {version:UInt32}, {name:String}, {checksum:String}",
-                {
-                    "version": migration.version,
-                    "name": migration.name,
-                    "checksum": migration.checksum,
-                },
-            )
+            client.command(sql, parameters)
         except Exception as error:
             raise explain(error, self._settings) from error
 
-    def _command(self, client: Client, sql: str) -> None:
+    def _query(self, client: Client, sql: str, parameters: dict[str, str]) -> Sequence[Any]:
         try:
-            client.command(sql)
+            return client.query(sql, parameters).result_rows
         except Exception as error:
             raise explain(error, self._settings) from error
 
@@ -284,11 +289,12 @@ class Migrator:
         return True
 
     def _lock_holder(self, client: Client) -> str:
-        rows = client.query(
+        rows = self._query(
+            client,
             "SELECT comment FROM system.tables "
             "WHERE database = {database:String} AND name = {name:String}",
             {"database": self._settings.database, "name": _LOCK},
-        ).result_rows
+        )
         return str(rows[0][0]) if rows else ""
 
 
