@@ -200,8 +200,9 @@ def dashboard() -> Dashboard:
             .datasource(CLICKHOUSE)
         )
         .with_variable(
-            # Where the plugin takes the ad-hoc filters' columns and values from.
-            builders.ConstantVariable("clickhouse_adhoc_query").value("flow.flows")
+            # The plugin asks this for values of an ad-hoc filter's column, and takes the columns
+            # from the table that it names.
+            builders.ConstantVariable("clickhouse_adhoc_query").value(sql.ad_hoc_values_query())
         )
         .with_panel(_summary())
         .with_panel(_series())

@@ -13,6 +13,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from exporter.config import ClickHouse
+from exporter.schema import BY_NAME
 from exporter.store.migrate import Migrator
 from tests.support.dashboard_flows import END, MINUTES, START, fill
 from tests.support.grafana import AdHoc, Context, Value, expand_sql, panels, variables
@@ -280,6 +281,18 @@ def test_explorer_takes_ad_hoc_filters(reader: Client) -> None:
     rows = ask(reader, "flow-explorer", TABLE, dimension="src_addr", filters=filters)
     assert rows
     assert "10.9.9.9" not in {row["Key"] for row in rows}
+
+
+def test_ad_hoc_filters_offer_columns_and_values(reader: Client) -> None:
+    """What the plugin asks to fill the filters' two lists."""
+    assert int(str(reader.command("SELECT version()")).split(".")[0]) >= 22
+    columns = reader.query(
+        "SELECT name, type, table FROM system.columns WHERE database = 'flow' AND table = 'flows'"
+    )
+    assert {row[0] for row in columns.result_rows} == set(BY_NAME)
+    values = variables(DASHBOARDS["flow-explorer"])["clickhouse_adhoc_query"]["query"]
+    rows = reader.query(values.replace("$__adhoc_column", "dst_port")).result_rows
+    assert {443, 14999, 20012} <= {row[0] for row in rows}
 
 
 def test_ad_hoc_filters_cannot_read_files(reader: Client) -> None:
