@@ -164,26 +164,25 @@ def _value(value: Any) -> str:
 
 
 def command_tables(app: typer.Typer) -> dict[str, str]:
-    """Usage, help and options of each command."""
+    """A section per command: usage, help and options."""
     group: Any = typer.main.get_command(app)
-    tables = {}
-    for path, command in _commands(group, "flow-exporter"):
-        text = re.sub(r"\s*\n\s*\n\s*", "\n\n", (command.help or "").strip())
-        text = re.sub(r"(?<!\n)\n(?!\n)\s*", " ", text)
-        usage = " ".join(
-            [path]
-            + ["[OPTIONS]"]
-            + [
-                f"[{p.name.upper()}]" if not p.required else p.name.upper()
-                for p in command.params
-                if p.param_type_name == "argument"
-            ]
-        )
-        rows = [row for param in command.params if (row := _option(param))]
-        tables[f"command-{path.replace(' ', '-')}"] = f"```\n{usage}\n```\n\n{text}\n\n" + _table(
-            ("option or argument", "default", "meaning"), rows
-        )
-    return tables
+    sections = [_command(path, command) for path, command in _commands(group, "flow-exporter")]
+    return {"commands": "\n".join(sections)}
+
+
+def _command(path: str, command: Any) -> str:
+    text = re.sub(r"\s*\n\s*\n\s*", "\n\n", (command.help or "").strip())
+    text = re.sub(r"(?<!\n)\n(?!\n)\s*", " ", text)
+    arguments = [
+        p.name.upper() if p.required else f"[{p.name.upper()}]"
+        for p in command.params
+        if p.param_type_name == "argument"
+    ]
+    usage = " ".join([path, "[OPTIONS]", *arguments])
+    rows = [row for param in command.params if (row := _option(param))]
+    title = path.removeprefix("flow-exporter ")
+    options = _table(("option or argument", "default", "meaning"), rows) if rows else ""
+    return f"## {title}\n\n```\n{usage}\n```\n\n{text}\n\n{options}"
 
 
 def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
