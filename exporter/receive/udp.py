@@ -207,7 +207,8 @@ class UdpReceivers:
         What was read can still be taken with :meth:`receive`.
         """
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         for receiver in self.receivers:
             receiver.close()
 

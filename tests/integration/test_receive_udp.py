@@ -159,6 +159,13 @@ def test_a_buffer_smaller_than_asked_for_is_reported(
     assert "net.core.rmem_max=1073741824" in caplog.text
 
 
+def test_what_was_never_started_can_be_stopped() -> None:
+    receivers = open_receivers(settings("127.0.0.1"))
+    port = receivers.receivers[0].port
+    receivers.stop()
+    UdpReceiver(UdpListener(port=port), Receive()).close()
+
+
 def test_an_address_in_use_is_named_and_nothing_stays_open() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))

@@ -312,7 +312,7 @@ def test_interfaces_are_bounded_and_forgotten() -> None:
     assert counters.recent(1000 + 3_600_000) == []
 
 
-def test_lost_late_repeated_datagrams_and_restarts_are_told_apart(sflow: Decoding) -> None:
+def test_lost_and_late_datagrams_and_restarts_are_told_apart(sflow: Decoding) -> None:
     def send(*numbers: int, uptime: int = 60_000) -> Any:
         sflow.rows(*(s.datagram([], sequence=n, uptime=uptime) for n in numbers))
         sequence = sflow.stream().sequence
@@ -322,12 +322,10 @@ def test_lost_late_repeated_datagrams_and_restarts_are_told_apart(sflow: Decodin
     assert send(100, 101, 102).lost == 0
     assert send(103, 106, 105, 107).lost == 1
     assert sflow.stream().sequence.reordered == 1
-    send(107)
-    assert sflow.stream().duplicates == 1
     sequence = send(1, 2, uptime=1000)
     assert (sequence.restarts, sequence.lost) == (1, 1)
     assert send(3, 0xFFFFFFFF).expected == 4
-    assert sflow.stream().packets == 12
+    assert sflow.stream().packets == 11
 
 
 def test_sequence_numbers_wrap(sflow: Decoding) -> None:
@@ -442,11 +440,11 @@ DAMAGED = st.builds(
 PREFIXED = st.binary(max_size=200).map(lambda tail: WHOLE[:28] + tail)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(DAMAGED, PREFIXED, st.binary(max_size=100)), max_size=4))
 def test_no_datagram_makes_decoding_fail_or_harms_another(payloads: list[bytes]) -> None:
     good = s.datagram([GOOD], agent="198.51.100.77", sub_agent=99)
-    rows = Decoding().rows(*payloads, good, *payloads)
+    rows = Decoding().rows(*payloads * 8, good, *payloads)
     mine = [row for row in rows if row["observation_domain"] == 99]
     assert {"192.0.2.1"} <= {row["src_addr"] for row in mine}
 
@@ -454,8 +452,9 @@ def test_no_datagram_makes_decoding_fail_or_harms_another(payloads: list[bytes])
 @settings(max_examples=100, deadline=None)
 @given(st.lists(DAMAGED, min_size=1, max_size=4))
 def test_a_batch_gives_what_its_datagrams_give_alone(payloads: list[bytes]) -> None:
-    together = Decoding().rows(*payloads)
-    alone = [row for payload in payloads for row in Decoding().rows(payload)]
+    # So many at a time are walked in lockstep, one alone is not.
+    together = Decoding().rows(*payloads * 16)
+    alone = [row for payload in payloads for row in Decoding().rows(payload)] * 16
 
     def key(row: dict[str, Any]) -> str:
         # A column that no datagram of a batch has is missing; elsewhere it is zero. Names of

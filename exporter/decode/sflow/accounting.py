@@ -153,8 +153,6 @@ class Accounting:
                     state.restarts += 1
                     state.settle(now, everything=True)
                     state.resume(number, 1)
-                elif ahead == -1:
-                    stream.duplicates += 1
                 elif state.jump(number, state.expected, 1, now):
                     state.resume(number, 1)
         if state.waiting:

@@ -35,6 +35,9 @@ DISCARDED_PACKET: Final = 5
 MAX_SAMPLES: Final = 512
 MAX_RECORDS: Final = 64
 
+#: With fewer owners than this, going through their parts one by one is cheaper.
+_FEW: Final = 16
+
 _ADDRESS_WORDS: Final = np.array([0, 1, 4], np.int64)  # unknown, IPv4, IPv6
 
 
@@ -112,6 +115,9 @@ class Parts:
     broken: Index
 
 
+_Found = tuple[Index, Words, Index, Index]
+
+
 def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Parts:
     """The ``count`` parts between ``start`` and ``end`` of each owner, at most ``most`` each.
 
@@ -123,10 +129,13 @@ def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Par
         position, limit, left = start, end, count.astype(np.int64)
     else:
         position, limit, left = start[owner], end[owner], count[owner].astype(np.int64)
-    found: list[tuple[Index, Words, Index, Index]] = []
+    found: list[_Found] = []
     broken: list[Index] = []
-    for _ in range(most):
-        if not len(owner):
+    for done in range(most):
+        if len(owner) < _FEW:
+            if len(owner):
+                parts, owner = _walk_few(words, owner, position, limit, left, most - done)
+                found.append(parts)
             break
         body = position + 2
         kind = words[position]
@@ -154,3 +163,26 @@ def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Par
         np.concatenate(owners), np.concatenate(kinds), np.concatenate(bodies),
         np.concatenate(ends), np.concatenate(broken),
     )  # fmt: skip
+
+
+def _walk_few(
+    words: Words, owner: Index, position: Index, limit: Index, left: Index, most: int
+) -> tuple[_Found, Index]:
+    """The remaining parts of a few owners, and which of these are broken."""
+    found: list[tuple[int, int, int, int]] = []
+    broken = []
+    rows = zip(owner.tolist(), position.tolist(), limit.tolist(), left.tolist(), strict=True)
+    for row, begin, end, count in rows:
+        for _ in range(min(count, most)):
+            after = begin + 2 + (int(words[begin + 1]) + 3 >> 2)
+            if after > end:
+                broken.append(row)
+                break
+            found.append((row, int(words[begin]), begin + 2, after))
+            begin = after
+        else:
+            if count > most:
+                broken.append(row)
+    table = np.array(found, np.int64).reshape(-1, 4)
+    parts = table[:, 0], table[:, 1].astype(np.uint32), table[:, 2], table[:, 3]
+    return parts, np.array(broken, np.int64)
