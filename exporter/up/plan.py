@@ -206,6 +206,9 @@ def _grafana(data: Path, ports: Ports) -> Child | None:
             "GF_PATHS_DATA": str(folder),
             "GF_PATHS_LOGS": str(folder / "log"),
             "GF_PATHS_PROVISIONING": str(resource("grafana/provisioning")),
+            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
+                resource("grafana/dashboards/flow-home.json")
+            ),
             "GF_SECURITY_ADMIN_PASSWORD__FILE": str(password_file),
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
