@@ -18,6 +18,7 @@ import numpy as np
 
 from exporter.config import Config, Receive, UdpListener
 from exporter.decode import Decoder
+from exporter.memory import keep_freed_memory
 from exporter.receive.datagrams import DatagramBatch
 from exporter.receive.udp import BATCH_DATAGRAMS, open_receivers
 from tests.bench.workloads import NOW
@@ -70,6 +71,7 @@ def decode(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as `flow-exporter run` does
     if sys.argv[1] == "receive":
         receive(int(sys.argv[2]), int(sys.argv[3]))
     else:
