@@ -181,7 +181,7 @@ class UdpReceivers:
         self._filled_at = 0.0
         self._turn = 0
         # Short enough that a burst meanwhile fits the smallest socket buffer.
-        smallest = min(receiver.buffer_bytes for receiver in receivers)
+        smallest = min((receiver.buffer_bytes for receiver in receivers), default=0)
         self._longest_nap = 2 * smallest / _CHARGED_BYTES / _BURST_RATE
         self._warned: dict[str, tuple[float, int]] = {}
 
@@ -297,7 +297,7 @@ class UdpReceivers:
     def _read_all(self, buffer: DatagramBuffer) -> int:
         """One read of each socket, beginning with another one each time; returns datagrams."""
         count = 0
-        self._turn = (self._turn + 1) % len(self.receivers)
+        self._turn = (self._turn + 1) % max(len(self.receivers), 1)
         for receiver in (*self.receivers[self._turn :], *self.receivers[: self._turn]):
             if buffer.filled == buffer.slots:
                 break

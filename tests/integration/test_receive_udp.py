@@ -159,6 +159,11 @@ def test_a_buffer_smaller_than_asked_for_is_reported(
     assert "net.core.rmem_max=1073741824" in caplog.text
 
 
+def test_without_listeners_nothing_comes() -> None:
+    with open_receivers(Receive(udp=[])) as receivers:
+        assert receivers.receive(0.05) is None
+
+
 def test_what_was_never_started_can_be_stopped() -> None:
     receivers = open_receivers(settings("127.0.0.1"))
     port = receivers.receivers[0].port
