@@ -213,10 +213,14 @@ def test_values_may_be_expressions_and_words(store: RunningStore) -> None:
         store, "INSERT INTO rights.w VALUES (upper('x')), (toString(1 + 1))", reader=False
     )
     assert status == 200, text
-    status, text = post(store, "INSERT INTO rights.w VALUES ('a file'), ('b')", reader=False)
+    status, text = post(
+        store,
+        "INSERT INTO rights.w VALUES ('a file'), (concat('file', '()')), ('b');",
+        reader=False,
+    )
     assert status == 200, text
     rows = post(store, "SELECT a FROM rights.w ORDER BY a", reader=False)
-    assert rows == (200, "2\nX\na file\nb\n")
+    assert rows == (200, "2\nX\na file\nb\nfile()\n")
     post(store, "DROP TABLE rights.w SYNC", reader=False)
 
 

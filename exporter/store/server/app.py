@@ -73,7 +73,6 @@ class _Job:
     text: str = ""
     format: str = "Null"
     parameters: dict[str, str] = field(default_factory=dict)
-    forced: dict[str, str] = field(default_factory=dict)
     answers: bool = False
     statistics: Statistics = field(default_factory=Statistics)
     began: float = field(default_factory=time.monotonic)
@@ -154,8 +153,7 @@ class Store:
             job.kind, job.text = statement.kind, statement.text
             async with self._slot(job.kind):
                 if statement.insert is not None:
-                    job.forced = guard.values_settings(statement.insert, whole=statement.whole)
-                    await self._insert(job, job.user, statement.insert, statement)
+                    await self._insert(job, job.user, statement, statement.insert)
                 else:
                     await self._select(job, job.user)
             outcome = "ok"
@@ -231,7 +229,7 @@ class Store:
         )
         job.parameters = asked.parameters
         # What a statement is found by when it must be stopped.
-        asked.settings.update(job.forced, log_comment=request.token)
+        asked.settings["log_comment"] = request.token
         database = request.url.get("database") or request.headers.get("x-clickhouse-database", "")
         connection = self._engine.open(database, asked.settings)
         try:
@@ -252,11 +250,14 @@ class Store:
         return connection
 
     async def _insert(
-        self, job: _Job, user: User, insert: sql.Insert, statement: Statement
+        self, job: _Job, user: User, statement: Statement, insert: sql.Insert
     ) -> None:
         job.format = insert.format
         connection = await self._in_thread(partial(self._begin, job, user))
         try:
+            await self._in_thread(
+                partial(guard.check_values, connection, insert, whole=statement.whole)
+            )
             inserter = await self._in_thread(partial(connection.insert, insert.head, insert.format))
             try:
                 if insert.data:

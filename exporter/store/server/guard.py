@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from exporter.store.server import clauses, sql
-from exporter.store.server.errors import QueryError
+from exporter.store.server.errors import EngineError, QueryError
 from exporter.store.server.users import User
 
 #: Verbs of the engine's class "control" that the writer may use. Not among them: what writes
@@ -67,20 +67,30 @@ def check(parser: Parser, statement: str, user: User) -> str:
     return kind
 
 
-def values_settings(insert: sql.Insert, *, whole: bool) -> dict[str, str]:
-    """Settings under which the data of ``INSERT … VALUES`` cannot do what no statement may.
+def check_values(parser: Parser, insert: sql.Insert, *, whole: bool) -> None:
+    """Looks at the data of ``INSERT … VALUES``, whose values may be expressions.
 
-    Values are literals or expressions. Expressions are evaluated only where all the data was
-    looked at and can name no forbidden function.
+    Where not all of it is at hand, or it is none that the parser takes for a query, expressions
+    are switched off: then values must be literals.
 
     Raises:
-        QueryError: the statement itself sets otherwise.
+        QueryError: an expression uses what no statement may use, or the statement itself sets
+            whether expressions are taken.
     """
     if insert.format != "Values" or (whole and not _suspicious(insert.data)):
-        return {}
+        return
+    if whole:
+        try:
+            tree = _tree(parser, "SELECT " + insert.data.decode("utf-8", "replace"))
+        except EngineError:
+            pass
+        else:
+            if _FORBIDDEN.search(tree):
+                raise _denied("The functions file and Python")
+            return
     if any(setting in insert.head for setting in _EXPRESSIONS):
         raise _denied("Settings about expressions in VALUES")
-    return dict.fromkeys(_EXPRESSIONS, "0")
+    parser.run("SET " + ", ".join(f"{setting} = 0" for setting in _EXPRESSIONS), "Null")
 
 
 def check_filters(parser: Parser, settings: Mapping[str, str]) -> None:
