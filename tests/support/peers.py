@@ -89,8 +89,8 @@ def started(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             end(process)
 
 
-def nfcapd_records(datagrams: Iterable[bytes], folder: Path) -> list[dict[str, Any]]:
-    """What nfcapd stores of these datagrams, as nfdump prints it in JSON."""
+def nfcapd_files(datagrams: Iterable[bytes], folder: Path) -> Path:
+    """The folder of what nfcapd stores of these datagrams."""
     files = folder / "nfcapd"
     files.mkdir(parents=True)
     port = free_udp_port()
@@ -102,6 +102,12 @@ def nfcapd_records(datagrams: Iterable[bytes], folder: Path) -> list[dict[str, A
         wait_for(lambda: _queue_empty(port), "nfcapd reads all")
         time.sleep(0.1)
         end(process)
+    return files
+
+
+def nfcapd_records(datagrams: Iterable[bytes], folder: Path) -> list[dict[str, Any]]:
+    """What nfcapd stores of these datagrams, as nfdump prints it in JSON."""
+    files = nfcapd_files(datagrams, folder)
     printed = subprocess.run(
         [program("nfdump"), "-R", str(files), "-o", "json"],
         capture_output=True, check=True, text=True, env={"TZ": "UTC"},
