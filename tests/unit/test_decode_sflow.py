@@ -18,6 +18,7 @@ from exporter.decode.elements import ElementTable
 from exporter.decode.sflow import SflowDecoder
 from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import (
+    EXPIRE_MILLISECONDS,
     MAX_INTERFACES,
     InterfaceCollector,
     InterfaceCounters,
@@ -302,14 +303,21 @@ def test_names_of_interfaces_told_with_their_counters_are_those_of_flows(sflow: 
     assert (others["in_if_name"], others["out_if_name"]) == ("", "")
 
 
-def test_interfaces_are_bounded_and_forgotten() -> None:
+def test_interfaces_are_bounded_and_those_that_went_silent_make_room() -> None:
     counters = InterfaceCounters()
-    body = s.interface_counters(0)[8:]
-    for index in range(MAX_INTERFACES + 10):
-        counters.update(AGENT, struct.pack("!I", index) + body[4:], "", 1000)
-    assert len(counters) == MAX_INTERFACES
+    rest = s.interface_counters(0)[12:]
+
+    def update(index: int, now: int) -> str | None:
+        return counters.update(AGENT, struct.pack("!I", index) + rest, "", now)
+
+    assert {update(index, 1000) for index in range(MAX_INTERFACES)} == {None}
+    assert update(MAX_INTERFACES, 2000) == "too_many_interfaces"
+    assert update(1, 2000) is None
     assert len(counters.recent(2000)) == MAX_INTERFACES
-    assert counters.recent(1000 + 3_600_000) == []
+    later = 1500 + EXPIRE_MILLISECONDS
+    assert update(MAX_INTERFACES, later) is None
+    assert len(counters) == MAX_INTERFACES
+    assert sorted(index for _, index, _, _ in counters.recent(later)) == [1, MAX_INTERFACES]
 
 
 def test_lost_and_late_datagrams_and_restarts_are_told_apart(sflow: Decoding) -> None:

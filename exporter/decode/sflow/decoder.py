@@ -226,8 +226,9 @@ class SflowDecoder:
             agent = agents.agents[agents.of[row]]
             content = buffer.raw[begin << 2 : stop << 2]
             name = names.get(owner, "")
-            if not self.interfaces.update(agent.address, content, name, int(times[row])):
-                self.accounting.error(agent.device, "short_record")
+            fault = self.interfaces.update(agent.address, content, name, int(times[row]))
+            if fault is not None:
+                self.accounting.error(agent.device, fault)
             elif agent.device is not None:
                 index = int.from_bytes(content[:4], "big")
                 self._state.learn_name(agent.device, agent.device.interfaces, index, name)

@@ -18,8 +18,8 @@ from exporter.batch import format_address
 GENERIC_COUNTERS: Final = 1
 PORT_NAME: Final = 1005
 
-#: Interfaces kept over all devices together; those not heard of for longest make room.
-MAX_INTERFACES: Final = 50_000
+#: Interfaces kept over all devices together; each has ten series.
+MAX_INTERFACES: Final = 20_000
 #: An interface that has not been heard of for this long is no longer exposed.
 EXPIRE_MILLISECONDS: Final = 900_000
 
@@ -59,25 +59,28 @@ class InterfaceCounters:
     def __len__(self) -> int:
         return len(self._known)
 
-    def update(self, agent: bytes, body: bytes, name: str, now: int) -> bool:
+    def update(self, agent: bytes, body: bytes, name: str, now: int) -> str | None:
         """Keep a generic counters record of ``agent`` (16 bytes); ``now`` in milliseconds.
 
-        Returns whether the record was long enough.
+        Returns why not, if so: it is too short, or there are too many interfaces and none of
+        them has been silent for long.
         """
         if len(body) < _GENERIC.size:
-            return False
+            return "short_record"
         values = _GENERIC.unpack_from(body)
         key = (agent, values[0])
         known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = _Interface(values, name, now)
-            if len(self._known) > MAX_INTERFACES:
-                self._known.popitem(last=False)
-        else:
+        if known is not None:
             self._known.move_to_end(key)
             known.values, known.time = values, now
             known.name = name or known.name
-        return True
+            return None
+        if len(self._known) >= MAX_INTERFACES:
+            if now - next(iter(self._known.values())).time <= EXPIRE_MILLISECONDS:
+                return "too_many_interfaces"
+            self._known.popitem(last=False)
+        self._known[key] = _Interface(values, name, now)
+        return None
 
     def recent(self, now: int) -> list[tuple[bytes, int, str, tuple[int, ...]]]:
         """Agent, ifIndex, name and values of the interfaces heard of lately."""
