@@ -42,6 +42,10 @@ bench: $(VENV)/.dev ## Measure ourselves against nfcapd and nfacctd, in one run.
 	@exporter/up/packages.sh nfdump pmacct
 	$(BIN)/python -m tests.bench $(BENCH_FLAGS)
 
+fuzz: $(VENV)/.dev ## Fuzz the decoders for a minute; FUZZ_FLAGS are libFuzzer's.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.fuzz_decode -max_len=20000 $(or $(FUZZ_FLAGS),-max_total_time=60)
+
 .env: ## Random passwords for `docker compose up`, readable by you alone.
 	@umask 077; for name in FLOW_WRITER_PASSWORD FLOW_READER_PASSWORD GRAFANA_ADMIN_PASSWORD; do \
 		echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))')"; done > $@

@@ -41,6 +41,7 @@ class Reading(IntEnum):
     MAC = auto()  # 6 octets
     TEXT = auto()  # UTF-8, cut at the first NUL
     NUMBER_TEXT = auto()  # a number shown as text; 0 is empty
+    AVC_HOST = auto()  # an application id of 4 octets, sub-application 0x3402, text
     APPLICATION = auto()  # RFC 6759 applicationId: engine, selector
     VRF = auto()  # VRF number, shown by its name where the device tells it
     DIRECTION = auto()  # 0 ingress, 1 egress
@@ -89,6 +90,8 @@ WORKING: Final = {
     "system_init": "start of the device, for uptimes",
     "duration": "the flow time that the record lacks",
     "event_time": "the flow times that the record lacks",
+    "client_latency": "`rtt`: twice the latencies of both sides",
+    "server_latency": "`rtt`: twice the latencies of both sides",
     "packet_section": "the columns that the packet's headers give",
     "frame_size": "`bytes` of a record that carries a packet's headers",
     "reverse_bytes": "`bytes` of a second flow in the other direction",
@@ -226,6 +229,7 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 228, "postNAPTDestinationTransportPort", "nat_dst_port", r.UNSIGNED, "IANA"),
         e(V9, 40004, "NF_F_XLATE_DST_PORT", "nat_dst_port", r.UNSIGNED, "ASA"),
         # Times.
+        e(0, 160, "systemInitTimeMilliseconds", "system_init", r.UNSIGNED, "IANA"),
         e(0, 22, "flowStartSysUpTime", "time_flow_start", r.UPTIME, "IANA"),
         e(0, 152, "flowStartMilliseconds", "time_flow_start", r.MILLISECONDS, "IANA"),
         e(0, 154, "flowStartMicroseconds", "time_flow_start", r.NTP_MICROSECONDS, "IANA"),
@@ -238,7 +242,6 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 157, "flowEndNanoseconds", "time_flow_end", r.NTP_NANOSECONDS, "IANA"),
         e(0, 151, "flowEndSeconds", "time_flow_end", r.SECONDS, "IANA"),
         e(0, 159, "flowEndDeltaMicroseconds", "time_flow_end", r.BEFORE_EXPORT, "IANA"),
-        e(0, 160, "systemInitTimeMilliseconds", "system_init", r.UNSIGNED, "IANA"),
         e(0, 161, "flowDurationMilliseconds", "duration", r.UNSIGNED, "IANA"),
         e(0, 323, "observationTimeMilliseconds", "event_time", r.MILLISECONDS, "IANA, ASA"),
         e(0, 324, "observationTimeMicroseconds", "event_time", r.NTP_MICROSECONDS, "IANA"),
@@ -263,7 +266,7 @@ def _builtin() -> tuple[Element, ...]:
         e(5951, 152, "appName", "app", r.TEXT, "Citrix NetScaler AppFlow"),
         e(10704, 5, "serviceName", "app", r.TEXT, "Barracuda CloudGen"),
         e(12326, 5, "serviceName", "app", r.TEXT, "Barracuda CloudGen"),
-        e(9789, 2, "afcProtocolName", "app", r.TEXT, "Sophos, Sandvine AFC"),
+        e(9789, 2, "afcProtocolName", "app", r.TEXT, "enterprise 9789"),
         e(0, 95, "applicationId", "app", r.APPLICATION, "IANA, RFC 6759"),
         e(V9, 57590, "L7_PROTO", "app", r.NUMBER_TEXT, "nProbe"),
         e(35632, 118, "L7_PROTO", "app", r.NUMBER_TEXT, "nProbe"),
@@ -285,10 +288,16 @@ def _builtin() -> tuple[Element, ...]:
         e(26866, 4676, "httpHost", "http_host", r.TEXT, "Gigamon"),
         e(V9, 8256, "hostname", "http_host", r.TEXT, "StreamCore"),
         e(0, 457, "httpStatusCode", "http_status", r.UNSIGNED, "IANA"),
+        e(9, 12235, "httpHost", "http_host", r.AVC_HOST, "AVC"),
+        e(V9, 45003, "httpHost", "http_host", r.AVC_HOST, "AVC"),
         e(V9, 57653, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
         e(35632, 181, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
         e(5951, 144, "httpRspStatus", "http_status", r.UNSIGNED, "Citrix NetScaler AppFlow"),
         e(15397, 24, "httpResponseStatus", "http_status", r.UNSIGNED, "Procera PacketLogic"),
+        e(V9, 57595, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
+        e(35632, 123, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
+        e(V9, 57596, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
+        e(35632, 124, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
         e(V9, 57660, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(35632, 188, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(6871, 294, "sslServerName", "tls_sni", r.TEXT, "CERT YAF"),

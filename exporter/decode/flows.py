@@ -102,7 +102,8 @@ def _batches(
     merge_section(columns)
     _ether_type(columns, count)
     _icmp(columns)
-    _mpls(columns, count)
+    _mpls(columns)
+    _round_trip(columns)
     start, end, source, odd = flow_times(columns, received)
     if odd:
         _count_odd_times(source, records, sets)
@@ -122,7 +123,6 @@ def _batches(
         stream.records += rows
     _interface_names(columns, records, sets)
     batches = reverse_flows(columns, reverse, received)
-    columns.pop("system_init", None)
     return [FlowBatch(count, columns), *batches]
 
 
@@ -133,21 +133,25 @@ class _Reader:
         self._records = records
         self._sets = sets
         self._exported: Offsets | None = None
+        self._started: Array | None = None
 
     def read(self, steps: Sequence[Step]) -> dict[str, Any]:
         """A column per name that ``steps`` fill."""
         columns: dict[str, Any] = {}
         for step in steps:
             column = self._column(step)
+            if step.column == "system_init":  # goes before all uptimes in the table
+                self._started = column
+                continue
             before = columns.get(step.column)
             columns[step.column] = column if before is None else values.fill(before, column)
         return columns
 
     def _column(self, step: Step) -> Any:
         reading = step.reading
-        if reading in _OCTETS:
-            if reading in values.TEXT_READINGS:
-                return self._octets(step)
+        if reading in values.TEXT_READINGS:
+            return self._octets(step)
+        if reading is Reading.FRAME or reading is Reading.PACKET:
             return packet_sections(step, self._records)
         field = self._records.segments[step.segment][step.name]
         if reading is Reading.UNSIGNED or reading is Reading.MAC:
@@ -177,7 +181,7 @@ class _Reader:
             return values.milliseconds(field, 1000)
         if reading is Reading.UPTIME:
             uptimes = values.unsigned(field, np.uint32).astype(np.int64)
-            return from_uptime(uptimes, self.exported, self._records.spread(self._sets.uptime))
+            return from_uptime(uptimes, self.exported, self._uptime_at_export())
         if reading is Reading.NTP_MICROSECONDS:
             return values.ntp_milliseconds(field, self.exported, 1_000)
         if reading is Reading.NTP_NANOSECONDS:
@@ -186,6 +190,14 @@ class _Reader:
         before: Array = values.unsigned(field, np.int64) // 1000
         times: Array = self.exported - before
         return times
+
+    def _uptime_at_export(self) -> Offsets:
+        """By the record, if it tells when the device started, else by datagram or options."""
+        known = self._records.spread(self._sets.uptime)
+        if self._started is None:
+            return known
+        started = np.minimum(self._started, np.uint64(values.LAST_TIME)).astype(np.int64)
+        return np.where(started > 0, (self.exported - started) & 0xFFFFFFFF, known)
 
     @property
     def exported(self) -> Offsets:
@@ -234,7 +246,6 @@ class _Reader:
         )
 
 
-_OCTETS: Final = frozenset({Reading.TEXT, Reading.APPLICATION, Reading.FRAME, Reading.PACKET})
 _DIRECTIONS: Final = np.zeros(256, np.int8)
 _DIRECTIONS[:2] = (Direction.INGRESS, Direction.EGRESS)
 
@@ -286,7 +297,17 @@ def _icmp(columns: dict[str, Any]) -> None:
     columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
 
 
-def _mpls(columns: dict[str, Any], count: int) -> None:
+def _round_trip(columns: dict[str, Any]) -> None:
+    """``rtt`` from the half round trips to client and server that a probe between them saw."""
+    sides = [columns.pop(name, None) for name in ("client_latency", "server_latency")]
+    told = [side for side in sides if side is not None]
+    if told and "rtt" not in columns:
+        columns["rtt"] = (2 * sum(side.astype(np.float32) for side in told) / 1e3).astype(
+            np.float32
+        )
+
+
+def _mpls(columns: dict[str, Any]) -> None:
     """``mpls_labels`` from the labels of each depth; labels of 0 are not told."""
     depths = [columns.pop(f"mpls_label_{depth}", None) for depth in range(1, 11)]
     told = [label for label in depths if label is not None]

@@ -104,7 +104,9 @@ class Layout:
 
 
 #: Readings whose value may have any length at all.
-_OCTETS: Final = frozenset({Reading.TEXT, Reading.APPLICATION, Reading.FRAME, Reading.PACKET})
+_OCTETS: Final = frozenset(
+    {Reading.TEXT, Reading.APPLICATION, Reading.AVC_HOST, Reading.FRAME, Reading.PACKET}
+)
 
 #: Elements whose reverse (RFC 5103) would contradict the flow key, which is simply swapped.
 _NO_REVERSE: Final = frozenset(

@@ -9,8 +9,9 @@ from typing import Final
 
 from exporter.decode.elements import V9, V9_SCOPE
 from exporter.decode.layout import VARIABLE, Layout
+from exporter.decode.sampling import MAX_SAMPLER
 from exporter.decode.state import State, Stream
-from exporter.decode.values import clean_text
+from exporter.decode.values import LAST_TIME, clean_text
 
 Record = dict[tuple[int, int], bytes]
 
@@ -52,13 +53,14 @@ def learn(state: State, stream: Stream, record: Record) -> None:
     """Keep what an options record tells."""
     rate = _rate(record)
     if rate:
+        sampler = _number(record, 48, 302)
         stream.sampling.learn(
             rate,
-            sampler=_number(record, 48, 302),
+            sampler=None if sampler is None else min(sampler, MAX_SAMPLER),
             interface=_number(record, *_INTERFACES),
         )
     started = _number(record, 160)
-    if started:
+    if started and started <= LAST_TIME:
         stream.device.system_init = started
     device = stream.device
     interface = _number(record, *_INTERFACES)

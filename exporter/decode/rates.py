@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from exporter.decode import values
 from exporter.decode.records import Records
+from exporter.decode.sampling import MAX_SAMPLER
 from exporter.decode.state import Stream
 from exporter.schema import SamplingSource
 
@@ -45,7 +46,7 @@ def apply_rates(
     if any(stream.sampling.interfaces for stream in streams) and "in_if" in columns:
         _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
     if sampler is not None:
-        _look_up(np.minimum(sampler, _MAX_RATE), records, sets, rate, source, by="samplers")
+        _look_up(np.minimum(sampler, MAX_SAMPLER), records, sets, rate, source, by="samplers")
     if told is not None:
         found = told > 0
         rate[found] = told[found]

@@ -6,6 +6,8 @@ from typing import Final
 
 #: Samplers and interfaces whose rates are kept per observation domain.
 MAX_RATES: Final = 4096
+#: Identifiers of samplers beyond this are all taken as this one.
+MAX_SAMPLER: Final = (1 << 32) - 1
 
 
 class Sampling:

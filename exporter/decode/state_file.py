@@ -17,6 +17,7 @@ from exporter.batch import format_address
 from exporter.decode.layout import Field
 from exporter.decode.state import LimitError, State, Stream, packed_address
 from exporter.decode.templates import FIRST_TEMPLATE, Definition
+from exporter.decode.values import LAST_TIME
 from exporter.schema import Source
 
 _log = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ def _restore(state: State, entry: dict[str, Any]) -> None:
             int(entry["domain"]), int(entry["seen"]),
         )  # fmt: skip
         stream.boot = int(entry["boot"])
-        stream.device.system_init = int(entry["system_init"])
-        stream.sequence.expected = int(entry["sequence"])
+        stream.device.system_init = min(int(entry["system_init"]), LAST_TIME)
+        stream.sequence.expected = min(int(entry["sequence"]), 0xFFFFFFFF)
         sampling = entry["sampling"]
         stream.sampling.general = int(sampling["general"])
         for sampler, rate in sampling["samplers"]:

@@ -20,6 +20,9 @@ _MAPPED_ZERO: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
 #: Stands for "not told" in columns of times.
 NO_TIME: Final = np.int64(np.iinfo(np.int64).min)
 
+#: The last millisecond of the year 9999; what is later is no time.
+LAST_TIME: Final = 253_402_300_799_999
+
 _NTP_EPOCH: Final = 2_208_988_800
 _NTP_ERA: Final = 1 << 32
 #: Farther than this from the export time, a time in NTP format is taken as a plain count.
@@ -96,7 +99,7 @@ def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) ->
 def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:
     """A count since the epoch of ``scale`` milliseconds each; beyond year 10000 it is no time."""
     raw = unsigned(field, np.uint64)
-    times = np.minimum(raw, np.uint64(253_402_300_799_999 // scale)).astype(np.int64)
+    times = np.minimum(raw, np.uint64(LAST_TIME // scale)).astype(np.int64)
     return times * scale
 
 
@@ -157,6 +160,11 @@ def application_id(raw: bytes) -> str:
     return f"{engine}:{int.from_bytes(selector[:8], 'big')}"
 
 
+def avc_host(raw: bytes) -> str:
+    """The HTTP host out of Cisco's sub-application fields, which all have one element number."""
+    return clean_text(raw[6:]) if raw[4:6] == b"\x34\x02" else ""
+
+
 def number_text(value: int) -> str:
     """A number as text; 0 as nothing."""
     return str(value) if value else ""
@@ -212,6 +220,7 @@ def fill(first: Array | DictColumn, further: Array | DictColumn) -> Array | Dict
 TEXT_READINGS: Final = {
     Reading.TEXT: clean_text,
     Reading.APPLICATION: application_id,
+    Reading.AVC_HOST: avc_host,
 }
 #: Readings that give a text from a number.
 NUMBER_READINGS: Final = {

@@ -383,6 +383,20 @@ def test_text_of_fixed_length_ends_at_the_first_nul() -> None:
     assert row["app"] == "ssl"
 
 
+def test_cisco_avc_tells_the_http_host_behind_its_sub_application() -> None:
+    host = b"\x03\0\0\x50\x34\x02www.example.net"
+    path = b"\x03\0\0\x50\x34\x01/index.html"
+    fields: list[FieldSpec] = [(8, 4), (9, 12235, 65535), (9, 12235, 65535)]
+    record = ip("10.0.0.1") + bytes([len(path)]) + path + bytes([len(host)]) + host
+    assert one(fields, record)["http_host"] == "www.example.net"
+
+
+def test_the_round_trip_is_twice_what_a_probe_in_between_sees() -> None:
+    row = one([(8, 4), (57595, 4), (57596, 4)], ip("10.0.0.1") + struct.pack("!II", 20, 5),
+              version=9)  # fmt: skip
+    assert row["rtt"] == pytest.approx(0.05)
+
+
 def test_options_name_interfaces_applications_and_vrfs() -> None:
     decoder = make()
     options = netflow9(

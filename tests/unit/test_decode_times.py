@@ -100,6 +100,21 @@ def test_uptimes_in_ipfix_need_the_start_that_options_tell() -> None:
     assert times(row) == ("2023-11-14T22:13:15.000Z", EXPORT, "received")
 
 
+def test_a_record_may_tell_the_start_itself() -> None:
+    stamp = struct.pack("!IIQ", 4000, 9000, (NOW - 10) * 1000)
+    row = one([(22, 4), (21, 4), (160, 8)], stamp)
+    assert times(row) == ("2023-11-14T22:13:14.000Z", "2023-11-14T22:13:19.000Z", "record")
+
+
+def test_a_start_that_cannot_be_is_passed_over() -> None:
+    options = options_template10(300, 1, [(143, 4), (160, 9)])
+    told = set_of(300, bytes(4) + b"\xff" * 9)
+    fields: list[FieldSpec] = [(8, 4), (22, 4), (21, 4)]
+    data = set_of(256, ip("10.0.0.1") + struct.pack("!II", 4000, 9000))
+    (row,) = rows(ipfix(options, told, template10(256, fields), data))
+    assert times(row) == ("2023-11-14T22:13:15.000Z", EXPORT, "received")
+
+
 def test_a_duration_stands_for_the_time_that_is_not_told() -> None:
     stamp = struct.pack("!QI", (NOW - 10) * 1000, 4000)
     assert times(one([(152, 8), (161, 4)], stamp)) == (
