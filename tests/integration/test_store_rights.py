@@ -195,7 +195,7 @@ def test_nor_does_the_writer(store: RunningStore, table: str, statement: str) ->
     [
         "(file('/etc/passwd'))",
         r"(`fi\x6ce`('/etc/passwd'))",
-        "('" + "x" * (2 << 20) + "'), (file('/etc/passwd'))",
+        "('" + "x" * (17 << 20) + "'), (file('/etc/passwd'))",
     ],
 )
 @pytest.mark.parametrize("settings", ["", "SETTINGS input_format_values_interpret_expressions = 1"])

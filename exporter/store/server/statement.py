@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from exporter.store.server import sql
 from exporter.store.server.compression import decoder_for
 from exporter.store.server.errors import QueryError
 from exporter.store.server.request import Request
+
+#: Values that are read as a whole before they are inserted.
+_VALUES_BYTES: Final = 16 << 20
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -68,17 +71,15 @@ async def read_statement(request: Request, most: int, in_thread: InThread) -> St
     whole = False
     if insert.format == "Values":
         # Values may be expressions, which are statements in a way: they are read before they run.
-        insert, whole = await _first_values(insert, most, body)
+        insert, whole = await _first_values(insert, body)
     return Statement(f"{insert.head} FORMAT {insert.format}", insert, body, whole)
 
 
-async def _first_values(
-    insert: sql.Insert, most: int, body: AsyncIterator[bytes]
-) -> tuple[sql.Insert, bool]:
+async def _first_values(insert: sql.Insert, body: AsyncIterator[bytes]) -> tuple[sql.Insert, bool]:
     data = insert.data
     async for piece in body:
         data += piece
-        if len(data) > most:
+        if len(data) > _VALUES_BYTES:
             return sql.Insert(insert.head, insert.format, data), False
     return sql.Insert(insert.head, insert.format, data), True
 
