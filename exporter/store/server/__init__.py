@@ -1,6 +1,7 @@
 """The embedded store: the ClickHouse engine in process, behind ClickHouse's HTTP protocol.
 
-The path of a request: :mod:`.app` (HTTP) asks :mod:`.users` who it is and :mod:`.settings` what
-it may set, :mod:`.sql` takes the statement apart, :mod:`.guard` refuses what would reach beyond
-the data directory, :mod:`.engine` runs it, :mod:`.formats` joins the blocks of the answer.
+The path of a request: :mod:`.app` (HTTP) asks :mod:`.users` who it is; :mod:`.statement` reads the
+one statement that it brings, taken apart by :mod:`.sql` and :mod:`.clauses`; :mod:`.settings` says
+what it may set, :mod:`.guard` refuses what would reach beyond the data directory, :mod:`.engine`
+runs it, and its answer comes back through a :mod:`.pipe`. :mod:`.serve` starts and ends it all.
 """

@@ -6,7 +6,10 @@ import re
 from typing import Final
 
 _SHAPE: Final = re.compile(r"Code: (\d+)\. DB::Exception: ")
-_NAMED: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^)]*\))?\s*$")
+_NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)$")
+# The engine's client layer wraps an error's text in the same again, and tells its version.
+_WRAPPED_HEAD: Final = re.compile(r"(Code: \d+\. DB::Exception: )\1")
+_WRAPPED_TAIL: Final = re.compile(r"(\([A-Z][A-Z0-9_]+\)) \(version [^)]*\)(?:\. \1)?\s*$")
 
 #: HTTP status by error code, as ClickHouse's HTTP handler maps them; everything else is 500.
 _STATUS: Final = {
@@ -44,14 +47,9 @@ class EngineError(QueryError):
     """What the engine said, with its number and text."""
 
     def __init__(self, text: str) -> None:
-        # The engine wraps its own text when the error passed through its client layer.
-        starts = list(_SHAPE.finditer(text))
-        if starts:
-            text = text[starts[-1].start() :]
-        while (close := _NAMED.search(text)) and _NAMED.search(text[: close.start()].rstrip()):
-            text = text[: close.start()].rstrip()
+        text = _WRAPPED_TAIL.sub(r"\1", _WRAPPED_HEAD.sub(r"\1", text, count=1)).rstrip()
         found = _SHAPE.match(text)
-        name = _NAMED.search(text)
+        name = _NAME.search(text)
         code = int(found.group(1)) if found else 1002
         Exception.__init__(self, text if found else f"Code: 1002. DB::Exception: {text}")
         self.code = code
