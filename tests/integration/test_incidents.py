@@ -384,13 +384,13 @@ def _check_alerts_come_home(
         lambda: collector.deliveries().get(("webhook", "accepted"), 0) >= 2,
     )
 
+    before = collector.deliveries()
     toggled.labels("b").set(0)
     (ended,) = until(
         "the end of one", 30, lambda: rows(table, "alertname = 'Toggled' AND status = 'resolved'")
     )
     assert ended["labels"]["key"] == "b"
     assert ended["ends_at"] > ended["starts_at"]
-    before = collector.deliveries()
     until(
         "a notification of it",
         30,
