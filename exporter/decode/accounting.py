@@ -48,7 +48,7 @@ def restarted(
         now = int(latest[number])
         # An uptime that wraps moves the start ahead by 49.7 days.
         moved = (now - owner.boot) % _WRAP
-        started = owner.boot and min(moved, _WRAP - moved) > _BOOT_MOVED and now > owner.boot
+        started = owner.boot and min(moved, _WRAP - moved) > _BOOT_MOVED
         if started and 0 <= sequence[number] < owner.sequence.expected:
             found.append(owner)
         owner.boot = now

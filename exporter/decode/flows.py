@@ -262,13 +262,16 @@ def _ether_type(columns: dict[str, Any], count: int) -> None:
             )
         return
     first, second = present[0], present[-1]
-    ipv4 = values.is_ipv4(first)
-    if ipv4.all():
+    ipv4, other = values.is_ipv4(first), values.is_ipv4(second)
+    if ipv4.all() and other.all():
         derived = np.full(count, _IPV4, np.uint16)
     else:
-        # An address of 0 has no family of its own.
-        ipv4 = np.where(values.no_address(first), values.is_ipv4(second), ipv4)
-        derived = np.where(ipv4, _IPV4, _IPV6).astype(np.uint16)
+        # An address of 0 has no family of its own; two of them may be no addresses at all.
+        empty = [values.no_address(addresses) for addresses in (first, second)]
+        ipv4 = np.where(empty[0], other, ipv4)
+        derived = np.select([ipv4, ~(empty[0] & empty[1])], [_IPV4, _IPV6], 0).astype(np.uint16)
+        for addresses in present:
+            addresses[values.no_address(addresses) & ~ipv4] = 0
     columns["etype"] = derived if told is None else values.fill(told, derived)
 
 

@@ -95,6 +95,8 @@ def test_icmp_in_v5_comes_in_the_destination_port() -> None:
     record = record5(proto=1, src_port=0, dst_port=3 << 8 | 1)
     (row,) = rows(make(), netflow5(record))
     assert (row["icmp_type"], row["icmp_code"]) == (3, 1)
+    (row,) = rows(make(), netflow5(record5(proto=1, src_port=9, dst_port=3 << 8 | 1)))
+    assert (row["icmp_type"], row["icmp_code"]) == (0, 0)
 
 
 # Templates and sets
@@ -200,13 +202,16 @@ def test_a_set_longer_than_its_datagram_spoils_only_itself() -> None:
 
 
 def test_lockstep_and_one_by_one_find_the_same() -> None:
-    data = [netflow9(*[set_of(256, flow(octets=n))] * 3, sequence=n + 1) for n in range(20)]
+    data = [
+        netflow9(*[set_of(256, flow(octets=n))] * 3, bytes(n), sequence=n + 1) for n in range(20)
+    ]
     decoder = make()
     together = rows(decoder, netflow9(template9(256, FLOW)), *data)
     decoder = make()
     apart = rows(decoder, netflow9(template9(256, FLOW)))
     for datagram in data:
         apart += rows(decoder, datagram)
+    assert not errors(decoder)
     order = sorted(row["bytes"] for row in apart)
     assert sorted(row["bytes"] for row in together) == order
     assert len(order) == 60
@@ -287,6 +292,7 @@ def test_reduced_size_encoding_of_any_length() -> None:
               + b"\0\0\0\x01\x05" + b"\x09" + bytes(7) + b"\x08")  # fmt: skip
     assert (row["bytes"], row["packets"]) == (0x010203, 0x0105)
     assert (row["in_if"], row["out_if"]) == (9, 8)
+    assert one([(8, 4), (1, 16)], ip("10.0.0.1") + bytes(15) + b"\x07")["bytes"] == 7
 
 
 def test_ipv6_addresses_and_etype() -> None:
@@ -301,6 +307,8 @@ def test_of_two_families_the_one_that_is_used_counts() -> None:
     row = one(fields, bytes(4) + ip("2001:db8::1") + bytes(4) + ip("2001:db8::2"))
     assert (row["src_addr"], row["dst_addr"]) == ("2001:db8::1", "2001:db8::2")
     assert row["etype"] == 0x86DD
+    row = one(fields, bytes(24) + ip("ff02::1"))
+    assert (row["src_addr"], row["dst_addr"], row["etype"]) == ("::", "ff02::1", 0x86DD)
     row = one(fields, ip("10.0.0.1") + bytes(16) + ip("10.0.0.2") + bytes(16))
     assert (row["src_addr"], row["dst_addr"]) == ("10.0.0.1", "10.0.0.2")
     assert row["etype"] == 0x0800
@@ -432,6 +440,16 @@ def test_one_layout_of_many_devices_is_decoded_together() -> None:
     assert seen == {(device, n, n) for n, device in enumerate(devices)}
 
 
+def test_devices_that_hash_alike_stay_apart() -> None:
+    decoder = make()
+    decoder._salt[:] = 0
+    devices = ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
+    found = decoder.decode(batch(*[netflow5(record5(), engine=n) for n in (1, 1, 2)],
+                                 device=devices))  # fmt: skip
+    seen = [(row["device_addr"], row["observation_domain"]) for b in found for row in b.rows()]
+    assert sorted(seen) == [("192.0.2.1", 1), ("192.0.2.1", 2), ("192.0.2.2", 1)]
+
+
 def test_a_configured_element_fills_its_column() -> None:
     decoder = make(elements=[{"id": 9, "enterprise": 4242, "column": "tls_sni"},
                              {"id": 1001, "column": "vrf"}])  # fmt: skip
@@ -452,6 +470,13 @@ def test_a_sampled_packet_is_a_flow_of_one_packet() -> None:
     assert (row["src_addr"], row["dst_addr"]) == ("10.0.0.1", "10.0.0.2")
     assert (row["proto"], row["src_port"], row["in_if"]) == (17, 53, 3)
     assert row["src_mac"] == "02:00:00:00:00:aa"
+
+
+def test_a_sampled_packet_that_is_not_ip_keeps_its_ethertype() -> None:
+    arp = bytes.fromhex("0200000000bb0200000000aa0806") + bytes(28)
+    fields: list[FieldSpec] = [(10, 4), (312, 2), (315, 65535)]
+    assert one(fields, struct.pack("!IHB", 3, 64, len(arp)) + arp)["etype"] == 0x0806
+    assert one(fields, struct.pack("!IHB", 3, 64, 3) + b"abc")["etype"] == 0
 
 
 def test_payloads_may_be_views_of_a_buffer_that_is_used_again() -> None:

@@ -108,6 +108,14 @@ def test_options_per_sampler() -> None:
     ]  # fmt: skip
 
 
+def test_records_that_name_another_sampler_do_not_use_the_only_rate_there_is() -> None:
+    options = options9([(1, 4)], [(48, 2), (50, 4)], struct.pack("!IHI", 0, 1, 10))
+    data = template9(256, SAMPLED) + set_of(256, sampled(0) + sampled(1))
+    zero, one = rows(make(), netflow9(options), netflow9(data, sequence=1))
+    assert told(zero) == (1, "unknown", 300)
+    assert told(one) == (10, "options", 3000)
+
+
 def test_records_that_name_no_sampler_use_the_only_rate_there_is() -> None:
     record = struct.pack("!IHI", 0, 1, 10)
     options = options9([(1, 4)], [(48, 2), (50, 4)], record)

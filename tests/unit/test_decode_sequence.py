@@ -93,7 +93,8 @@ def test_v5_and_ipfix_count_records() -> None:
 def test_unknown_records_make_no_loss() -> None:
     decoder = Decoder(config.Decode(), [])
     decoder.decode(batch(ipfix(set_of(256, bytes(100)), sequence=5), ipfix(sequence=25)))
-    decoder.decode(batch(ipfix(sequence=25), received=START + 10 * PATIENCE))
+    following = ipfix(sequence=25, seconds=NOW + 30)
+    decoder.decode(batch(following, received=START + 10 * PATIENCE))
     (stream,) = decoder.state.streams()
     assert counts(stream) == (0, 0, 0)
 
@@ -139,6 +140,9 @@ def test_the_same_octets_of_another_device_are_no_repetition() -> None:
     datagram = netflow9(template9(256, FLOW), set_of(256, flow()), sequence=1)
     found = decoder.decode(batch(datagram, datagram, device=["192.0.2.1", "192.0.2.2"]))
     assert sum(map(len, found)) == 2
+    third = ["192.0.2.3"] * 2
+    found = decoder.decode(batch(netflow9(sequence=1), datagram, device=third))
+    assert sum(map(len, found)) == 1
 
 
 def test_a_restarted_device_makes_its_templates_void() -> None:

@@ -71,6 +71,16 @@ def test_fractions_of_ntp_times() -> None:
     assert times(row)[:2] == ("2023-11-14T22:13:19.500Z", "2023-11-14T22:13:19.750Z")
 
 
+def test_ntp_times_go_on_after_2036() -> None:
+    later = 2_240_000_000
+    first = later - 2 + NTP - 2**32 << 32
+    record = ip("10.0.0.1") + struct.pack("!QQ", first, first)
+    message = ipfix(template10(256, [(8, 4), (154, 8), (155, 8)]), set_of(256, record),
+                    seconds=later)  # fmt: skip
+    (row,) = rows(message, received=later * 1000)
+    assert times(row) == ("2040-12-24T22:13:18.000Z", "2040-12-24T22:13:18.000Z", "record")
+
+
 def test_uptimes_count_back_from_the_export() -> None:
     (row,) = rows(netflow5(record5(first=UPTIME - 3000, last=UPTIME - 500)))
     assert times(row) == ("2023-11-14T22:13:17.000Z", "2023-11-14T22:13:19.500Z", "record")
