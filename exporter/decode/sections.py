@@ -33,6 +33,8 @@ def packet_sections(step: Step, records: Records) -> dict[str, Any]:
         first = np.select([version == 4, version == 6], [IPV4, IPV6], 0).astype(np.uint16)
     first[ends <= starts] = 0
     columns: dict[str, Any] = dissect(data, starts, ends, first)
+    etype = columns["etype"]
+    etype[etype == ETHERNET] = 0  # cut before its type
     columns["bytes"] = (ends - starts).astype(np.uint64)
     columns["packets"] = np.ones(len(starts), np.uint64)
     return columns
