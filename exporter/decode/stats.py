@@ -98,28 +98,40 @@ def _summed(streams: Iterable[Stream], value: Callable[[Stream], int]) -> Counte
 
 
 def _device_metrics(devices: Iterable[Device]) -> Iterator[Metric]:
-    # Two addresses of one device may have one name, which is one series.
-    named: dict[str, list[Device]] = {}
+    # A device may have several addresses, and so several entries of one name.
+    by_label: dict[str, list[Device]] = {}
     for device in devices:
-        named.setdefault(device.label, []).append(device)
-    counters: list[tuple[str, str, Callable[[Device], int]]] = [
-        ("times_replaced", "Flows whose times made no sense and became that of reception.",
-         lambda d: d.times_replaced),
-        ("unknown_sampling", "Flow records whose sampling rate nothing tells.",
-         lambda d: d.unknown_sampling),
-    ]  # fmt: skip
-    for name, text, value in counters:
-        family = CounterMetricFamily(f"{_PREFIX}{name}", text, labels=["device"])
-        for label, same in named.items():
-            family.add_metric([label], sum(map(value, same)))
+        by_label.setdefault(device.label, []).append(device)
+    families: list[tuple[CounterMetricFamily | GaugeMetricFamily, Callable[[Device], int]]] = [
+        (
+            CounterMetricFamily(
+                f"{_PREFIX}times_replaced",
+                "Flows whose times made no sense and became that of reception.",
+                labels=["device"],
+            ),
+            lambda d: d.times_replaced,
+        ),
+        (
+            CounterMetricFamily(
+                f"{_PREFIX}unknown_sampling",
+                "Flow records whose sampling rate nothing tells.",
+                labels=["device"],
+            ),
+            lambda d: d.unknown_sampling,
+        ),
+        (
+            GaugeMetricFamily(f"{_PREFIX}templates", "Templates in force.", labels=["device"]),
+            lambda d: d.templates,
+        ),
+    ]
+    for family, value in families:
+        for label, entries in by_label.items():
+            family.add_metric([label], sum(map(value, entries)))
         yield family
-    templates = GaugeMetricFamily(f"{_PREFIX}templates", "Templates in force.", labels=["device"])
     skew = GaugeMetricFamily(
         f"{_PREFIX}clock_skew_seconds", "How far the device's clock is ahead of ours.",
         labels=["device"],
     )  # fmt: skip
-    for label, same in named.items():
-        templates.add_metric([label], sum(device.templates for device in same))
-        skew.add_metric([label], max((device.clock_skew for device in same), key=abs))
-    yield templates
+    for label, entries in by_label.items():
+        skew.add_metric([label], max(entries, key=lambda d: d.seen).clock_skew)
     yield skew

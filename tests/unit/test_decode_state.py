@@ -124,6 +124,18 @@ def test_metrics_by_device_and_source() -> None:
     assert sum(v for n, v in found.items() if n.startswith("flow_exporter_decode_errors")) == 1
 
 
+def test_addresses_of_one_name_are_counted_together() -> None:
+    named = [config.Device(address=f"192.0.2.{n}", name="edge1") for n in (1, 2)]
+    decoder = Decoder(config.Decode(), named)
+    decoder.decode(batch(*[netflow5(record5())] * 2, device=["192.0.2.1", "192.0.2.2"]))
+    lines = metrics(decoder)
+    assert lines['flow_exporter_unknown_sampling_total{device="edge1"}'] == 2
+    assert lines['flow_exporter_decoded_records_total{device="edge1",source="netflow5"}'] == 2
+    for family in decoder.stats.collect():
+        labels = [tuple(sample.labels.items()) for sample in family.samples]
+        assert len(labels) == len(set(labels)), family.name
+
+
 def test_errors_of_devices_that_are_not_kept_are_counted_together() -> None:
     decoder = Decoder(config.Decode(max_devices=1), [])
     for number in range(1, 6):
