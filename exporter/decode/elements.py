@@ -126,10 +126,11 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 133, "droppedPacketDeltaCount", "drop_packets", r.UNSIGNED, "IANA"),
         e(3054, 176, "reverseOctetDeltaCount", "reverse_bytes", r.UNSIGNED, "Ixia IxFlow"),
         e(3054, 177, "reversePacketDeltaCount", "reverse_packets", r.UNSIGNED, "Ixia IxFlow"),
+        # Of the subscriber, who may be source or destination: no direction of the flow.
         e(15397, 4, "outgoingOctets", "bytes", r.UNSIGNED, "Procera PacketLogic", absent),
+        e(15397, 3, "incomingOctets", "bytes", r.UNSIGNED, "Procera PacketLogic"),
         e(15397, 6, "outgoingPackets", "packets", r.UNSIGNED, "Procera PacketLogic", absent),
-        e(15397, 3, "incomingOctets", "reverse_bytes", r.UNSIGNED, "Procera PacketLogic"),
-        e(15397, 5, "incomingPackets", "reverse_packets", r.UNSIGNED, "Procera PacketLogic"),
+        e(15397, 5, "incomingPackets", "packets", r.UNSIGNED, "Procera PacketLogic"),
         # Network layer.
         e(0, 8, "sourceIPv4Address", "src_addr", r.ADDRESS, "IANA"),
         e(0, 27, "sourceIPv6Address", "src_addr", r.ADDRESS, "IANA"),

@@ -52,18 +52,18 @@ class FileDecoder:
             for number, sets in stream.waiting.items():
                 octets = sum(len(waiting.body) for waiting in sets)
                 self._fault(
-                    f"{stream.device.label}: domain {stream.domain}: template {number} never "
-                    f"came: {len(sets)} sets of records ({octets} octets) not decoded"
+                    f"device {stream.device.label}, domain {stream.domain}: template {number} "
+                    f"never came; sets of records not decoded: {len(sets)} ({octets} octets)"
                 )
             if stream.waiting_dropped:
                 self._fault(
-                    f"{stream.device.label}: domain {stream.domain}: {stream.waiting_dropped} "
-                    "sets of records dropped: too many waited for their template"
+                    f"device {stream.device.label}, domain {stream.domain}: too many sets of "
+                    f"records waited for their template; dropped: {stream.waiting_dropped}"
                 )
         for (device, reason), number in sorted(self.decoder.stats.errors().items()):
             beyond = number - self._reported[reason]
             if beyond > 0:
-                self._fault(f"{device}: {reason}: {beyond} times")
+                self._fault(f"device {device}: {reason}: {beyond} times")
 
     def _read(self, path: Path) -> Iterator[FlowBatch]:
         raw = not _is_capture(path)

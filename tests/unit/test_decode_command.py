@@ -80,7 +80,7 @@ def test_records_whose_template_never_came_are_reported(tmp_path: Path) -> None:
     result = decode(path)
     assert result.stdout == ""
     assert result.exit_code == 1
-    assert "domain 5: template 300 never came: 1 sets of records (40 octets)" in result.stderr
+    assert "domain 5: template 300 never came; sets of records not decoded: 1" in result.stderr
 
 
 def test_options_are_no_flows(tmp_path: Path) -> None:
