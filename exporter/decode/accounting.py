@@ -14,6 +14,8 @@ from exporter.decode.state import Stream
 
 #: A device whose start moved by more than this, in milliseconds, was started again.
 _BOOT_MOVED: Final = 30_000
+#: A device that is up for longer, in milliseconds, was not just started.
+_JUST_STARTED: Final = 600_000
 _WRAP: Final = 1 << 32
 
 
@@ -36,11 +38,14 @@ def restarted(
 ) -> list[Stream]:
     """Streams whose device started again: uptime and sequence number both begin anew.
 
-    Templates from before are void then (RFC 3954, section 7).
+    Templates from before are void then (RFC 3954, section 7). Cards of one device that share an
+    observation domain, with starts and numbers of their own, must not look like that.
     """
     boot = datagrams.exported - datagrams.uptime
     latest = np.zeros(len(streams), np.int64)
     latest[stream] = boot
+    uptime = np.zeros(len(streams), np.int64)
+    uptime[stream] = datagrams.uptime
     sequence = np.zeros(len(streams), np.int64)
     sequence[stream] = datagrams.sequence
     found = []
@@ -49,7 +54,11 @@ def restarted(
         # An uptime that wraps moves the start ahead by 49.7 days.
         moved = (now - owner.boot) % _WRAP
         started = owner.boot and min(moved, _WRAP - moved) > _BOOT_MOVED
-        if started and 0 <= sequence[number] < owner.sequence.expected:
+        if (
+            started
+            and uptime[number] < _JUST_STARTED
+            and 0 <= sequence[number] < owner.sequence.expected
+        ):
             found.append(owner)
         owner.boot = now
     return found

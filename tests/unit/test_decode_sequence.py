@@ -155,6 +155,14 @@ def test_a_restarted_device_makes_its_templates_void() -> None:
     assert stream.sequence.restarts == 1
 
 
+def test_cards_that_share_a_domain_are_no_restart() -> None:
+    decoder = Decoder(config.Decode(), [])
+    decoder.decode(batch(netflow9(template9(256, FLOW), sequence=900_000, uptime=50_000_000)))
+    decoder.decode(batch(netflow9(sequence=7, uptime=90_000_000)))
+    (stream,) = decoder.state.streams()
+    assert stream.templates
+
+
 def test_an_uptime_that_wraps_is_no_restart() -> None:
     decoder = Decoder(config.Decode(), [])
     decoder.decode(batch(netflow9(template9(256, FLOW), sequence=900, uptime=2**32 - 1000)))
