@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from . import flows_sql as sql
+from . import alerts_sql as sql
 from .parts import (
     CLICKHOUSE,
     PROMETHEUS,
@@ -99,7 +99,7 @@ def dashboard() -> Dashboard:
                 "Alerts begun",
                 "Alerts that began in each bucket, by severity, from the history.",
                 "none",
-                [ClickHouseQuery(sql.alert_count_query(), series=True)],
+                [ClickHouseQuery(sql.count_query(), series=True)],
                 source=CLICKHOUSE,
                 stacked=True,
             ).display_name("${__field.labels.series}")
@@ -110,7 +110,7 @@ def dashboard() -> Dashboard:
                 "Alerts that fired at some time in the range, latest first. Open in dashboard"
                 " leads to what the alert is about, at the time that it began.",
                 "none",
-                [ClickHouseQuery(sql.alert_history_query())],
+                [ClickHouseQuery(sql.history_query())],
                 size=(WIDTH, 12),
             )
             .override_by_name("Severity", colours)

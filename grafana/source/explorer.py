@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import stat, table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard, DataTransformerConfig
 
+from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
+
 from . import flows_sql as sql
+from .flows_sql import RANGE, column, variable
 from .parts import (
     CLICKHOUSE,
     ClickHouseQuery,
@@ -26,6 +31,20 @@ from .parts import (
 UID = "flow-explorer"
 TOP = (5, 10, 15, 25, 50, 100)
 RAW_FLOWS = 200
+
+#: What the variables ask.
+QUESTION = replace(
+    RANGE,
+    dimension=variable("dimension"),
+    dimension_2=variable("dimension_2"),
+    column=column("dimension"),
+    column_2=column("dimension_2"),
+    measure=variable("measure"),
+    top=variable("top"),
+    address=variable("address"),
+    device=variable("device"),
+    settings=sql.SETTINGS,
+)
 
 #: Numbers of a row of the top table that are values of the measure.
 _RATES = "/^(Average|95th percentile|Maximum|Last)$/"
@@ -47,7 +66,7 @@ def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
         kept = [name for name in kept if not name.startswith("dimension")]
     parts = ["${__url_time_range}", *(f"${{{name}:queryparam}}" for name in kept)]
     if dimension:
-        parts += [f"var-dimension={dimension}", f"var-dimension_2={sql.NO_DIMENSION}"]
+        parts += [f"var-dimension={dimension}", f"var-dimension_2={NO_DIMENSION}"]
     parts += [f"var-filters={condition}" for condition in filters]
     return f"/d/{UID}?{'&'.join(parts)}"
 
@@ -89,8 +108,8 @@ def _series() -> timeseries.Panel:
             " The unit follows the measure.",
             "short",
             [
-                ClickHouseQuery(sql.series_query(), series=True),
-                ClickHouseQuery(sql.unit_query(), ref_id="unit"),
+                ClickHouseQuery(QUESTION.series_query(), series=True),
+                ClickHouseQuery(QUESTION.unit_query(), ref_id="unit"),
             ],
             size=(24, 12),
             source=CLICKHOUSE,
@@ -110,9 +129,9 @@ def _table() -> table.Panel:
             " include or exclude it, to see its flows, or to show it by something else.",
             "short",
             [
-                ClickHouseQuery(sql.table_query()),
-                ClickHouseQuery(sql.unit_query(), ref_id="unit"),
-                ClickHouseQuery(sql.unit_query(of_total=True), ref_id="total"),
+                ClickHouseQuery(QUESTION.table_query()),
+                ClickHouseQuery(QUESTION.unit_query(), ref_id="unit"),
+                ClickHouseQuery(QUESTION.unit_query(of_total=True), ref_id="total"),
             ],
             size=(24, 11),
             sort="Total",
@@ -132,7 +151,7 @@ def _summary() -> stat.Panel:
         " rates, number of flow records, different sources and destinations, and mean packet"
         " size (small packets in large numbers are a sign of their own).",
         "short",
-        [ClickHouseQuery(sql.summary_query())],
+        [ClickHouseQuery(QUESTION.summary_query())],
         size=(24, 4),
         source=CLICKHOUSE,
     )
@@ -149,7 +168,7 @@ def _raw_flows() -> table.Panel:
         f"The latest {RAW_FLOWS} flow records that match, as reported; bytes and packets are"
         " already multiplied by the sampling rate.",
         "none",
-        [ClickHouseQuery(sql.raw_flows_query(RAW_FLOWS))],
+        [ClickHouseQuery(QUESTION.raw_flows_query(RAW_FLOWS))],
         size=(24, 12),
     ).override_by_name("Bytes", [prop("unit", "decbytes")])
     for field in ("Source", "Destination"):
@@ -162,7 +181,7 @@ def _raw_flows() -> table.Panel:
 
 def dashboard() -> Dashboard:
     """``flow-explorer``."""
-    none = ("None", sql.NO_DIMENSION)
+    none = ("None", NO_DIMENSION)
     made = (
         start(
             UID,
@@ -171,19 +190,17 @@ def dashboard() -> Dashboard:
             "now-1h",
             refresh="",
         )
+        .with_variable(custom("dimension", "Group by", "What to group by.", DIMENSIONS, "src_addr"))
         .with_variable(
-            custom("dimension", "Group by", "What to group by.", sql.DIMENSIONS, "src_addr")
-        )
-        .with_variable(
-            custom("dimension_2", "And by", "A second dimension.", (none, *sql.DIMENSIONS), none[1])
+            custom("dimension_2", "And by", "A second dimension.", (none, *DIMENSIONS), none[1])
         )
         .with_variable(
             custom(
                 "measure",
                 "Measure",
                 "What is summed or counted. Small packets in large numbers show in Packets/s only.",
-                [(m.label, m.name) for m in sql.MEASURES],
-                sql.MEASURES[0].name,
+                [(m.label, m.name) for m in MEASURES],
+                MEASURES[0].name,
             )
         )
         .with_variable(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import stat, table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from . import flows_sql as sql
+from . import host_sql as sql
 from .parts import (
     CLICKHOUSE,
     ClickHouseQuery,
@@ -38,7 +38,7 @@ def _summary() -> stat.Panel:
             "Average rates over the range, flow records, different peers, and the first and last"
             " time the host is seen within the range.",
             "short",
-            [ClickHouseQuery(sql.host_summary_query())],
+            [ClickHouseQuery(sql.summary_query())],
             size=(24, 4),
             source=CLICKHOUSE,
         )
@@ -53,7 +53,7 @@ def _seen() -> table.Panel:
         "Internal addresses with the time of their first and last flow ever (not only in the"
         " range), the newest first. A time shortly before an alert is a host that is new here.",
         "dateTimeAsIso",
-        [ClickHouseQuery(sql.host_seen_query())],
+        [ClickHouseQuery(sql.seen_query())],
         size=(24, 5),
     )
 
@@ -63,7 +63,7 @@ def _traffic() -> timeseries.Panel:
         "Sent and received",
         "Bits per second that the host sends and receives, as its flows tell.",
         "bps",
-        [ClickHouseQuery(sql.host_series_query(), series=True)],
+        [ClickHouseQuery(sql.series_query(), series=True)],
         size=(24, 8),
         source=CLICKHOUSE,
     ).display_name("${__field.labels.series}")
@@ -77,7 +77,7 @@ def _breakdown(
             title,
             description,
             "bps",
-            [ClickHouseQuery(sql.host_breakdown_query(sent, received))],
+            [ClickHouseQuery(sql.breakdown_query(sent, received))],
             size=(12, 9),
             sort="Sent",
         )
@@ -97,7 +97,7 @@ def _peers() -> table.Panel:
             "bps",
             [
                 ClickHouseQuery(
-                    sql.host_breakdown_query(("dst_addr", "dst_host"), ("src_addr", "src_host"))
+                    sql.breakdown_query(("dst_addr", "dst_host"), ("src_addr", "src_host"))
                 )
             ],
             size=(12, 9),
@@ -168,7 +168,7 @@ def dashboard() -> Dashboard:
                 "Names in its DNS questions, as resolvers and flows that look inside packets tell,"
                 " most frequent first, with when each was first and last asked in the range.",
                 "short",
-                [ClickHouseQuery(sql.host_names_query())],
+                [ClickHouseQuery(sql.names_query())],
                 size=(24, 8),
                 sort="Questions",
             )

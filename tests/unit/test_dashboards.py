@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from exporter.cli import app
 from exporter.cli.dashboards import DashboardsError, differences, generate, write
+from exporter.policies.measures import MEASURES
 from exporter.schema import BY_NAME
 from tests.support.grafana import panels, variables
 
@@ -242,6 +243,11 @@ def test_dimensions_are_flow_columns() -> None:
     dimensions = re.findall(r" : (\w+)", query)
     assert len(dimensions) > 40
     assert set(dimensions) <= BY_NAME.keys()
+
+
+def test_explorer_has_every_measure_of_policies() -> None:
+    query = variables(DASHBOARDS["flow-explorer"])["measure"]["query"]
+    assert re.findall(r" : (\w+)", query) == list(MEASURES)
 
 
 def test_no_address_is_looked_for_by_or() -> None:

@@ -1,0 +1,106 @@
+"""What the flows can be grouped by, and what is summed or counted of a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Flow columns to group by, with the words shown for them.
+DIMENSIONS = (
+    ("Source address", "src_addr"),
+    ("Destination address", "dst_addr"),
+    ("Source host", "src_host"),
+    ("Destination host", "dst_host"),
+    ("Source port", "src_port"),
+    ("Destination port", "dst_port"),
+    ("Service", "service"),
+    ("Source service", "src_service"),
+    ("Destination service", "dst_service"),
+    ("IP protocol", "proto"),
+    ("Source AS", "src_as"),
+    ("Destination AS", "dst_as"),
+    ("Source network", "src_network"),
+    ("Destination network", "dst_network"),
+    ("Source country", "src_country"),
+    ("Destination country", "dst_country"),
+    ("Device", "device"),
+    ("Device address", "device_addr"),
+    ("Site", "site"),
+    ("Role", "role"),
+    ("Input interface", "in_if"),
+    ("Output interface", "out_if"),
+    ("Input interface name", "in_if_name"),
+    ("Output interface name", "out_if_name"),
+    ("Direction", "direction"),
+    ("Next hop", "next_hop"),
+    ("VRF", "vrf"),
+    ("Source VLAN", "src_vlan"),
+    ("Destination VLAN", "dst_vlan"),
+    ("Source MAC", "src_mac"),
+    ("Destination MAC", "dst_mac"),
+    ("Source address after NAT", "nat_src_addr"),
+    ("Destination address after NAT", "nat_dst_addr"),
+    ("EtherType", "etype"),
+    ("TCP flags", "tcp_flags"),
+    ("Type of service", "tos"),
+    ("ICMP type", "icmp_type"),
+    ("Forwarding status", "forwarding_status"),
+    ("Application", "app"),
+    ("DNS name", "dns_name"),
+    ("DNS response code", "dns_rcode"),
+    ("TLS server name", "tls_sni"),
+    ("HTTP host", "http_host"),
+    ("Protocol of the record", "source"),
+    ("Sampling rate", "sampling_rate"),
+)
+
+#: Stands for "no second dimension": a constant column of every subquery.
+NO_DIMENSION = "none"
+
+#: The column that tells more about a key, by dimension.
+NAMES = {
+    "src_addr": "src_host",
+    "dst_addr": "dst_host",
+    "src_port": "src_service",
+    "dst_port": "dst_service",
+    "in_if": "in_if_name",
+    "out_if": "out_if_name",
+    "device": "role",
+}
+
+
+#: Columns whose different values can be counted, with the words shown for them.
+COUNTED = {
+    "src_addr": "sources",
+    "dst_addr": "destinations",
+    "src_port": "source ports",
+    "dst_port": "destination ports",
+    "src_as": "source ASes",
+    "dst_as": "destination ASes",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is summed or counted over a group of flows.
+
+    ``total`` is an aggregate; ``per_second`` says whether a bucket shows it divided by its
+    length. ``total_unit`` is Grafana's unit of the sum over the whole range.
+    """
+
+    name: str
+    label: str
+    total: str
+    per_second: bool
+    unit: str
+    total_unit: str
+
+
+MEASURES = (
+    Measure("bits_per_second", "Bits/s", "sum(bytes) * 8", True, "bps", "decbits"),
+    Measure("packets_per_second", "Packets/s", "sum(packets)", True, "pps", "short"),
+    Measure("flows_per_second", "Flows/s", "count()", True, "cps", "short"),
+    *(
+        Measure(f"unique_{name}", f"Unique {words}", f"uniq({name})", False, "short", "short")
+        for name, words in COUNTED.items()
+    ),
+)

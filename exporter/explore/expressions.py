@@ -1,0 +1,41 @@
+"""Pieces of SQL that do not depend on what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def quote(text: str) -> str:
+    """A constant of ours as an SQL string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def choose(selector: str, cases: Sequence[tuple[str, str]], default: str, cast: str) -> str:
+    """The expression of the case that the constant ``selector`` names.
+
+    Each level is wrapped in ``cast``: ClickHouse folds an ``if`` on a constant only when it is
+    not itself the branch of another one, and with it drops the columns of the other cases.
+    """
+    expression = f"{cast}({default})"
+    for value, case in reversed(cases):
+        expression = f"{cast}(if({selector} = {quote(value)}, {cast}({case}), {expression}))"
+    return expression
+
+
+def text(expression: str) -> str:
+    """A value of any column type as people read it: IPv4 addresses without their mapping."""
+    return f"replaceRegexpOne(toString({expression}), '^::ffff:([0-9.]+)$', '\\\\1')"
+
+
+def protocol(key: str) -> str:
+    """An IP protocol number of any type as its name, where it has one."""
+    name = f"joinGet('protocol_names', 'name', toUInt8OrZero(toString({key})))"
+    return f"if({name} = '', toString({key}), {name})"
+
+
+def url_filter(key: str) -> str:
+    """The key as the value of an ad-hoc filter in a URL takes it."""
+    value = text(key)
+    for character, escape in (("|", "__gfp__"), (",", "__gfc__"), ("#", "__gfh__")):
+        value = f"replaceAll({value}, '{character}', '{escape}')"
+    return value

@@ -1,0 +1,341 @@
+"""SQL over the ``flows`` table for one question: what is big, by what, of which traffic.
+
+The same text serves Grafana, where variables and macros leave the question open until a person
+chooses, and the command line, where all is known: a :class:`Question` holds an SQL expression for
+each thing that may be chosen. All of them are constant for ClickHouse: it folds the conditions
+away, reads only the columns that remain, and uses its indexes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.explore.columns import COUNTED, MEASURES, NAMES, NO_DIMENSION
+from exporter.explore.expressions import choose, protocol, quote, text, url_filter
+
+#: What every query filters and buckets time by; the policies use the same column.
+TIME = "time_received"
+
+
+@dataclass(frozen=True)
+class Question:
+    """SQL expressions for everything that a question leaves open.
+
+    Attributes:
+        start, end: the range, as DateTime; ``step``: length of a bucket in seconds.
+        dimension, dimension_2: names of columns, as constant String; the second may be ``none``.
+        column, column_2: these columns themselves.
+        measure: name of the measure, as String. ``top``: how many keys, as String.
+        address: a host, an address, a prefix, or empty, as String.
+        device: names of devices, as ``{a,b}``, or ``*``, as String.
+        settings: what ends every query, such as a SETTINGS clause.
+        where: a further condition over flow columns.
+    """
+
+    start: str
+    end: str
+    step: str
+    dimension: str = "''"
+    dimension_2: str = quote(NO_DIMENSION)
+    column: str = "''"
+    column_2: str = NO_DIMENSION
+    measure: str = quote(MEASURES[0].name)
+    top: str = "'10'"
+    address: str = "''"
+    device: str = "'*'"
+    settings: str = ""
+    where: str = ""
+
+    @property
+    def first(self) -> str:
+        """Start of the first bucket."""
+        return f"toStartOfInterval({self.start}, INTERVAL {self.step} second)"
+
+    @property
+    def past(self) -> str:
+        """One past the last whole bucket; a range shorter than one has the one it is in."""
+        return (
+            f"greatest(toStartOfInterval({self.end}, INTERVAL {self.step} second),"
+            f" {self.first} + {self.step})"
+        )
+
+    @property
+    def buckets(self) -> str:
+        """How many there are."""
+        return f"intDiv(dateDiff('second', {self.first}, {self.past}), {self.step})"
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of a flow."""
+        return f"toStartOfInterval(toDateTime({TIME}), INTERVAL {self.step} second)"
+
+    @property
+    def seconds(self) -> str:
+        """Length of all buckets together."""
+        return f"dateDiff('second', {self.first}, {self.past})"
+
+    def in_range(self) -> str:
+        """Whether a flow is in one of the buckets."""
+        return f"{TIME} >= {self.first} AND {TIME} < {self.past}"
+
+    def total(self) -> str:
+        """The measure's aggregate over a group of flows."""
+        cases = [(m.name, m.total) for m in MEASURES]
+        return choose(self.measure, cases[1:], cases[0][1], "toFloat64")
+
+    def divisor(self, seconds: str) -> str:
+        """What the total of so many seconds is divided by."""
+        counted = ", ".join(quote(m.name) for m in MEASURES if not m.per_second)
+        return f"if({self.measure} IN ({counted}), 1, {seconds})"
+
+    def unit_query(self, *, of_total: bool = False) -> str:
+        """One row with Grafana's ``unit`` of the measure in a bucket, or over the range."""
+        units = [(m.name, quote(m.total_unit if of_total else m.unit)) for m in MEASURES]
+        return f"SELECT {choose(self.measure, units[1:], units[0][1], 'toString')} AS unit"
+
+    def _key_name(self, name: str, key: str, dimension: str) -> str:
+        """What is known about a key: ``name`` from the flows, else from the tables of names."""
+        autonomous_system = f"joinGet('as_names', 'name', toUInt32OrZero(toString({key})))"
+        port_number = f"toUInt16OrZero(toString({key}))"
+        tcp_port = f"joinGet('port_names', 'name', toUInt8(6), {port_number})"
+        port = f"if({name} != '', {name}, {tcp_port})"
+        return choose(
+            dimension,
+            [
+                ("src_as", autonomous_system),
+                ("dst_as", autonomous_system),
+                ("src_port", port),
+                ("dst_port", port),
+            ],
+            name,
+            "toString",
+        )
+
+    def _display(self, key: str, dimension: str) -> str:
+        mac = f"MACNumToString(toUInt64OrZero(toString({key})))"
+        shown = choose(
+            dimension,
+            [("proto", protocol(key)), ("src_mac", mac), ("dst_mac", mac)],
+            text(key),
+            "toString",
+        )
+        return f"if(toString({key}) = '', '(empty)', {shown})"
+
+    def address_constants(self) -> str:
+        """What ``address`` means, as a list for WITH."""
+        return f"""\
+  trim({self.address}) AS address,
+  toIPv6OrNull(splitByChar('/', address)[1]) AS ip,
+  multiIf(address = '', 'any', isNull(ip), 'name', position(address, '/') > 0, 'prefix',
+    'address') AS address_kind,
+  toUInt8(least(128, toUInt16OrZero(splitByChar('/', address)[2])
+    + if(position(address, '.') > 0, 96, 0))) AS prefix_length,
+  assumeNotNull(IPv6CIDRToRange(ifNull(ip, toIPv6('::')), prefix_length)) AS prefix"""
+
+    def address_matches(self, side: str) -> str:
+        return self.matches(f"{side}_addr", f"{side}_host", f"{side}_network")
+
+    def matches(self, address: str, host: str, network: str) -> str:
+        """Whether these columns are what ``address`` means."""
+        return (
+            f"(address_kind = 'any'"
+            f" OR address_kind = 'address' AND {address} = assumeNotNull(ip)"
+            f" OR address_kind = 'prefix' AND {address} BETWEEN prefix.1 AND prefix.2"
+            f" OR address_kind = 'name' AND ({host} = address OR {network} = address"
+            f" OR startsWith({host}, concat(address, '.'))))"
+        )
+
+    def _device_matches(self) -> str:
+        """Devices arrive as ``{a,b}``, and as ``*`` for all of them."""
+        devices = f"splitByChar(',', trim(BOTH '{{}}' FROM {self.device}))"
+        return f"(has({devices}, '*') OR has({devices}, toString(device)))"
+
+    def selected_flows(self) -> str:
+        """The flows of the range that ``device`` and ``address`` select.
+
+        Needs :meth:`address_constants`. An address is looked for on both sides by two reads,
+        since ``src = x OR dst = x`` would use no index; a flow with it on both sides is in the
+        first only.
+        """
+        where = f"{self.in_range()}\n          AND {self._device_matches()}"
+        if self.where:
+            where += f"\n          AND (\n{self.where}\n)"
+        return f"""\
+        SELECT *, '' AS {NO_DIMENSION} FROM flows
+        WHERE {where}
+          AND {self.address_matches("src")}
+        UNION ALL
+        SELECT *, '' AS {NO_DIMENSION} FROM flows
+        WHERE {where}
+          AND address_kind != 'any' AND {self.address_matches("dst")}
+          AND NOT {self.address_matches("src")}"""
+
+    def _keyed_flows(self) -> str:
+        """The same, with the dimensions' values as ``key_1`` and ``key_2``, ``name`` of the first.
+
+        A host has a name only in flows where enrichment knew it, hence the greatest of a group.
+        """
+        name = choose(self.dimension, list(NAMES.items()), "''", "toString")
+        return f"""\
+      SELECT {TIME}, bytes, packets, {", ".join(COUNTED)},
+        {self.column} AS key_1, {self.column_2} AS key_2,
+        {name} AS name
+      FROM (
+{self.selected_flows()}
+      )"""
+
+    def _second_display(self, key: str) -> str:
+        none = f"{self.dimension_2} = {quote(NO_DIMENSION)}"
+        return f"if({none}, '', {self._display(key, self.dimension_2)})"
+
+    def _top_keys(self) -> str:
+        return f"""\
+      SELECT key_1, key_2 FROM (
+{self._keyed_flows()}
+      )
+      GROUP BY key_1, key_2
+      ORDER BY {self.total()} DESC, key_1, key_2
+      LIMIT toUInt16OrZero({self.top})"""
+
+    def series_query(self) -> str:
+        """``time``, ``series``, ``Value``: the top keys and ``Other``, every bucket of each."""
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT time, series, Value FROM (
+  SELECT time, Value,
+    max(name) OVER (PARTITION BY is_top, top_1, top_2) AS key_name,
+    if(is_top, arrayStringConcat(arrayFilter(part -> part != '', [
+      {self._display("top_1", self.dimension)},
+      {self._second_display("top_2")},
+      {self._key_name("key_name", "top_1", self.dimension)}]), ' '), 'Other') AS series
+  FROM (
+    SELECT {self.bucket} AS time,
+      (key_1, key_2) IN (
+{self._top_keys()}
+      ) AS is_top,
+      if(is_top, key_1, defaultValueOfArgumentType(key_1)) AS top_1,
+      if(is_top, key_2, defaultValueOfArgumentType(key_2)) AS top_2,
+      max(name) AS name,
+      {self.total()} / {self.divisor(self.step)} AS Value
+    FROM (
+{self._keyed_flows()}
+    )
+    GROUP BY time, is_top, top_1, top_2
+    ORDER BY is_top, top_1, top_2, time
+      WITH FILL FROM {self.first}
+        TO {self.past} STEP {self.step}
+  )
+)
+ORDER BY time, series
+{self.settings}"""
+
+    def table_query(self) -> str:
+        """One row per top key: average, 95th percentile, maximum, last bucket and total.
+
+        Buckets without flows count as zero. ``filter_1`` and ``filter_2`` are for links.
+        """
+        values = (
+            f"arrayConcat(found, arrayWithConstant({self.buckets}"
+            f" - least({self.buckets}, length(found)), toFloat64(0)))"
+        )
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT
+  {self._display("key_1", self.dimension)} AS "Key",
+  {self._second_display("key_2")} AS "Second key",
+  {self._key_name("key_name", "key_1", self.dimension)} AS "Name",
+  arrayAvg(buckets) AS "Average",
+  arrayReduce('quantileExactInclusive(0.95)', buckets) AS "95th percentile",
+  arrayMax(buckets) AS "Maximum",
+  last_value AS "Last",
+  total AS "Total",
+  {url_filter("key_1")} AS filter_1,
+  {url_filter("key_2")} AS filter_2
+FROM (
+  SELECT key_1, key_2, max(name) AS key_name,
+    groupArrayIf(value / {self.divisor(self.step)}, NOT whole) AS found,
+    {values} AS buckets,
+    sumIf(value, NOT whole AND bucket = {self.past} - {self.step})
+      / {self.divisor(self.step)} AS last_value,
+    sumIf(value, whole) AS total
+  FROM (
+    SELECT key_1, key_2, bucket, grouping(bucket) = 1 AS whole, max(name) AS name,
+      {self.total()} AS value
+    FROM (
+      SELECT *, {self.bucket} AS bucket FROM (
+{self._keyed_flows()}
+      )
+    )
+    WHERE (key_1, key_2) IN (
+{self._top_keys()}
+    )
+    GROUP BY GROUPING SETS ((key_1, key_2), (key_1, key_2, bucket))
+  )
+  GROUP BY key_1, key_2
+)
+ORDER BY "Total" DESC, "Key", "Second key"
+{self.settings}"""
+
+    def summary_query(self) -> str:
+        """One row about all flows that match, whatever the dimension."""
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT
+  toFloat64(sum(bytes)) * 8 / {self.seconds} AS "Bits/s",
+  toFloat64(sum(packets)) / {self.seconds} AS "Packets/s",
+  toFloat64(count()) AS "Flows",
+  toFloat64(uniq(src_addr)) AS "Sources",
+  toFloat64(uniq(dst_addr)) AS "Destinations",
+  toFloat64(sum(bytes)) / greatest(toFloat64(sum(packets)), 1) AS "Bytes per packet"
+FROM (
+{self.selected_flows()}
+)
+{self.settings}"""
+
+    def raw_flows_query(self, limit: int) -> str:
+        """The latest flows that match, one row each.
+
+        Their oldest time is found first, so that all columns are read of few rows only.
+        """
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT
+  {TIME} AS "Received",
+  time_flow_start AS "Start",
+  time_flow_end AS "End",
+  toString(device) AS "Device",
+  {text("src_addr")} AS "Source",
+  toString(src_host) AS "Source host",
+  src_port AS "Source port",
+  {text("dst_addr")} AS "Destination",
+  toString(dst_host) AS "Destination host",
+  dst_port AS "Destination port",
+  {protocol("proto")} AS "Protocol",
+  toFloat64(bytes) AS "Bytes",
+  toFloat64(packets) AS "Packets",
+  src_as AS "Source AS",
+  dst_as AS "Destination AS",
+  in_if AS "In",
+  out_if AS "Out",
+  tcp_flags AS "TCP flags",
+  sampling_rate AS "Sampled 1 in",
+  toString(source) AS "From"
+FROM (
+{self.selected_flows()}
+)
+WHERE {TIME} >= (
+  SELECT min({TIME}) FROM (
+    SELECT {TIME} FROM (
+{self.selected_flows()}
+    )
+    ORDER BY {TIME} DESC
+    LIMIT {limit}
+  )
+)
+ORDER BY {TIME} DESC
+LIMIT {limit}
+{self.settings}"""

@@ -1,0 +1,37 @@
+"""SQL about alerts that are stored."""
+
+from __future__ import annotations
+
+from .flows_sql import RANGE
+
+
+def history_query(limit: int = 500) -> str:
+    """Alerts that fired within the range, latest first, one row per start."""
+    return f"""\
+SELECT starts_at AS "Since", ends_at AS "Until",
+  dateDiff('second', starts_at, ifNull(ends_at, least(now(), $__toTime))) AS "Duration",
+  toString(severity) AS "Severity", toString(alertname) AS "Alert", toString(policy) AS "Policy",
+  toString(incident) AS "Incident", annotations['summary'] AS "Summary",
+  annotations['description'] AS "Description", value AS "Value", toString(status) AS "Status",
+  if(match(annotations['dashboard_url'], '^(https?:/)?/'), annotations['dashboard_url'], '')
+    AS "Dashboard"
+FROM alerts FINAL
+WHERE starts_at <= $__toTime AND ifNull(ends_at, now()) >= $__fromTime
+ORDER BY starts_at DESC, fingerprint
+LIMIT {limit}"""
+
+
+def count_query() -> str:
+    """``time``, ``series`` (severity), ``Value``: alerts that began, per bucket."""
+    bucket = "toStartOfInterval(toDateTime(starts_at), INTERVAL $__interval_s second)"
+    return f"""\
+SELECT time, series, Value FROM (
+  SELECT {bucket} AS time, CAST(severity, 'String') AS series, toFloat64(count()) AS Value
+  FROM alerts FINAL
+  WHERE starts_at >= {RANGE.first} AND starts_at < {RANGE.past}
+  GROUP BY series, time
+  ORDER BY series, time
+    WITH FILL FROM {RANGE.first}
+      TO {RANGE.past} STEP $__interval_s
+)
+ORDER BY time, series"""
