@@ -75,7 +75,7 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
     children = [_store(data, ports)] if own_store else []
     clickhouse = f"http://{_LOOPBACK}:{ports.store}" if own_store else config.clickhouse.url
     config_file = _write_config(config, data, ports, own_store=own_store)
-    # A ClickHouse of the user's may be away for now: the collector waits for it, and so need not we.
+    # A ClickHouse of the user's may be away for now: the collector waits for it, we need not.
     children.append(_collector(config_file, ports, "ready" if own_store else "healthy"))
     children += _alerting(data, ports, own_store=own_store)
     places = [
