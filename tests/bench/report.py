@@ -51,7 +51,7 @@ class Results:
         for title, header, rows in self.tables():
             table = Table(title=title, title_justify="left")
             for number, name in enumerate(header):
-                table.add_column(name, justify="left" if number == 0 else "right")
+                table.add_column(name, justify="left" if number == 0 else "right", min_width=6)
             for row in rows:
                 table.add_row(*row)
             console.print(table)
