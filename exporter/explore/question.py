@@ -93,7 +93,7 @@ class Question:
         units = [(m.name, quote(m.total_unit if of_total else m.unit)) for m in MEASURES]
         return f"SELECT {choose(self.measure, units[1:], units[0][1], 'toString')} AS unit"
 
-    def _key_name(self, name: str, key: str, dimension: str) -> str:
+    def key_name(self, name: str, key: str, dimension: str) -> str:
         """What is known about a key: ``name`` from the flows, else from the tables of names."""
         autonomous_system = f"joinGet('as_names', 'name', toUInt32OrZero(toString({key})))"
         port_number = f"toUInt16OrZero(toString({key}))"
@@ -111,7 +111,7 @@ class Question:
             "toString",
         )
 
-    def _display(self, key: str, dimension: str) -> str:
+    def display(self, key: str, dimension: str) -> str:
         mac = f"MACNumToString(toUInt64OrZero(toString({key})))"
         shown = choose(
             dimension,
@@ -170,7 +170,7 @@ class Question:
           AND address_kind != 'any' AND {self.address_matches("dst")}
           AND NOT {self.address_matches("src")}"""
 
-    def _keyed_flows(self) -> str:
+    def keyed_flows(self) -> str:
         """The same, with the dimensions' values as ``key_1`` and ``key_2``, ``name`` of the first.
 
         A host has a name only in flows where enrichment knew it, hence the greatest of a group.
@@ -184,14 +184,14 @@ class Question:
 {self.selected_flows()}
       )"""
 
-    def _second_display(self, key: str) -> str:
+    def second_display(self, key: str) -> str:
         none = f"{self.dimension_2} = {quote(NO_DIMENSION)}"
-        return f"if({none}, '', {self._display(key, self.dimension_2)})"
+        return f"if({none}, '', {self.display(key, self.dimension_2)})"
 
     def _top_keys(self) -> str:
         return f"""\
       SELECT key_1, key_2 FROM (
-{self._keyed_flows()}
+{self.keyed_flows()}
       )
       GROUP BY key_1, key_2
       ORDER BY {self.total()} DESC, key_1, key_2
@@ -206,9 +206,9 @@ SELECT time, series, Value FROM (
   SELECT time, Value,
     max(name) OVER (PARTITION BY is_top, top_1, top_2) AS key_name,
     if(is_top, arrayStringConcat(arrayFilter(part -> part != '', [
-      {self._display("top_1", self.dimension)},
-      {self._second_display("top_2")},
-      {self._key_name("key_name", "top_1", self.dimension)}]), ' '), 'Other') AS series
+      {self.display("top_1", self.dimension)},
+      {self.second_display("top_2")},
+      {self.key_name("key_name", "top_1", self.dimension)}]), ' '), 'Other') AS series
   FROM (
     SELECT {self.bucket} AS time,
       (key_1, key_2) IN (
@@ -219,7 +219,7 @@ SELECT time, series, Value FROM (
       max(name) AS name,
       {self.total()} / {self.divisor(self.step)} AS Value
     FROM (
-{self._keyed_flows()}
+{self.keyed_flows()}
     )
     GROUP BY time, is_top, top_1, top_2
     ORDER BY is_top, top_1, top_2, time
@@ -243,9 +243,9 @@ ORDER BY time, series
 WITH
 {self.address_constants()}
 SELECT
-  {self._display("key_1", self.dimension)} AS "Key",
-  {self._second_display("key_2")} AS "Second key",
-  {self._key_name("key_name", "key_1", self.dimension)} AS "Name",
+  {self.display("key_1", self.dimension)} AS "Key",
+  {self.second_display("key_2")} AS "Second key",
+  {self.key_name("key_name", "key_1", self.dimension)} AS "Name",
   arrayAvg(buckets) AS "Average",
   arrayReduce('quantileExactInclusive(0.95)', buckets) AS "95th percentile",
   arrayMax(buckets) AS "Maximum",
@@ -265,7 +265,7 @@ FROM (
       {self.total()} AS value
     FROM (
       SELECT *, {self.bucket} AS bucket FROM (
-{self._keyed_flows()}
+{self.keyed_flows()}
       )
     )
     WHERE (key_1, key_2) IN (

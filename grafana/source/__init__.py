@@ -7,12 +7,12 @@ import json
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from . import alerts, explorer, home, host, pipeline
+from . import alerts, explorer, home, host, incident, pipeline
 
 
 def build() -> list[Dashboard]:
     """All dashboards, in the order in which the home dashboard's links show them."""
-    return [module.dashboard() for module in (home, explorer, host, alerts, pipeline)]
+    return [module.dashboard() for module in (home, explorer, host, alerts, incident, pipeline)]
 
 
 def files() -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import stat, table, timeseries
-from grafana_foundation_sdk.models.dashboard import Dashboard, DataTransformerConfig
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
 
@@ -26,6 +26,7 @@ from .parts import (
     stat_panel,
     table_panel,
     time_series,
+    units_from,
 )
 
 UID = "flow-explorer"
@@ -87,18 +88,6 @@ def _row_links(variable: str, field: str) -> list[builders.DashboardLink]:
     ]
 
 
-def _units(ref_id: str, fields: dict[str, str]) -> DataTransformerConfig:
-    """Gives these fields the unit that query ``ref_id`` tells in its only row."""
-    return DataTransformerConfig(
-        id_val="configFromData",
-        options={
-            "applyTo": fields,
-            "configRefId": ref_id,
-            "mappings": [{"fieldName": "unit", "handlerKey": "unit"}],
-        },
-    )
-
-
 def _series() -> timeseries.Panel:
     return (
         time_series(
@@ -115,7 +104,7 @@ def _series() -> timeseries.Panel:
             source=CLICKHOUSE,
         )
         .display_name("${__field.labels.series}")
-        .with_transformation(_units("unit", {"id": "byType", "options": "number"}))
+        .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
         .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
     )
 
@@ -136,8 +125,8 @@ def _table() -> table.Panel:
             size=(24, 11),
             sort="Total",
         )
-        .with_transformation(_units("unit", {"id": "byRegexp", "options": _RATES}))
-        .with_transformation(_units("total", {"id": "byName", "options": "Total"}))
+        .with_transformation(units_from("unit", {"id": "byRegexp", "options": _RATES}))
+        .with_transformation(units_from("total", {"id": "byName", "options": "Total"}))
         .override_by_name("Key", [links_property(*_row_links("dimension", "filter_1"))])
         .override_by_name("Second key", [links_property(*_row_links("dimension_2", "filter_2"))])
         .override_by_regexp("filter_.", [prop("custom.hidden", True)])

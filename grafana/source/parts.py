@@ -285,6 +285,7 @@ def start(
         ("flow-explorer", "Data Explorer"),
         ("flow-host", "Host"),
         ("flow-alerts", "Alerts"),
+        ("flow-incident", "Incident"),
         ("flow-pipeline", "Pipeline"),
     ):
         if target != uid:
@@ -320,17 +321,80 @@ def custom(
     )
 
 
-def address_box(name: str = "address", label: str = "Host, address or prefix") -> Any:
-    """A box for an address, a prefix or a name, looked for as source and as destination."""
+def text_box(name: str, label: str, description: str, default: str = "") -> Any:
+    """A box for free text."""
     return (
         builders.TextBoxVariable(name)
         .label(label)
-        .description(
-            "Source or destination: an IPv4 or IPv6 address, a prefix such as 10.0.0.0/8, the name"
-            " of a host or of a network. Empty: everything."
-        )
-        .default_value("")
+        .description(description)
+        .default_value(default)
+        .current(dashboard.VariableOption(selected=True, text=default, value=default))
+    )
+
+
+def address_box(name: str = "address", label: str = "Host, address or prefix") -> Any:
+    """A box for an address, a prefix or a name, looked for as source and as destination."""
+    return text_box(
+        name,
+        label,
+        "Source or destination: an IPv4 or IPv6 address, a prefix such as 10.0.0.0/8, the name"
+        " of a host or of a network. Empty: everything.",
+    )
+
+
+def matcher_box(name: str = "key") -> Any:
+    """A box for the label matchers of one key of a policy."""
+    return text_box(
+        name,
+        "Key",
+        'Labels of the policy\'s key as PromQL matches them, such as dst_addr="10.0.0.1". Empty:'
+        " the largest keys.",
+    )
+
+
+def policy_variable() -> builders.QueryVariable:
+    """One policy of those that the collectors evaluate."""
+    query = "label_values(flow_policy_info, policy)"
+    return (
+        builders.QueryVariable("policy")
+        .label("Policy")
+        .description("Which policy.")
+        .datasource(PROMETHEUS)
+        .query({"refId": "policy", "qryType": 5, "query": query})
+        .definition(query)
+        .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(dashboard.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
         .current(dashboard.VariableOption(selected=True, text="", value=""))
+    )
+
+
+def alert_annotation() -> builders.AnnotationQuery:
+    """Marks the times at which alerts of policies fired."""
+    made = (
+        builders.AnnotationQuery()
+        .name("Alerts of policies")
+        .datasource(PROMETHEUS)
+        .expr('ALERTS{alertstate="firing", policy!=""}')
+        .step("60s")
+        .title_format("{{alertname}}")
+        .text_format("{{policy}}")
+        .tag_keys("severity")
+        .icon_color(RED)
+        .enable(True)
+    )
+    made.build().placement = None  # type: ignore[assignment]  # the SDK's default hides it
+    return made
+
+
+def units_from(ref_id: str, fields: dict[str, str]) -> dashboard.DataTransformerConfig:
+    """Gives these fields the unit that query ``ref_id`` tells in its only row."""
+    return dashboard.DataTransformerConfig(
+        id_val="configFromData",
+        options={
+            "applyTo": fields,
+            "configRefId": ref_id,
+            "mappings": [{"fieldName": "unit", "handlerKey": "unit"}],
+        },
     )
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.metrics_core import Metric
 
 from exporter.collector import CollectorProcess
 from exporter.config import ClickHouse, Config, Http, Policies, Receive, UdpListener
-from tests.support.grafana import Context, expand_promql, panels
+from tests.support.grafana import Context, Value, expand_promql, panels, variables
 from tests.support.prometheus import Prometheus, blocks, running_prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -67,12 +68,27 @@ def family_of(name: str, families: dict[str, Metric]) -> Metric:
 
 
 def names(expression: str) -> set[str]:
-    return set(re.findall(r"\bflow_\w+", expression))
+    """Metrics of the collector, and what rules record."""
+    return set(re.findall(r"(?:\bflow_|\b(?:key|policy):flow_)[\w:]+", expression))
+
+
+def recorded() -> set[str]:
+    """Names that the rules record."""
+    return {
+        rule["record"]
+        for file in (ROOT / "alerting/rules").glob("*.yml")
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
 
 
 def test_every_metric_exists(families: dict[str, Metric]) -> None:
     for title, target in TARGETS:
         for name in names(target["expr"]):
+            if ":" in name:
+                assert name in recorded(), title
+                continue
             kind = family_of(name, families).type
             assert name.endswith("_total") == (kind == "counter"), title
 
@@ -84,7 +100,18 @@ def prometheus(
     """Half an hour of samples of every metric that the dashboards use."""
     folder = tmp_path_factory.mktemp("prometheus")
     used = sorted({name for _, target in TARGETS for name in names(target["expr"])})
-    lines = [line for name in used for line in samples(name, family_of(name, families))]
+    lines = [
+        line
+        for name in used
+        for line in samples(name, None if ":" in name else family_of(name, families))
+    ]
+    node = 'instance="ag04:9100"'
+    lines += ["# TYPE node_cpu_seconds counter"]
+    lines += [
+        f'node_cpu_seconds_total{{{node},mode="idle"}} {t - START} {t}'
+        for t in range(START, END + 1, STEP)
+    ]
+    lines += ["# TYPE up gauge", *(f"up{{{node}}} 1 {t}" for t in range(START, END + 1, STEP))]
     lines += ["# TYPE ALERTS gauge"]
     alert = 'ALERTS{alertname="FlowHigh",alertstate="firing",severity="critical",policy="p"}'
     lines += [f"{alert} 1 {t}" for t in range(START, END + 1, STEP)]
@@ -93,8 +120,15 @@ def prometheus(
         yield running
 
 
-def samples(name: str, family: Metric) -> Iterator[str]:
-    """A growing series per label set; labels are those that the dashboards group by."""
+def samples(name: str, family: Metric | None) -> Iterator[str]:
+    """A growing series per label set; labels are those that the dashboards group by.
+
+    What rules record has no family, and the labels that an alert's link chooses.
+    """
+    if family is None:
+        yield f"# TYPE {name} gauge"
+        yield from (f'{name}{{policy="host_bits"}} 7 {at}' for at in range(START, END + 1, STEP))
+        return
     grouped = {label for _, target in TARGETS for label in labels(target["expr"], name)}
     sets = [""]
     for label in sorted(grouped):
@@ -117,9 +151,16 @@ def labels(expression: str, name: str) -> set[str]:
     return {label.strip() for group in found for label in group.split(",")}
 
 
+def chosen(title: str) -> dict[str, Value]:
+    """Values of a dashboard's boxes as it is opened, and the policy that it is about."""
+    held = variables(DASHBOARDS[title.partition(":")[0]])
+    boxes = {name: box["query"] for name, box in held.items() if box["type"] == "textbox"}
+    return boxes | {"policy": "host_bits"}
+
+
 @pytest.mark.parametrize(("title", "target"), TARGETS, ids=[title for title, _ in TARGETS])
 def test_every_query_returns_data(prometheus: Prometheus, title: str, target: dict) -> None:
-    expression = expand_promql(target["expr"], Context(START, END, STEP))
+    expression = expand_promql(target["expr"], Context(START, END, STEP, chosen(title)))
     if target.get("instant"):
         assert prometheus.query(expression, END), title
         return

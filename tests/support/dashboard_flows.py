@@ -3,6 +3,7 @@
 - Forty hosts ``10.0.0.0`` to ``10.0.0.39`` each send one flow a minute to one of five servers.
 - ``10.0.0.7`` sends most packets, small ones, and asks for DNS names.
 - From half-time on, ``10.9.9.9`` (``spike``, AS 4200000000) sends most, to ``10.1.0.1:14999``.
+- An alert about that begins 100 seconds later; evidence of it is kept.
 - Port 20012 falls silent for the last ten minutes.
 - One IPv6 host has a quote in its name, one device a quote and a backslash.
 """
@@ -61,19 +62,32 @@ FROM (SELECT toDateTime64({START + 600}, 3, 'UTC') AS t)
 
 _ALERTS = f"""
 INSERT INTO alerts (fingerprint, starts_at, ends_at, updated_at, status, alertname, severity,
-  policy, team, incident, annotations, value, source)
+  policy, team, incident, labels, annotations, value, source)
 VALUES
   ('00000000000000aa', {START + 1900}, NULL, {START + 1900}, 'firing', 'FlowHigh', 'critical',
    'host_bits', 'network', 'load',
+   {{'policy': 'host_bits', 'dst_addr': '10.1.0.1', 'dst_host': 'ag04'}},
    {{'summary': 'Traffic is high.', 'dashboard_url': 'http://grafana.example/d/flow-explorer'}},
    133333, 'prometheus'),
   ('00000000000000bb', {START + 600}, {START + 900}, {START + 900}, 'resolved', 'FlowLow',
    'warning',
-   'service_dip', 'network', 'load', {{'dashboard_url': 'javascript:alert(1)'}}, 1, 'webhook')
+   'service_dip', 'network', 'load', {{'policy': 'service_dip'}},
+   {{'dashboard_url': 'javascript:alert(1)'}}, 1, 'webhook')
+"""
+
+_EVIDENCE = f"""
+INSERT INTO incident_evidence
+VALUES
+  ('00000000000000aa', {START + 1900}, {START + 1960}, 'FlowHigh', 'host_bits', 'src_as', 'before',
+   1, '64501', 5000, 50, 5),
+  ('00000000000000aa', {START + 1900}, {START + 1960}, 'FlowHigh', 'host_bits', 'src_as', 'during',
+   1, '4200000000', 3000000, 2400, 3),
+  ('00000000000000aa', {START + 1900}, {START + 1960}, 'FlowHigh', 'host_bits', 'src_as', 'during',
+   2, '64501', 1000, 10, 1)
 """
 
 
 def fill(writer: Client) -> None:
     """Inserts all of it."""
-    for statement in (_FLOWS, _SPIKE, _IPV6, _ALERTS):
+    for statement in (_FLOWS, _SPIKE, _IPV6, _ALERTS, _EVIDENCE):
         writer.command(statement)

@@ -74,6 +74,8 @@ def _replace(match: re.Match[str], context: Context) -> str:
 
 def _promql_value(match: re.Match[str], context: Context) -> str:
     value = _lookup(match, context)
+    if match["format"] == "raw":
+        return str(value)
     values = [value] if isinstance(value, str) else value
     escaped = [re.sub(r"[\\^$*+?.()|\[\]{}]", r"\\\\\g<0>", text) for text in values]
     if escaped in (["\\\\.\\\\+"], ["\\\\.\\\\*"]):  # the variable's allValue, inserted as it is

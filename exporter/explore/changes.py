@@ -1,0 +1,86 @@
+"""What changed when something began: the keys of a question before and during it."""
+
+from __future__ import annotations
+
+from exporter.explore.expressions import url_filter
+from exporter.explore.question import Question
+
+#: Bounds must be crossed for some minutes before an alert fires.
+LEAD_SECONDS = 300
+
+
+def moment_constants(question: Question, since_ms: str) -> str:
+    """``split``, the start of the first bucket during, as a list for WITH.
+
+    ``since_ms`` is an expression of String: milliseconds since the epoch at which an alert began.
+    Where it is empty, the middle of the range stands for it.
+    """
+    return f"""\
+  toUInt64OrZero({since_ms}) AS since,
+  if(since = 0, {question.first} + intDiv({question.seconds}, 2),
+    toDateTime(intDiv(since, 1000)) - {LEAD_SECONDS}) AS began,
+  greatest({question.first}, least({question.past} - {question.step},
+    toStartOfInterval(began, INTERVAL {question.step} second))) AS split"""
+
+
+def changes_query(question: Question, since_ms: str, limit: int = 10) -> str:
+    """One row per key: ``Before``, ``During``, ``Change``; what changed most comes first.
+
+    Values are averages over the buckets of each time, so that counts of different values compare
+    however long both are.
+    """
+    per_second = question.divisor(question.step)
+    before = f"greatest(intDiv(dateDiff('second', {question.first}, split), {question.step}), 1)"
+    during = f"greatest(intDiv(dateDiff('second', split, {question.past}), {question.step}), 1)"
+    return f"""\
+WITH
+{question.address_constants()},
+{moment_constants(question, since_ms)}
+SELECT
+  {question.display("key_1", question.dimension)} AS "Key",
+  {question.second_display("key_2")} AS "Second key",
+  {question.key_name("any_name", "key_1", question.dimension)} AS "Name",
+  value_before AS "Before", value_during AS "During",
+  value_during - value_before AS "Change",
+  {url_filter("key_1")} AS filter_1, {url_filter("key_2")} AS filter_2
+FROM (
+  SELECT key_1, key_2, max(name) AS any_name,
+    sumIf(value, bucket < split) / {per_second} / {before} AS value_before,
+    sumIf(value, bucket >= split) / {per_second} / {during} AS value_during,
+    sum(octets) AS all_octets
+  FROM (
+    SELECT key_1, key_2, {question.bucket} AS bucket, max(name) AS name,
+      {question.total()} AS value, sum(bytes) AS octets
+    FROM (
+{question.keyed_flows()}
+    )
+    GROUP BY key_1, key_2, bucket
+  )
+  GROUP BY key_1, key_2
+)
+ORDER BY abs("Change") DESC, all_octets DESC, key_1, key_2
+LIMIT {limit}
+{question.settings}"""
+
+
+def distinct_query(question: Question) -> str:
+    """``time``, ``series``, ``Value``: different sources and destinations in every bucket."""
+    return f"""\
+WITH
+{question.address_constants()}
+SELECT time, series, Value FROM (
+  SELECT time, pair.1 AS series, pair.2 AS Value FROM (
+    SELECT {question.bucket} AS time,
+      toFloat64(uniq(src_addr)) AS sources, toFloat64(uniq(dst_addr)) AS destinations
+    FROM (
+{question.selected_flows()}
+    )
+    GROUP BY time
+    ORDER BY time
+      WITH FILL FROM {question.first}
+        TO {question.past} STEP {question.step}
+  )
+  ARRAY JOIN [('Sources', sources), ('Destinations', destinations)] AS pair
+)
+ORDER BY time, series
+{question.settings}"""
