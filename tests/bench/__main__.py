@@ -6,6 +6,7 @@ docs/reference/benchmarks.md says what is measured and how.
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,6 +129,7 @@ def main(
     chosen = [k for k in KINDS if not only or any(part in k.name for part in only)]
     results = Results(quick, os.getloadavg()[0])
     errors = Console(stderr=True)
+    failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder:
         steps = [s for kind in chosen for s in _steps(kind, size, Path(folder), peaks=peaks)]
         steps += [] if only else _memory_steps(size)
@@ -139,12 +141,19 @@ def main(
             task = bar.add_task("", total=len(steps))
             for step in steps:
                 bar.update(task, description=step.what)
-                step.run(results)
+                try:
+                    step.run(results)
+                except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                    failures.append(f"{step.what}: {error}")
                 bar.advance(task)
     if as_json:
         print(results.as_json())
     else:
         results.print(Console())
+    for failure in failures:
+        errors.print(failure, markup=False)
+    if failures:
+        raise typer.Exit(1)
     if update_docs:
         results.update(PAGE)
 
