@@ -24,6 +24,7 @@ from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import InterfaceCollector
 from exporter.enrich import Enricher
 from exporter.http import Guard, Health, HttpServer, create_app
+from exporter.incidents.freezer import EvidenceFreezer
 from exporter.incidents.http import routes
 from exporter.incidents.recorder import AlertRecorder
 from exporter.metrics.counters import TrafficCounters
@@ -76,12 +77,17 @@ class CollectorProcess(Collector):
             on_ready=self._use_store,
         )
         self._writer = Writer(config.clickhouse)
-        self._recorder = AlertRecorder(lambda: connect(config.clickhouse))
         self._evaluator = PolicyEvaluator(
             lambda: connect(config.clickhouse),
             policies,
             delay_seconds=config.clickhouse.batch_seconds + _INSERT_SECONDS,
             query_timeout_seconds=config.policies.query_timeout_seconds,
+        )
+        self._freezer = EvidenceFreezer(
+            lambda: connect(config.clickhouse), self._evaluator.find_policy
+        )
+        self._recorder = AlertRecorder(
+            lambda: connect(config.clickhouse), on_firing=self._freezer.show
         )
         self._decoder = Decoder(config.decode, config.devices)
         counters = TrafficCounters(config.counters)
@@ -114,6 +120,7 @@ class CollectorProcess(Collector):
             self._writer.stats,
             PolicyCollector(self._evaluator),
             self._recorder,
+            self._freezer,
         ):
             self._registry.register(part)
         ProcessCollector(registry=self._registry)
@@ -164,6 +171,7 @@ class CollectorProcess(Collector):
             self._pipeline.stop()
             self._http.stop()
             self._recorder.stop()
+            self._freezer.stop()
         log.info("stopped")
 
     def reload(self) -> None:
@@ -218,6 +226,7 @@ class CollectorProcess(Collector):
 
     def _use_store(self) -> None:
         """What asks ClickHouse begins when it can answer; posts of alerts queue until then."""
+        self._freezer.start()
         self._recorder.start()
         self._evaluator.start()
 

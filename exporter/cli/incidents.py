@@ -31,6 +31,21 @@ WHERE startsWith(fingerprint, {fingerprint:String})
 ORDER BY starts_at DESC
 LIMIT 20"""
 
+# Taken once per alert; should two collectors have done so at once, either will do.
+_EVIDENCE = """SELECT
+    dimension, value,
+    maxIf(e.bytes, window = 'during') AS bytes, maxIf(e.bytes, window = 'before') AS bytes_before,
+    maxIf(e.packets, window = 'during') AS packets,
+    maxIf(e.packets, window = 'before') AS packets_before,
+    maxIf(e.flows, window = 'during') AS flows, maxIf(e.flows, window = 'before') AS flows_before,
+    minIf(e.rank, window = 'during') AS rank, max(e.captured_at) AS captured_at
+FROM incident_evidence AS e FINAL
+WHERE fingerprint = {fingerprint:String}
+  AND abs(toUnixTimestamp64Milli(starts_at) - {starts_ms:Int64}) <= 120000
+GROUP BY dimension, value
+ORDER BY dimension != 'total', dimension, rank = 0, rank, bytes_before DESC, value
+LIMIT 1000"""
+
 #: Labels that have a column of their own in the list.
 _SHOWN = frozenset({"alertname", "severity", "policy", "team", "incident", "dashboard", "measure"})
 
@@ -77,8 +92,9 @@ def show_incident(
     fingerprint: Annotated[str, typer.Argument(help="The alert's fingerprint, or its beginning.")],
     config: ConfigOption = None,
 ) -> None:
-    """Show all that is known of an alert, and when it fired before; times are UTC."""
-    rows = _ask(read_config(config), _SHOW, {"fingerprint": fingerprint})
+    """Show all that is known of an alert, its evidence, and when it fired before; times are UTC."""
+    settings = read_config(config)
+    rows = _ask(settings, _SHOW, {"fingerprint": fingerprint})
     if not rows:
         _fail(f"no alert has a fingerprint that begins with {fingerprint!r}", 1)
     if len({row["fingerprint"] for row in rows}) > 1:
@@ -94,6 +110,37 @@ def show_incident(
     for row in rows:
         ends = f"{row['ends_at']:%Y-%m-%d %H:%M:%S}" if row["ends_at"] else "now"
         typer.echo(f"  {row['starts_at']:%Y-%m-%d %H:%M:%S} to {ends}")
+    started_ms = int(latest["starts_at"].timestamp() * 1000)
+    _print_evidence(
+        _ask(settings, _EVIDENCE, {"fingerprint": latest["fingerprint"], "starts_ms": started_ms})
+    )
+
+
+def _print_evidence(contributors: list[dict[str, Any]]) -> None:
+    """Each dimension's largest contributors, during the alert and in a time as long before it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not contributors:
+        return
+    captured = max(row["captured_at"] for row in contributors)
+    typer.echo(f"evidence, taken {captured:%Y-%m-%d %H:%M:%S}; before: a time as long before it:")
+    table = Table("dimension", "value", box=None)
+    for name in ("bytes", "before", "packets", "before", "flows", "before"):
+        table.add_column(name, justify="right")
+    previous = ""
+    for row in contributors:
+        if previous not in ("", row["dimension"]):
+            table.add_section()
+        table.add_row(
+            row["dimension"] if row["dimension"] != previous else "",
+            row["value"] or ("" if row["dimension"] == "total" else "(none)"),
+            *(f"{row[name]:,}" for name in (
+                "bytes", "bytes_before", "packets", "packets_before", "flows", "flows_before",
+            )),
+        )  # fmt: skip
+        previous = row["dimension"]
+    Console().print(table)
 
 
 def _ask(settings: Config, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ _MAX_ROWS: Final = 50_000
 @dataclass(slots=True)
 class AlertRow:
     """A row of table ``alerts``; while it fires, ``valid_until`` is when it ends unless repeated
-    and ``ends_at`` is ``None``."""
+    and ``ends_at`` is ``None``. ``shown``: whether others were told that it fires."""
 
     fingerprint: str
     starts_at: datetime
@@ -49,6 +49,7 @@ class AlertRow:
     valid_until: datetime
     dirty: bool = True
     written_at: datetime | None = None
+    shown: bool = False
 
     @property
     def resolved(self) -> bool:

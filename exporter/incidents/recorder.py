@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.incidents.alert import Observation
+from exporter.incidents.evidence import Case
 from exporter.incidents.history import AlertRow, History
 
 log = logging.getLogger(__name__)
@@ -59,16 +60,19 @@ class AlertRecorder(Collector):
 
     A thread does all work with ClickHouse. While ClickHouse is away, what is to be written is
     kept, up to a bound, and tried again; when the queue is full, :meth:`offer` says so and the
-    sender is asked to come back.
+    sender is asked to come back. ``on_firing`` is called once for each alert of a policy that
+    fires, after it was written; after a restart once more for each that still does.
     """
 
     def __init__(
         self,
         client_factory: Callable[[], Client],
         *,
+        on_firing: Callable[[Case], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client_factory = client_factory
+        self._on_firing = on_firing
         self._clock = clock
         self._client: Client | None = None
         self._history = History()
@@ -224,6 +228,9 @@ class AlertRecorder(Collector):
         for row in rows:
             row.dirty = False
             row.written_at = now
+            if not row.resolved and not row.shown and row.labels.get("policy"):
+                row.shown = True
+                self._on_firing(Case(row.fingerprint, row.starts_at, row.labels))
         with self._condition:
             self._rows_written += len(rows)
 

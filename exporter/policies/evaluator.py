@@ -157,6 +157,11 @@ class PolicyEvaluator:
         """All policies in the order of the file; read them under :meth:`lock`."""
         return list(self._states.values())
 
+    def find_policy(self, name: str) -> Policy | None:
+        """The policy of this name, if there is one."""
+        state = self._states.get(name)
+        return state.policy if state else None
+
     @property
     def lock(self) -> threading.Lock:
         """Held while states change."""

@@ -34,7 +34,7 @@ def policy_query(policy: Policy, end_ms: int, followed: Collection[int] = ()) ->
     ``followed`` are hashes of keys whose values are wanted however small they are.
     """
     dimensions = ", ".join(policy.dimensions)
-    shown = ",\n    ".join(f"{_text(name)} AS {name}" for name in policy.dimensions)
+    shown = ",\n    ".join(f"{dimension_text(name)} AS {name}" for name in policy.dimensions)
     order = "value DESC, key"
     wanted = "value >= {minimum:Float64}"
     if followed:
@@ -73,7 +73,7 @@ ORDER BY {order}
     return Query(sql, parameters)
 
 
-def _text(name: str) -> str:
+def dimension_text(name: str) -> str:
     """The expression that shows a dimension's value as people write it."""
     kind = BY_NAME[name].kind
     if kind is Kind.ADDRESS:

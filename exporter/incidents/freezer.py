@@ -1,0 +1,178 @@
+"""Freezes the evidence of alerts while their flows are still there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.incidents import evidence
+from exporter.incidents.evidence import Case
+from exporter.incidents.history import FOLD
+from exporter.policies.model import Policy
+
+log = logging.getLogger(__name__)
+
+_MAX_QUEUED: Final = 1_000
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+
+# Another collector, or this one before a restart, may have taken it; starts differ by seconds.
+_TAKEN: Final = """SELECT count()
+FROM incident_evidence
+WHERE fingerprint = {fingerprint:String}
+  AND starts_at BETWEEN fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
+                    AND fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')"""
+
+
+class Client(evidence.Client, Protocol):
+    """The part of a clickhouse-connect client that is used here."""
+
+    def insert(
+        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
+    ) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class EvidenceFreezer(Collector):
+    """Takes the evidence of each alert that it is shown, once, in a thread of its own.
+
+    ``find_policy`` gives the policy of a name, ``None`` where there is none (any more): of such
+    alerts, and of those without a policy, no evidence is taken. When more than a bounded number
+    wait, further ones are counted and left. The thread rests as long as it worked, so that a storm
+    of alerts leaves ClickHouse to those who look into it.
+    """
+
+    def __init__(
+        self,
+        client_factory: Callable[[], Client],
+        find_policy: Callable[[str], Policy | None],
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client_factory = client_factory
+        self._find_policy = find_policy
+        self._clock = clock
+        self._client: Client | None = None
+        self._queue: deque[Case] = deque()
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._taken = 0
+        self._failures = 0
+        self._dropped = 0
+
+    def start(self) -> None:
+        """Begin to take evidence."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the query that runs; what waits is taken after the next start."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread is not None:
+            self._thread.join(15.0)
+            self._thread = None
+        self._disconnect()
+
+    def show(self, case: Case) -> None:
+        """Queue an alert that fires."""
+        if self._find_policy(case.labels.get("policy", "")) is None:
+            return
+        with self._condition:
+            if len(self._queue) >= _MAX_QUEUED:
+                self._dropped += 1
+                return
+            self._queue.append(case)
+            self._condition.notify_all()
+
+    def collect(self) -> Iterator[Metric]:
+        """How freezing fares."""
+        with self._condition:
+            queued, taken = len(self._queue), self._taken
+            failures, dropped = self._failures, self._dropped
+        prefix = "flow_exporter_incident_evidence"
+        yield GaugeMetricFamily(
+            f"{prefix}_queue_alerts", "Alerts whose evidence is still to be taken.", queued
+        )
+        yield CounterMetricFamily(f"{prefix}_taken", "Alerts whose evidence was stored.", taken)
+        yield CounterMetricFamily(
+            f"{prefix}_failures", "Tries to take or store evidence that failed.", failures
+        )
+        yield CounterMetricFamily(
+            f"{prefix}_dropped",
+            "Alerts without evidence, because too many waited or ClickHouse refused the queries.",
+            dropped,
+        )
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while (case := self._next()) is not None:
+            started = time.monotonic()
+            try:
+                self._freeze(case)
+            except Exception as error:  # clients fail in many ways, and none may end the thread
+                self._disconnect()
+                refused = getattr(error, "code", None) is not None
+                if refused or pause == _FIRST_PAUSE:
+                    log.warning("evidence of an alert was not taken: %s", _first_line(error))
+                with self._condition:
+                    self._failures += 1
+                    if refused:
+                        self._dropped += 1
+                    else:
+                        self._queue.appendleft(case)
+                rest, pause = pause, min(2 * pause, _LONGEST_PAUSE)
+            else:
+                rest, pause = time.monotonic() - started, _FIRST_PAUSE
+            with self._condition:
+                self._condition.wait_for(lambda: self._stopping, rest)
+
+    def _next(self) -> Case | None:
+        """The alert that has waited longest, as soon as there is one; ``None`` at the end."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopping or bool(self._queue))
+            return None if self._stopping else self._queue.popleft()
+
+    def _freeze(self, case: Case) -> None:
+        policy = self._find_policy(case.labels.get("policy", ""))
+        if policy is None:
+            return
+        if self._client is None:
+            self._client = self._client_factory()
+        parameters = {
+            "fingerprint": case.fingerprint,
+            "from_ms": int((case.starts_at - FOLD).timestamp() * 1000),
+            "to_ms": int((case.starts_at + FOLD).timestamp() * 1000),
+        }
+        if self._client.query(_TAKEN, parameters=parameters).result_rows[0][0]:
+            return
+        rows = evidence.take(self._client, policy, case, self._clock())
+        if not rows:
+            return
+        self._client.insert("incident_evidence", rows, column_names=evidence.COLUMNS)
+        with self._condition:
+            self._taken += 1
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                client.close()
+            except Exception:
+                log.debug("closing a failed client failed too", exc_info=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]
