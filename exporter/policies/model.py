@@ -140,7 +140,7 @@ class Policy(Section):
         description="Alerts of one team, site and incident become one notification.",
     )
     dashboard: str = Field(
-        "flow-explorer", pattern=r"^[A-Za-z0-9_-]+$", description="UID of the dashboard to open."
+        "flow-incident", pattern=r"^[A-Za-z0-9_-]+$", description="UID of the dashboard to open."
     )
 
     @property

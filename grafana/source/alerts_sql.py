@@ -5,6 +5,15 @@ from __future__ import annotations
 from .flows_sql import RANGE
 
 
+#: The alert's link around the time at which it began: three hours before it to one after it, as
+#: in notifications. The annotation is as new as the last evaluation.
+_AT_START = """replaceRegexpOne(replaceRegexpOne(annotations['dashboard_url'],
+    'from=[0-9]+&to=[0-9]+', format('from={}&to={}',
+      toString(toUnixTimestamp64Milli(starts_at) - 10800000),
+      toString(toUnixTimestamp64Milli(starts_at) + 3600000))),
+    'var-since=[0-9]+', concat('var-since=', toString(toUnixTimestamp64Milli(starts_at))))"""
+
+
 def history_query(limit: int = 500) -> str:
     """Alerts that fired within the range, latest first, one row per start."""
     return f"""\
@@ -13,8 +22,7 @@ SELECT starts_at AS "Since", ends_at AS "Until",
   toString(severity) AS "Severity", toString(alertname) AS "Alert", toString(policy) AS "Policy",
   toString(incident) AS "Incident", annotations['summary'] AS "Summary",
   annotations['description'] AS "Description", value AS "Value", toString(status) AS "Status",
-  if(match(annotations['dashboard_url'], '^(https?:/)?/'), annotations['dashboard_url'], '')
-    AS "Dashboard"
+  if(match(annotations['dashboard_url'], '^(https?:/)?/'), {_AT_START}, '') AS "Dashboard"
 FROM alerts FINAL
 WHERE starts_at <= $__toTime AND ifNull(ends_at, now()) >= $__fromTime
 ORDER BY starts_at DESC, fingerprint

@@ -209,7 +209,7 @@ def test_the_message_shows_the_time_around_the_start_of_the_alert(tmp_path: Path
                 "annotations": {
                     "summary": "Traffic is above the bound of a policy.",
                     "description": "host_bits dst_host=fl13",
-                    "dashboard_url": "http://g/d/e?from=1&to=2&var-measure=bits_per_second",
+                    "dashboard_url": "http://g/d/e?from=1&to=2&var-since=3&var-measure=bits_per_second",
                     "runbook_url": "docs/runbook.md",
                 },
                 "startsAt": "2026-03-01T22:18:00Z",
@@ -228,4 +228,5 @@ def test_the_message_shows_the_time_around_the_start_of_the_alert(tmp_path: Path
     )  # fmt: skip
     assert "[FIRING:1] network load: Traffic is above the bound of a policy." in said
     # 2026-03-01 19:18 to 23:18 UTC.
-    assert "http://g/d/e?from=1772392680000&to=1772407080000&var-measure=bits_per_second" in said
+    link = "http://g/d/e?from=1772392680000&to=1772407080000&var-since=1772403480000"
+    assert f"{link}&var-measure=bits_per_second" in said

@@ -369,7 +369,11 @@ def test_home_shows_the_largest_first(reader: Client) -> None:
 
 def test_alert_history_keeps_only_safe_links(reader: Client) -> None:
     rows = {row["Alert"]: row for row in ask(reader, "flow-alerts", "History")}
-    assert rows["FlowHigh"]["Dashboard"].startswith("http://grafana.example/d/flow-explorer")
+    start = (START + 1900) * 1000
+    assert rows["FlowHigh"]["Dashboard"] == (
+        f"http://grafana.example/d/flow-incident?from={start - 10_800_000}&to={start + 3_600_000}"
+        f"&var-since={start}&var-policy=host_bits"
+    )
     assert rows["FlowHigh"]["Until"] is None
     assert rows["FlowLow"]["Dashboard"] == "", "a javascript: link must not become one"
     assert rows["FlowLow"]["Duration"] == 300

@@ -371,7 +371,7 @@ def _check_alerts_come_home(
     assert (host["severity"], host["team"], host["incident"]) == ("critical", "network", "load")
     assert host["labels"]["dst_host"] == "fl13"
     assert 1000 <= host["value"] <= 700_000
-    assert host["annotations"]["dashboard_url"].startswith("http://grafana/d/flow-explorer?from=1")
+    assert host["annotations"]["dashboard_url"].startswith("http://grafana/d/flow-incident?from=1")
     assert "grafana_url" not in host["labels"]
 
     until("two more alerts", 30, lambda: len(rows(table, "alertname = 'Toggled'")) == 2)

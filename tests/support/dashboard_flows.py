@@ -67,7 +67,8 @@ VALUES
   ('00000000000000aa', {START + 1900}, NULL, {START + 1900}, 'firing', 'FlowHigh', 'critical',
    'host_bits', 'network', 'load',
    {{'policy': 'host_bits', 'dst_addr': '10.1.0.1', 'dst_host': 'ag04'}},
-   {{'summary': 'Traffic is high.', 'dashboard_url': 'http://grafana.example/d/flow-explorer'}},
+   {{'summary': 'Traffic is high.', 'dashboard_url':
+   'http://grafana.example/d/flow-incident?from=1&to=2&var-since=3&var-policy=host_bits'}},
    133333, 'prometheus'),
   ('00000000000000bb', {START + 600}, {START + 900}, {START + 900}, 'resolved', 'FlowLow',
    'warning',
