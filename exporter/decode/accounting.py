@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.decode.datagrams import Datagrams
+from exporter.decode.grouping import ByStream
 from exporter.decode.records import Offsets
 from exporter.decode.state import Stream
 
@@ -19,53 +20,46 @@ _JUST_STARTED: Final = 600_000
 _WRAP: Final = 1 << 32
 
 
-def count_received(
-    datagrams: Datagrams, stream: NDArray[np.intp], streams: Sequence[Stream]
-) -> None:
+def count_received(datagrams: Datagrams, groups: ByStream, streams: Sequence[Stream]) -> None:
     """Datagrams and octets per stream, and how far the device's clock is ahead of ours."""
-    packets = np.bincount(stream, minlength=len(streams)).tolist()
-    octets = np.bincount(stream, datagrams.end - datagrams.start, len(streams)).tolist()
-    skew = np.zeros(len(streams), np.int64)
-    skew[stream] = datagrams.exported - datagrams.received  # the last one of each stream stays
-    for number, owner in enumerate(streams):
-        owner.packets += packets[number]
-        owner.bytes += int(octets[number])
-        owner.device.clock_skew = skew[number] / 1000
+    packets = (groups.last - groups.first + 1).tolist()
+    length = (datagrams.end - datagrams.start)[groups.order]
+    octets = np.add.reduceat(length, groups.first).tolist()
+    last = groups.order[groups.last]
+    skew = (datagrams.exported[last] - datagrams.received[last]).tolist()
+    for number, *values in zip(groups.numbers, packets, octets, skew, strict=True):
+        owner = streams[number]
+        owner.packets += values[0]
+        owner.bytes += values[1]
+        owner.device.clock_skew = values[2] / 1000
 
 
-def restarted(
-    datagrams: Datagrams, stream: NDArray[np.intp], streams: Sequence[Stream]
-) -> list[Stream]:
+def restarted(datagrams: Datagrams, groups: ByStream, streams: Sequence[Stream]) -> list[Stream]:
     """Streams whose device started again: uptime and sequence number both begin anew.
 
     Templates from before are void then (RFC 3954, section 7). Cards of one device that share an
     observation domain, with starts and numbers of their own, must not look like that.
     """
-    boot = datagrams.exported - datagrams.uptime
-    latest = np.zeros(len(streams), np.int64)
-    latest[stream] = boot
-    uptime = np.zeros(len(streams), np.int64)
-    uptime[stream] = datagrams.uptime
-    sequence = np.zeros(len(streams), np.int64)
-    sequence[stream] = datagrams.sequence
+    last = groups.order[groups.last]
+    uptimes = datagrams.uptime[last]
+    boots = (datagrams.exported[last] - uptimes).tolist()
+    sequences = datagrams.sequence[last].tolist()
     found = []
-    for number, owner in enumerate(streams):
-        now = int(latest[number])
+    for number, now, uptime, sequence in zip(
+        groups.numbers, boots, uptimes.tolist(), sequences, strict=True
+    ):
+        owner = streams[number]
         # An uptime that wraps moves the start ahead by 49.7 days.
         moved = (now - owner.boot) % _WRAP
         started = owner.boot and min(moved, _WRAP - moved) > _BOOT_MOVED
-        if (
-            started
-            and uptime[number] < _JUST_STARTED
-            and 0 <= sequence[number] < owner.sequence.expected
-        ):
+        if started and uptime < _JUST_STARTED and 0 <= sequence < owner.sequence.expected:
             found.append(owner)
         owner.boot = now
     return found
 
 
 def check_sequences(
-    datagrams: Datagrams, stream: NDArray[np.intp], streams: Sequence[Stream], steps: Offsets,
+    datagrams: Datagrams, groups: ByStream, streams: Sequence[Stream], steps: Offsets,
     complete: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     """Compare sequence numbers with what is expected of each stream.
@@ -75,24 +69,20 @@ def check_sequences(
     """
     if not len(datagrams):
         return
-    order = np.argsort(stream, kind="stable")
-    of = stream[order]
+    order, first = groups.order, groups.first
     sequence = datagrams.sequence[order]
     following = np.where(complete, (datagrams.sequence + steps) & 0xFFFFFFFF, -1)[order]
-    first = np.ones(len(of), np.bool_)
-    first[1:] = of[1:] != of[:-1]
-    begin = np.flatnonzero(first)
     expected = np.empty_like(sequence)
     expected[1:] = following[:-1]
-    expected[first] = [streams[number].sequence.expected for number in of[begin].tolist()]
+    expected[first] = [streams[number].sequence.expected for number in groups.numbers]
     odd = (expected >= 0) & (expected != sequence)
-    odd_streams = set(of[odd].tolist()) if odd.any() else set()
-    ends = np.append(begin[1:], len(of)).tolist()
-    for start, end in zip(begin.tolist(), ends, strict=True):
-        number = int(of[start])
+    some_odd = bool(odd.any())
+    now = datagrams.received[order[groups.last]].tolist()
+    after = following[groups.last].tolist()
+    places = zip(first.tolist(), (groups.last + 1).tolist(), strict=True)
+    for place, (number, (start, end)) in enumerate(zip(groups.numbers, places, strict=True)):
         state = streams[number].sequence
-        now = int(datagrams.received[order[end - 1]])
-        if number in odd_streams:
+        if some_odd and odd[start:end].any():
             rows = order[start:end]
             for row in rows.tolist():
                 at, step = int(datagrams.sequence[row]), int(steps[row])
@@ -104,6 +94,6 @@ def check_sequences(
                     if not complete[row]:
                         state.expected = -1
         else:
-            state.expected = int(following[end - 1])
+            state.expected = after[place]
         if state.waiting:
-            state.settle(now)
+            state.settle(now[place])

@@ -23,6 +23,7 @@ from exporter.decode.datagrams import (
 )
 from exporter.decode.elements import ElementTable
 from exporter.decode.flows import DataSets, decode_flows
+from exporter.decode.grouping import ByStream
 from exporter.decode.netflow5 import LAYOUT_FIELDS, RECORD_SIZE, header_rates, usable_counts
 from exporter.decode.recent import RecentDatagrams
 from exporter.decode.records import Offsets
@@ -138,15 +139,16 @@ class Decoder:
     def _decode_source(self, batch: Batch, source: Source, index: Offsets) -> list[FlowBatch]:
         datagrams = read_headers(batch, source, index)
         stream, streams, refused = self._streams(batch, datagrams)
-        arrived = Arrived(batch.buffer, datagrams, stream, streams)
         if refused is not None:
-            arrived = arrived.take(~refused)
-        if not len(arrived.datagrams):
+            datagrams, stream = datagrams.take(~refused), stream[~refused]
+        if not len(datagrams):
             return []
-        accounting.count_received(arrived.datagrams, arrived.stream, streams)
-        repeated = self._recent.repeated(batch.buffer, arrived.datagrams, arrived.stream, streams)
+        groups = ByStream.group(stream, len(streams))
+        arrived = Arrived(batch.buffer, datagrams, stream, streams, groups)
+        accounting.count_received(datagrams, groups, streams)
+        repeated = self._recent.repeated(batch.buffer, datagrams, stream, streams, groups)
         if repeated.any():
-            for number in arrived.stream[repeated].tolist():
+            for number in stream[repeated].tolist():
                 streams[number].duplicates += 1
             arrived = arrived.take(~repeated)
         if source is Source.NETFLOW5:
@@ -158,17 +160,7 @@ class Decoder:
     ) -> tuple[NDArray[np.intp], list[Stream], NDArray[np.bool_] | None]:
         """Per datagram the place of its stream in a list, and which were refused by a bound."""
         senders = batch.senders[datagrams.index]
-        words = senders.view(np.uint64)
-        salt = self._salt
-        mixed = (words[:, 0] ^ salt[0]) * salt[1]
-        mixed ^= (words[:, 1] + mixed) * salt[2]
-        mixed ^= datagrams.domain.astype(np.uint64) * salt[1]
-        _, first, place = np.unique(mixed, return_index=True, return_inverse=True)
-        same = (senders == senders[first][place]).all(axis=1)
-        same &= datagrams.domain == datagrams.domain[first][place]
-        if not same.all():  # two streams mixed to the same number: take the slow way
-            keys = np.column_stack((senders, datagrams.domain.view(np.uint8).reshape(-1, 8)))
-            _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        first, place = self._distinct_streams(senders, datagrams.domain)
         streams: list[Stream] = []
         numbers = np.full(len(first), -1, np.intp)
         for number, row in enumerate(first.tolist()):
@@ -188,6 +180,24 @@ class Decoder:
         refused = stream < 0
         return stream, streams, refused if refused.any() else None
 
+    def _distinct_streams(
+        self, senders: NDArray[np.uint8], domain: Offsets
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The first datagram of each stream, and per datagram which of these is its stream's."""
+        words = senders.view(np.uint64)
+        if (words == words[0]).all() and (domain == domain[0]).all():
+            return np.zeros(1, np.intp), np.zeros(len(domain), np.intp)
+        salt = self._salt
+        mixed = (words[:, 0] ^ salt[0]) * salt[1]
+        mixed ^= (words[:, 1] + mixed) * salt[2]
+        mixed ^= domain.astype(np.uint64) * salt[1]
+        _, first, place = np.unique(mixed, return_index=True, return_inverse=True)
+        same = (words == words[first[place]]).all() and (domain == domain[first[place]]).all()
+        if not same:  # two streams mixed to the same number: take the slow way
+            keys = np.column_stack((senders, domain.view(np.uint8).reshape(-1, 8)))
+            _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        return first, place
+
     def _decode_netflow5(self, arrived: Arrived) -> list[FlowBatch]:
         datagrams, stream, streams = arrived.datagrams, arrived.stream, arrived.streams
         counts, wrong = usable_counts(datagrams)
@@ -199,7 +209,7 @@ class Decoder:
             datagrams.exported, datagrams.uptime, header_rates(datagrams),
         )  # fmt: skip
         flows = decode_flows(self._netflow5, sets)
-        accounting.check_sequences(datagrams, stream, streams, flows.records, ~wrong)
+        accounting.check_sequences(datagrams, arrived.groups, streams, flows.records, ~wrong)
         return flows.batches
 
     def _known(self, batch: Batch, number: int) -> Device | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.decode.datagrams import Datagrams
+from exporter.decode.grouping import ByStream
 from exporter.decode.state import Stream
 from exporter.schema import Source
 
@@ -43,15 +44,18 @@ class RecentDatagrams:
 
     def repeated(
         self, buffer: bytes, datagrams: Datagrams, stream: NDArray[np.intp],
-        streams: Sequence[Stream],
+        streams: Sequence[Stream], groups: ByStream,
     ) -> NDArray[np.bool_]:  # fmt: skip
         """Which of the datagrams came before; they are kept to compare later ones with."""
         ids = np.array([id(s) for s in streams], np.int64)[stream]
         length = datagrams.end - datagrams.start
         self._keep(_Kept(buffer, ids, datagrams.sequence, datagrams.start, length))
         repeated = np.zeros(len(datagrams), np.bool_)
-        order = np.argsort(stream, kind="stable")
-        suspects = self._suspects(datagrams, stream[order], order, streams)
+        order = groups.order
+        suspects = self._suspects(datagrams, groups, streams)
+        if not suspects:
+            self._remember(datagrams, order[groups.last], groups.numbers, streams)
+            return repeated
         checks = 0
         while suspects and checks < MAX_CHECKS:
             place = suspects.pop()
@@ -64,22 +68,26 @@ class RecentDatagrams:
             if repeated[row] and place + 1 < len(order) and ids[order[place + 1]] == ids[row]:
                 suspects.append(place + 1)
         fresh = order[~repeated[order]]
-        last = np.flatnonzero(np.append(stream[fresh][1:] != stream[fresh][:-1], True))
-        for row in fresh[last].tolist() if len(fresh) else ():
-            streams[stream[row]].last_sequence = int(datagrams.sequence[row])
+        last = fresh[np.flatnonzero(np.diff(stream[fresh], append=-1))]
+        self._remember(datagrams, last, stream[last].tolist(), streams)
         return repeated
 
-    def _suspects(
-        self, datagrams: Datagrams, of: NDArray[np.intp], order: NDArray[np.intp],
+    def _remember(
+        self, datagrams: Datagrams, last: NDArray[np.intp], numbers: Sequence[int],
         streams: Sequence[Stream],
-    ) -> list[int]:  # fmt: skip
-        """Places in ``order`` (by stream ``of``) that are not just ahead of the one before."""
-        sequence = datagrams.sequence[order]
+    ) -> None:  # fmt: skip
+        """The sequence numbers of the last datagram of each stream."""
+        for number, sequence in zip(numbers, datagrams.sequence[last].tolist(), strict=True):
+            streams[number].last_sequence = sequence
+
+    def _suspects(
+        self, datagrams: Datagrams, groups: ByStream, streams: Sequence[Stream]
+    ) -> list[int]:
+        """Places in the order of ``groups`` that are not just ahead of the one before."""
+        sequence = datagrams.sequence[groups.order]
         before = np.empty_like(sequence)
         before[1:] = sequence[:-1]
-        first = np.ones(len(of), np.bool_)
-        first[1:] = of[1:] != of[:-1]
-        before[first] = [streams[number].last_sequence for number in of[first].tolist()]
+        before[groups.first] = [streams[number].last_sequence for number in groups.numbers]
         ahead = (sequence - before) & 0xFFFFFFFF
         most = 1 if datagrams.source is Source.NETFLOW9 else _RECORDS_AHEAD
         odd = ((ahead == 0) | (ahead > most)) & (before >= 0)

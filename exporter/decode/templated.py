@@ -15,6 +15,7 @@ from exporter.decode import accounting
 from exporter.decode.binding import Binding
 from exporter.decode.datagrams import Datagrams, Sets, is_data_set, is_template_set, walk_sets
 from exporter.decode.flows import DataSets, decode_flows
+from exporter.decode.grouping import ByStream
 from exporter.decode.layout import MIN_RECORD, Layout
 from exporter.decode.options import learn, option_records
 from exporter.decode.records import TAIL, Offsets
@@ -40,16 +41,24 @@ Fault = Callable[[str, Device | None, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Datagrams of one protocol in ``buffer``; ``stream`` points into ``streams``, per datagram."""
+    """Datagrams of one protocol in ``buffer``.
+
+    ``stream`` points into ``streams``, per datagram, which ``groups`` has sorted by it.
+    """
 
     buffer: bytes
     datagrams: Datagrams
     stream: NDArray[np.intp]
     streams: list[Stream]
+    groups: ByStream
 
     def take(self, rows: NDArray[Any]) -> Arrived:
         """The datagrams that an index or a mask selects."""
-        return replace(self, datagrams=self.datagrams.take(rows), stream=self.stream[rows])
+        stream = self.stream[rows]
+        return replace(
+            self, datagrams=self.datagrams.take(rows), stream=stream,
+            groups=ByStream.group(stream, len(self.streams)),
+        )  # fmt: skip
 
 
 class TemplatedDecoder:
@@ -67,7 +76,7 @@ class TemplatedDecoder:
         if source is Source.IPFIX:
             end = self._message_ends(arrived)
         else:
-            for owner in accounting.restarted(datagrams, arrived.stream, arrived.streams):
+            for owner in accounting.restarted(datagrams, arrived.groups, arrived.streams):
                 self._state.withdraw_all(owner)
         sets = walk_sets(arrived.buffer, datagrams.body, end)
         for row, at in sets.malformed:
@@ -94,7 +103,7 @@ class TemplatedDecoder:
         flows.extend(self._decode_bound(arrived, binding, table, steps, complete))
         if source is Source.NETFLOW9:
             steps[:], complete[:] = 1, True
-        accounting.check_sequences(datagrams, arrived.stream, arrived.streams, steps, complete)
+        accounting.check_sequences(datagrams, arrived.groups, arrived.streams, steps, complete)
         return flows
 
     def _decode_bound(
@@ -105,7 +114,7 @@ class TemplatedDecoder:
         flows: list[FlowBatch] = []
         budget = MAX_ROWS
         for layout, rows in binding.layouts():
-            sets = table.take(rows)
+            sets = table if len(rows) == len(table) else table.take(rows)
             most = int(sets.length.sum()) // layout.min_size
             reason = ""
             if layout.min_size < MIN_RECORD:
