@@ -25,3 +25,12 @@ def test_the_index_leads_to_every_page() -> None:
     pages = {page for page in (ROOT / "docs").rglob("*.md") if page != index}
     alerts = ROOT / "docs" / "reference" / "alerts"  # one runbook per alert, reached by its link
     assert {p for p in pages if alerts not in p.parents} <= linked
+
+
+def test_metrics_that_pages_name_exist() -> None:
+    reference = (ROOT / "docs/reference/metrics.md").read_text()
+    known = set(re.findall(r"\bflow_[a-z0-9_]+", reference))
+    for page in PAGES:
+        for name in re.findall(r"\bflow_exporter_[a-z0-9_]+", page.read_text()):
+            plain = re.sub(r"_(bucket|count|sum)$", "", name)
+            assert {name, plain} & known or name.endswith("_"), f"{page.name} names {name}"
