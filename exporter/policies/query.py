@@ -73,6 +73,64 @@ ORDER BY {order}
     return Query(sql, parameters)
 
 
+def history_query(
+    policy: Policy, start_ms: int, end_ms: int, followed: Collection[int] = ()
+) -> Query:
+    """What :func:`policy_query` would have given at the end of each window from ``start_ms`` to
+    ``end_ms``, full windows both, one after the other.
+
+    The first column is ``bucket``, the window's number since the epoch. Whatever key is picked up
+    in one of the windows, or is ``followed`` at the start, comes with all its values.
+    """
+    dimensions = ", ".join(policy.dimensions)
+    shown = ",\n    ".join(f"{dimension_text(name)} AS {name}" for name in policy.dimensions)
+    known = ""
+    if followed:
+        known = f" OR key IN ({', '.join(str(int(key)) for key in sorted(followed))})"
+    condition = f"\n              AND (\n{policy.filter}\n)" if policy.filter else ""
+    sql = f"""SELECT
+    bucket,
+    key,
+    {shown},
+    toFloat64(value) AS value
+FROM
+(
+    SELECT
+        *,
+        max(position <= {{limit:UInt32}} AND value >= {{minimum:Float64}})
+            OVER (PARTITION BY key) AS picked
+    FROM
+    (
+        SELECT *, row_number() OVER (PARTITION BY bucket ORDER BY value DESC, key) AS position
+        FROM
+        (
+            SELECT
+                intDiv(toUnixTimestamp64Milli(time_received), {{window_ms:Int64}}) AS bucket,
+                cityHash64({dimensions}) AS key,
+                {dimensions},
+                {policy.measured.sql} AS value
+            FROM flows
+            WHERE time_received >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
+              AND time_received < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC'){condition}
+            GROUP BY bucket, {dimensions}
+        )
+    )
+)
+WHERE picked{known}
+ORDER BY bucket, value DESC
+"""  # noqa: S608 - identifiers come from the schema, the filter was checked token by token
+    parameters: dict[str, Any] = {
+        "window_ms": policy.window * 1000,
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+        "minimum": policy.minimum,
+        "limit": policy.top,
+    }
+    if "{seconds:" in policy.measured.sql:
+        parameters["seconds"] = float(policy.window)
+    return Query(sql, parameters)
+
+
 def dimension_text(name: str) -> str:
     """The expression that shows a dimension's value as people write it."""
     kind = BY_NAME[name].kind

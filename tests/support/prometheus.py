@@ -67,6 +67,7 @@ def running_prometheus(
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=60d",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with (

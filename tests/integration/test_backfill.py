@@ -1,0 +1,193 @@
+"""`flow-exporter backfill`: a new policy's past out of the real store, in the real Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from clickhouse_connect.driver.client import Client
+from typer.testing import CliRunner
+
+from exporter.cli import app
+from exporter.policies.evaluator import PolicyEvaluator
+from exporter.policies.model import Policy, PolicySet
+from exporter.policies.past import HOUR_METRIC, VALUE_METRIC, PolicyPast
+from exporter.resources import resource
+from tests.support.database import Database, migrated_database
+from tests.support.prometheus import running_prometheus
+from tests.support.stack import until
+
+NOW = int(time.time())
+HOUR = NOW // 3600 * 3600
+DAY = 86400
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    with migrated_database() as made:
+        yield made
+
+
+@pytest.fixture
+def flows(database: Database) -> Iterator[Client]:
+    client = database.connect()
+    client.command("TRUNCATE TABLE flows")
+    yield client
+    client.close()
+
+
+def policy(**changes: Any) -> Policy:
+    return Policy.model_validate(
+        {
+            "name": "hosts",
+            "dimensions": ["dst_addr", "dst_host"],
+            "measure": "bits_per_second",
+            "window": "5m",
+            "minimum": 100,
+            "bounds": {"above": {"baseline_ratio": 3}},
+        }
+        | changes
+    )
+
+
+def insert(client: Client, source: str, time_s: str, addr: str, size: str) -> None:
+    """One flow for each row of ``source``, the other arguments being expressions over it."""
+    client.command(
+        "INSERT INTO flows (time_received, dst_addr, dst_host, bytes) SELECT "
+        f"fromUnixTimestamp64Milli(toInt64(({time_s}) * 1000)), toIPv6({addr}), 'h', {size} "
+        f"FROM {source}"
+    )
+
+
+def test_the_past_is_what_would_have_been_told_then(database: Database, flows: Client) -> None:
+    start = HOUR - 6 * 3600
+    # A host for each quarter of an hour, some of them small, and one that is always there.
+    insert(
+        flows, "numbers(3600)", f"{start} + number * 3",
+        "concat('10.0.0.', toString(intDiv(number, 300)))",
+        "if(intDiv(number, 300) % 3 = 1, 10, 3000 + number)",
+    )  # fmt: skip
+    insert(flows, "numbers(360)", f"{start} + number * 30", "'10.0.1.1'", "100000 + number")
+    watched = policy(top=3, max_keys=4, expiry="20m", window="1m", minimum=50)
+    clock = [float(start)]
+    evaluator = PolicyEvaluator(
+        database.connect,
+        PolicySet(policies=[watched]),
+        delay_seconds=0,
+        query_timeout_seconds=10,
+        clock=lambda: clock[0],
+    )
+    told: dict[tuple[str, int], float] = {}
+    # Two hours, and a boundary between two queries of the past.
+    for end in range(start + 60, start + 2 * 3600 + 1, 60):
+        clock[0] = end
+        evaluator.evaluate_due()
+        if end % 300 == 0:
+            (state,) = evaluator.states()
+            told |= {(key.labels["dst_addr"], end): key.value for key in state.keys}
+    evaluator.stop()
+    past = PolicyPast(flows, watched, start)
+    samples = [s for stop in (3600, 7200) for s in past.samples(start + stop)]
+    values = {
+        (dict(s.labels)["dst_addr"], s.time): s.value for s in samples if s.metric == VALUE_METRIC
+    }
+    assert values == pytest.approx(told)
+    assert 0.0 in values.values()
+    assert len(values) > 50
+
+
+@pytest.mark.parametrize("window", [30, 420, 3600])
+def test_samples_lie_on_the_steps_that_rules_and_panels_need(flows: Client, window: int) -> None:
+    start = HOUR - 10 * 3600
+    insert(flows, "numbers(3600)", f"{start} + number * 10", "'10.0.0.1'", "10000")
+    watched = policy(window=window, interval=min(window, 60))
+    samples = list(PolicyPast(flows, watched, start).samples(start + 8 * 3600))
+    for metric, step in ((VALUE_METRIC, 300), (HOUR_METRIC, 1800)):
+        times = sorted({s.time for s in samples if s.metric == metric})
+        assert {b - a for a, b in pairwise(times)} == {step}
+        assert times[0] % step == 0
+        assert times[-1] >= start + 7 * 3600
+    assert {round(s.value) for s in samples} == {8000}
+
+
+def test_a_new_policy_has_a_baseline_at_once(
+    database: Database, flows: Client, tmp_path: Path
+) -> None:
+    # Every half minute of 29 days: 1 Mbit/s by night, 2 by day, a third more in the last week.
+    first = HOUR - 29 * DAY
+    insert(
+        flows, f"numbers({29 * 2880})", f"{first} + number * 30", "'10.0.0.1'",
+        f"(4000000 + 4000000 * (toHour(toDateTime({first} + number * 30, 'UTC')) >= 12)) * 30 / 32"
+        f" * if(number > {22 * 2880}, 4 / 3, 1)",
+    )  # fmt: skip
+    config = tmp_path / "flow-exporter.yaml"
+    clickhouse = {
+        "url": database.settings.url,
+        "user": database.settings.user,
+        "password_file": database.settings.password_file,
+    }
+    (tmp_path / "policies.yaml").write_text(
+        yaml.safe_dump({"policies": [policy().model_dump(exclude_none=True, mode="json")]})
+    )
+    config.write_text(
+        yaml.safe_dump({"clickhouse": clickhouse, "policies": {"file": "policies.yaml"}})
+    )
+    data = tmp_path / "data"
+    data.mkdir()
+    arguments = [
+        "backfill",
+        "--config",
+        str(config),
+        "--prometheus-data",
+        str(data),
+        "--days",
+        "22",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.output.strip().endswith(" samples of 22 days")
+
+    rules = yaml.safe_load(resource("alerting/rules/baselines.yml").read_text())
+    for group in rules["groups"]:
+        group["interval"] = "1s"
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    configuration = {
+        "global": {"evaluation_interval": "1s"},
+        "rule_files": [str(tmp_path / "rules.yml")],
+    }
+    with running_prometheus(tmp_path, configuration) as prometheus:
+        noon = HOUR // DAY * DAY - 3 * DAY + 12 * 3600
+        for at, expected in ((noon, 1e6 * 4 / 3), (noon + 3600, 2e6 * 4 / 3)):
+            (found,) = prometheus.query(VALUE_METRIC, at)
+            assert found["metric"]["dst_host"] == "h"
+            assert float(found["value"][1]) == pytest.approx(expected, rel=0.01)
+        (typical,) = until(
+            "a baseline",
+            20,
+            lambda: prometheus.query(
+                'key:flow_policy_baseline:typical{baseline="weeks"}', time.time()
+            ),
+        )
+        by_day = time.gmtime().tm_hour >= 12
+        # The median of three weeks, of which only the last was higher.
+        near = time.gmtime().tm_hour in (11, 12, 23, 0)
+        if not near:
+            assert float(typical["value"][1]) == pytest.approx(2e6 if by_day else 1e6, rel=0.01)
+        assert 0.9e6 < float(typical["value"][1]) < 2.1e6
+
+
+def test_backfill_says_what_is_wrong(tmp_path: Path) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text("clickhouse: {url: 'http://127.0.0.1:9'}\n")
+    arguments = ["backfill", "--config", str(config), "--prometheus-data", str(tmp_path)]
+    away = CliRunner().invoke(app, arguments)
+    assert away.exit_code == 1
+    assert "cannot be reached" in away.output
+    unknown = CliRunner().invoke(app, [*arguments, "--policy", "nothing"])
+    assert unknown.exit_code == 2
+    assert "no policy is named 'nothing'" in unknown.output
