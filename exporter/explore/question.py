@@ -8,7 +8,7 @@ away, reads only the columns that remain, and uses its indexes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.explore.columns import COUNTED, MEASURES, NAMES, NO_DIMENSION
 from exporter.explore.expressions import choose, protocol, quote, text, url_filter
@@ -28,6 +28,9 @@ class Question:
         measure: name of the measure, as String. ``top``: how many keys, as String.
         address: a host, an address, a prefix, or empty, as String.
         device: names of devices, as ``{a,b}``, or ``*``, as String.
+        compare: ``day``, ``week`` or anything else for no earlier range to compare with, as String.
+        pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
+        offset: seconds by which flows are older than the buckets that they count in.
         settings: what ends every query, such as a SETTINGS clause.
         where: a further condition over flow columns.
     """
@@ -43,6 +46,9 @@ class Question:
     top: str = "'10'"
     address: str = "''"
     device: str = "'*'"
+    compare: str = "''"
+    pinned: str = "''"
+    offset: str = ""
     settings: str = ""
     where: str = ""
 
@@ -67,16 +73,37 @@ class Question:
     @property
     def bucket(self) -> str:
         """The bucket of a flow."""
-        return f"toStartOfInterval(toDateTime({TIME}), INTERVAL {self.step} second)"
+        later = f" + {self.offset}" if self.offset else ""
+        return f"toStartOfInterval(toDateTime({TIME}){later}, INTERVAL {self.step} second)"
 
     @property
     def seconds(self) -> str:
         """Length of all buckets together."""
         return f"dateDiff('second', {self.first}, {self.past})"
 
+    @property
+    def shift(self) -> str:
+        """Seconds from the earlier range to this one; 0 where none is asked for."""
+        return f"if({self.compare} = 'day', 86400, if({self.compare} = 'week', 604800, 0))"
+
+    @property
+    def pins(self) -> str:
+        """The pinned keys as an array."""
+        return f"extractAll({self.pinned}, '[^, ](?:[^,]*[^, ])?')"
+
+    def only_if(self, condition: str) -> Question:
+        """The same, reading nothing unless the constant ``condition`` holds."""
+        return replace(self, where=f"({self.where}) AND {condition}" if self.where else condition)
+
+    def earlier(self) -> Question:
+        """The same of the range to compare with; of nothing where none is asked for."""
+        return replace(self.only_if(f"{self.shift} != 0"), offset=self.shift)
+
     def in_range(self) -> str:
         """Whether a flow is in one of the buckets."""
-        return f"{TIME} >= {self.first} AND {TIME} < {self.past}"
+        if not self.offset:
+            return f"{TIME} >= {self.first} AND {TIME} < {self.past}"
+        return f"{TIME} >= {self.first} - {self.offset} AND {TIME} < {self.past} - {self.offset}"
 
     def total(self) -> str:
         """The measure's aggregate over a group of flows."""
@@ -189,30 +216,30 @@ class Question:
         return f"if({none}, '', {self.display(key, self.dimension_2)})"
 
     def _top_keys(self) -> str:
+        """The pinned keys and the largest others, as many more as are pinned."""
         return f"""\
       SELECT key_1, key_2 FROM (
 {self.keyed_flows()}
       )
       GROUP BY key_1, key_2
-      ORDER BY {self.total()} DESC, key_1, key_2
-      LIMIT toUInt16OrZero({self.top})"""
+      ORDER BY has({self.pins}, {self.display("key_1", self.dimension)}) DESC,
+        {self.total()} DESC, key_1, key_2
+      LIMIT toUInt16OrZero({self.top}) + length({self.pins})"""
 
-    def series_query(self) -> str:
-        """``time``, ``series``, ``Value``: the top keys and ``Other``, every bucket of each."""
+    def _series(self, top: Question) -> str:
+        """``time``, ``series``, ``Value``: the top keys of a question and Other, every bucket."""
         return f"""\
-WITH
-{self.address_constants()}
 SELECT time, series, Value FROM (
   SELECT time, Value,
-    max(name) OVER (PARTITION BY is_top, top_1, top_2) AS key_name,
+    max(name) OVER (PARTITION BY is_top, top_1, top_2) AS any_name,
     if(is_top, arrayStringConcat(arrayFilter(part -> part != '', [
       {self.display("top_1", self.dimension)},
       {self.second_display("top_2")},
-      {self.key_name("key_name", "top_1", self.dimension)}]), ' '), 'Other') AS series
+      {self.key_name("any_name", "top_1", self.dimension)}]), ' '), 'Other') AS series
   FROM (
     SELECT {self.bucket} AS time,
       (key_1, key_2) IN (
-{self._top_keys()}
+{top._top_keys()}
       ) AS is_top,
       if(is_top, key_1, defaultValueOfArgumentType(key_1)) AS top_1,
       if(is_top, key_2, defaultValueOfArgumentType(key_2)) AS top_2,
@@ -226,35 +253,78 @@ SELECT time, series, Value FROM (
       WITH FILL FROM {self.first}
         TO {self.past} STEP {self.step}
   )
+)"""
+
+    def series_query(self) -> str:
+        """``time``, ``series``, ``Value``: the top keys and ``Other``, every bucket of each."""
+        return f"""\
+WITH
+{self.address_constants()}
+{self._series(self)}
+ORDER BY time, series
+{self.settings}"""
+
+    def absent_series_query(self) -> str:
+        """The same of pinned keys without any flow in the range: lines of zeros."""
+        pinned = self.only_if(f"notEmpty({self.pins})")
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT {self.first} + {self.step} * number AS time, pin AS series, toFloat64(0) AS Value
+FROM (SELECT arrayJoin({self.pins}) AS pin)
+ARRAY JOIN range(toUInt64({self.buckets})) AS number
+WHERE pin NOT IN (
+  SELECT {self.display("key_1", self.dimension)} FROM (
+{pinned.keyed_flows()}
+  )
+  GROUP BY key_1
 )
+ORDER BY time, series
+{self.settings}"""
+
+    def earlier_series_query(self) -> str:
+        """The same keys of the earlier range, at the present times; empty where none is asked."""
+        top = self.only_if(f"{self.shift} != 0")
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT time, concat(series, ', earlier') AS series, Value FROM (
+{self.earlier()._series(top)}
+)
+WHERE {self.shift} != 0
 ORDER BY time, series
 {self.settings}"""
 
     def table_query(self) -> str:
         """One row per top key: average, 95th percentile, maximum, last bucket and total.
 
-        Buckets without flows count as zero. ``filter_1`` and ``filter_2`` are for links.
+        Buckets without flows count as zero. ``Earlier`` is the total of the earlier range and
+        ``Change`` the difference by it; both are null where none is asked for. ``filter_1`` and
+        ``filter_2`` are for links.
         """
         values = (
             f"arrayConcat(found, arrayWithConstant({self.buckets}"
             f" - least({self.buckets}, length(found)), toFloat64(0)))"
         )
+        top = self._top_keys()
         return f"""\
 WITH
 {self.address_constants()}
 SELECT
   {self.display("key_1", self.dimension)} AS "Key",
   {self.second_display("key_2")} AS "Second key",
-  {self.key_name("key_name", "key_1", self.dimension)} AS "Name",
+  {self.key_name("any_name", "key_1", self.dimension)} AS "Name",
   arrayAvg(buckets) AS "Average",
   arrayReduce('quantileExactInclusive(0.95)', buckets) AS "95th percentile",
   arrayMax(buckets) AS "Maximum",
   last_value AS "Last",
   total AS "Total",
+  if({self.shift} = 0, NULL, earlier_total) AS "Earlier",
+  if({self.shift} = 0 OR earlier_total = 0, NULL, total / earlier_total - 1) AS "Change",
   {url_filter("key_1")} AS filter_1,
   {url_filter("key_2")} AS filter_2
 FROM (
-  SELECT key_1, key_2, max(name) AS key_name,
+  SELECT key_1, key_2, max(name) AS any_name,
     groupArrayIf(value / {self.divisor(self.step)}, NOT whole) AS found,
     {values} AS buckets,
     sumIf(value, NOT whole AND bucket = {self.past} - {self.step})
@@ -269,12 +339,18 @@ FROM (
       )
     )
     WHERE (key_1, key_2) IN (
-{self._top_keys()}
+{top}
     )
     GROUP BY GROUPING SETS ((key_1, key_2), (key_1, key_2, bucket))
   )
   GROUP BY key_1, key_2
-)
+) AS present
+LEFT JOIN (
+  SELECT key_1, key_2, {self.total()} AS earlier_total FROM (
+{self.earlier().keyed_flows()}
+  )
+  GROUP BY key_1, key_2
+) AS earlier USING (key_1, key_2)
 ORDER BY "Total" DESC, "Key", "Second key"
 {self.settings}"""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .flows_sql import RANGE
 
-
 #: The alert's link around the time at which it began: three hours before it to one after it, as
 #: in notifications. The annotation is as new as the last evaluation.
 _AT_START = """replaceRegexpOne(replaceRegexpOne(annotations['dashboard_url'],

@@ -25,6 +25,7 @@ from .parts import (
     start,
     stat_panel,
     table_panel,
+    text_box,
     time_series,
     units_from,
 )
@@ -44,11 +45,15 @@ QUESTION = replace(
     top=variable("top"),
     address=variable("address"),
     device=variable("device"),
+    compare=variable("compare"),
+    pinned=variable("pinned"),
     settings=sql.SETTINGS,
 )
 
 #: Numbers of a row of the top table that are values of the measure.
 _RATES = "/^(Average|95th percentile|Maximum|Last)$/"
+
+_TOTALS = "/^(Total|Earlier)$/"
 
 #: Offered on each row: the same traffic, shown by something else.
 _SHOW_BY = (
@@ -62,7 +67,17 @@ _SHOW_BY = (
 
 def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
     """This dashboard with its present choices, another dimension, and further ad-hoc filters."""
-    kept = ["dimension", "dimension_2", "measure", "top", "device", "address", "filters"]
+    kept = [
+        "dimension",
+        "dimension_2",
+        "measure",
+        "top",
+        "device",
+        "address",
+        "compare",
+        "pinned",
+        "filters",
+    ]
     if dimension:
         kept = [name for name in kept if not name.startswith("dimension")]
     parts = ["${__url_time_range}", *(f"${{{name}:queryparam}}" for name in kept)]
@@ -93,11 +108,13 @@ def _series() -> timeseries.Panel:
         time_series(
             "Top ${top} by ${dimension:text}: ${measure:text}",
             "The measure of the keys with the largest total over the range, and all the rest as"
-            " Other. Buckets without flows read zero; the last, unfinished one is left out."
-            " The unit follows the measure.",
+            " Other; pinned keys stay whatever their rank. Buckets without flows read zero; the"
+            " last, unfinished one is left out. Dashed: the same keys in the earlier range.",
             "short",
             [
                 ClickHouseQuery(QUESTION.series_query(), series=True),
+                ClickHouseQuery(QUESTION.absent_series_query(), series=True, ref_id="absent"),
+                ClickHouseQuery(QUESTION.earlier_series_query(), series=True, ref_id="earlier"),
                 ClickHouseQuery(QUESTION.unit_query(), ref_id="unit"),
             ],
             size=(24, 12),
@@ -105,6 +122,7 @@ def _series() -> timeseries.Panel:
         )
         .display_name("${__field.labels.series}")
         .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
+        .override_by_query("earlier", [prop("custom.lineStyle", {"fill": "dash", "dash": [4, 6]})])
         .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
     )
 
@@ -114,7 +132,8 @@ def _table() -> table.Panel:
         table_panel(
             "Keys in numbers",
             "The same keys: average, 95th percentile, maximum and last of the buckets, and the"
-            " total over the range (bits, packets, flows, or different addresses). Click a key to"
+            " total over the range (bits, packets, flows, or different values) with that of the"
+            " earlier range. Click a key to"
             " include or exclude it, to see its flows, or to show it by something else.",
             "short",
             [
@@ -126,7 +145,10 @@ def _table() -> table.Panel:
             sort="Total",
         )
         .with_transformation(units_from("unit", {"id": "byRegexp", "options": _RATES}))
-        .with_transformation(units_from("total", {"id": "byName", "options": "Total"}))
+        .with_transformation(
+            units_from("total", {"id": "byRegexp", "options": "/^(Total|Earlier)$/"})
+        )
+        .override_by_name("Change", [prop("unit", "percentunit")])
         .override_by_name("Key", [links_property(*_row_links("dimension", "filter_1"))])
         .override_by_name("Second key", [links_property(*_row_links("dimension_2", "filter_2"))])
         .override_by_regexp("filter_.", [prop("custom.hidden", True)])
@@ -198,6 +220,23 @@ def dashboard() -> Dashboard:
         .with_variable(address_box())
         .with_variable(
             query_variable("device", "Device", "Who reported the flow.", sql.devices_query())
+        )
+        .with_variable(
+            custom(
+                "compare",
+                "Compare with",
+                "An earlier range of the same length.",
+                [("Nothing", NO_DIMENSION), ("A day before", "day"), ("A week before", "week")],
+                NO_DIMENSION,
+            )
+        )
+        .with_variable(
+            text_box(
+                "pinned",
+                "Pinned",
+                "Keys that stay whatever their rank, as the table shows them, separated by commas:"
+                " 14999, 20012. One without traffic is a line of zeros.",
+            )
         )
         .with_variable(
             builders.AdHocVariable("filters")

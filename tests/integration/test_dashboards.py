@@ -96,11 +96,13 @@ def ask(
     *,
     filters: tuple[AdHoc, ...] = (),
     end: int = END,
+    start: int = START,
+    ref: str = "A",
     **chosen: Value,
 ) -> list[dict[str, Any]]:
     """The rows that a panel's query gives with these variables."""
-    [sql] = [text for name, text in queries(uid).items() if name == f"{title}/A"]
-    context = Context(START, end, 60, defaults(uid) | chosen, filters)
+    [sql] = [text for name, text in queries(uid).items() if name == f"{title}/{ref}"]
+    context = Context(start, end, 60, defaults(uid) | chosen, filters)
     return list(client.query(expand_sql(sql, context)).named_results())
 
 
@@ -114,6 +116,9 @@ ALL = "All flows that match"
 )
 def test_every_query_returns_data(reader: Client, uid: str, name: str) -> None:
     context = Context(START, END, 60, defaults(uid))
+    if name.endswith(("/earlier", "/absent")):
+        chosen = {"compare": "day", "pinned": "none such"}
+        context = Context(START, END, 60, defaults(uid) | chosen)
     result = reader.query(expand_sql(queries(uid)[name], context))
     assert result.row_count, name
 
@@ -133,7 +138,8 @@ def test_time_series_have_grafanas_shape(reader: Client) -> None:
             for target in panel.get("targets", []):
                 if target.get("format") != 0 or target["datasource"]["type"] != CLICKHOUSE:
                     continue
-                sql = expand_sql(target["rawSql"], Context(START, END, 60, defaults(uid)))
+                chosen = defaults(uid) | {"compare": "day", "pinned": "none such"}
+                sql = expand_sql(target["rawSql"], Context(START, END, 60, chosen))
                 result = reader.query(sql)
                 assert result.column_names == ("time", "series", "Value"), panel["title"]
                 types = [kind.name for kind in result.column_types]
@@ -440,3 +446,45 @@ def test_incident_shows_the_alerts_of_its_key_only(reader: Client) -> None:
         assert ask(reader, "flow-incident", title, key='dst_addr="10.1.0.2"') == []
         assert ask(reader, "flow-incident", title, policy="other") == []
         assert ask(reader, "flow-incident", title, key="")
+
+
+def test_pinned_keys_stay_in_the_explorer(reader: Client) -> None:
+    chosen: dict[str, Value] = {"dimension": "dst_port", "top": "1", "pinned": " 20012 ,,"}
+    rows = ask(reader, "flow-explorer", SERIES, **chosen)
+    assert {row["series"] for row in rows} == {"14999 aggregation", "20012", "Other"}
+    values = [row["Value"] for row in rows if row["series"] == "20012"]
+    assert len(values) == MINUTES
+    assert all(values[: MINUTES - 10])
+    assert not any(values[MINUTES - 10 :])
+    keys = ask(reader, "flow-explorer", TABLE, **chosen)
+    assert [row["Key"] for row in keys] == ["14999", "20012"]
+    assert ask(reader, "flow-explorer", SERIES, ref="absent", **chosen) == []
+    assert ask(reader, "flow-explorer", SERIES, ref="absent") == []
+
+
+def test_a_pinned_key_that_never_came_is_a_line_of_zeros(reader: Client) -> None:
+    rows = ask(
+        reader, "flow-explorer", SERIES, ref="absent", dimension="dst_port", pinned="9999,443"
+    )
+    assert [(row["series"], row["Value"]) for row in rows] == [("9999", 0)] * MINUTES
+    times = [row["time"].timestamp() for row in rows]
+    assert times == list(range(START, END, 60))
+
+
+def test_explorer_compares_with_an_earlier_range(reader: Client) -> None:
+    assert ask(reader, "flow-explorer", SERIES, ref="earlier") == []
+    now = ask(reader, "flow-explorer", TABLE, dimension="dst_port")
+    assert {(row["Earlier"], row["Change"]) for row in now} == {(None, None)}
+    for row in ask(reader, "flow-explorer", TABLE, dimension="dst_port", compare="day"):
+        if row["Key"] == "443":
+            assert row["Earlier"] == 480_000
+            assert row["Change"] == pytest.approx(row["Total"] / 480_000 - 1)
+        else:
+            assert (row["Earlier"], row["Change"]) == (0, None)
+    week = ask(reader, "flow-explorer", TABLE, dimension="dst_port", compare="week")
+    assert {row["Earlier"] for row in week} == {0}
+    rows = ask(reader, "flow-explorer", SERIES, ref="earlier", dimension="dst_port", compare="day")
+    assert [row["Value"] for row in rows][:3] == [0, 8000, 0]
+    assert {row["series"] for row in rows} == {"443 https, earlier"}
+    assert len(rows) == MINUTES
+    assert rows[0]["time"].timestamp() == START

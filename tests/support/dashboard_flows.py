@@ -5,6 +5,7 @@
 - From half-time on, ``10.9.9.9`` (``spike``, AS 4200000000) sends most, to ``10.1.0.1:14999``.
 - An alert about that begins 100 seconds later; evidence of it is kept.
 - Port 20012 falls silent for the last ten minutes.
+- In the second minute of the same hour a day before there is one flow, to port 443.
 - One IPv6 host has a quote in its name, one device a quote and a backslash.
 """
 
@@ -60,6 +61,14 @@ SELECT t, t, t, 'r1', 'ipfix', 1, 500, 5, toIPv6('2001:db8::1'), toIPv6('2001:db
 FROM (SELECT toDateTime64({START + 600}, 3, 'UTC') AS t)
 """
 
+_DAY_BEFORE = f"""
+INSERT INTO flows (time_received, time_flow_start, time_flow_end, device, source, sampling_rate,
+  bytes, packets, src_addr, dst_addr, etype, proto, src_port, dst_port, src_host)
+SELECT t, t, t, 'r1', 'ipfix', 1, 60000, 60, toIPv6('10.0.0.1'), toIPv6('10.1.0.1'), 2048, 6,
+  40000, 443, 'k1'
+FROM (SELECT toDateTime64({START - 86400 + 90}, 3, 'UTC') AS t)
+"""
+
 _ALERTS = f"""
 INSERT INTO alerts (fingerprint, starts_at, ends_at, updated_at, status, alertname, severity,
   policy, team, incident, labels, annotations, value, source)
@@ -90,5 +99,5 @@ VALUES
 
 def fill(writer: Client) -> None:
     """Inserts all of it."""
-    for statement in (_FLOWS, _SPIKE, _IPV6, _ALERTS, _EVIDENCE):
+    for statement in (_FLOWS, _SPIKE, _IPV6, _DAY_BEFORE, _ALERTS, _EVIDENCE):
         writer.command(statement)
