@@ -18,7 +18,7 @@ from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
 from exporter.decode.sections import merge_section, packet_sections
 from exporter.decode.state import Device, Stream
-from exporter.decode.times import flow_times, from_uptime
+from exporter.decode.times import Uptimes, flow_times
 from exporter.schema import Direction
 
 _ICMP: Final = 1
@@ -88,19 +88,20 @@ def decode_flows(layout: Layout, sets: DataSets) -> Flows:
     reader = _Reader(records, sets)
     columns = reader.read(layout.forward)
     reverse = reader.read(layout.reverse) if layout.reverse else {}
-    return Flows(_batches(columns, reverse, records, sets, counts), counts, records.malformed)
+    batches = _batches(layout, columns, reverse, records, sets, counts)
+    return Flows(batches, counts, records.malformed)
 
 
 def _batches(
-    columns: dict[str, Any], reverse: dict[str, Any], records: Records, sets: DataSets,
-    counts: Offsets,
+    layout: Layout, columns: dict[str, Any], reverse: dict[str, Any], records: Records,
+    sets: DataSets, counts: Offsets,
 ) -> list[FlowBatch]:  # fmt: skip
     count = len(records)
     streams = sets.streams
     received = records.spread(sets.received)
     per_stream = np.bincount(sets.stream, counts, len(streams)).astype(np.int64).tolist()
     merge_section(columns)
-    _ether_type(columns, count)
+    _ether_type(columns, count, layout)
     _icmp(columns)
     _mpls(columns)
     _round_trip(columns)
@@ -133,6 +134,7 @@ class _Reader:
         self._records = records
         self._sets = sets
         self._exported: Offsets | None = None
+        self._at_export: Uptimes | None = None
         self._started: Array | None = None
 
     def read(self, steps: Sequence[Step]) -> dict[str, Any]:
@@ -180,8 +182,9 @@ class _Reader:
         if reading is Reading.SECONDS:
             return values.milliseconds(field, 1000)
         if reading is Reading.UPTIME:
-            uptimes = values.unsigned(field, np.uint32).astype(np.int64)
-            return from_uptime(uptimes, self.exported, self._uptime_at_export())
+            if self._at_export is None:
+                self._at_export = Uptimes(self._uptime_at_export())
+            return self._at_export.times(values.unsigned(field, np.uint32), self.exported)
         if reading is Reading.NTP_MICROSECONDS:
             return values.ntp_milliseconds(field, self.exported, 1_000)
         if reading is Reading.NTP_NANOSECONDS:
@@ -236,11 +239,8 @@ class _Reader:
         if not any(names(stream.device) for stream in streams):
             return values.texts(codes, found, show)
         of_row = self._records.spread(self._sets.stream)
-        pairs, places = values.distinct(codes.astype(np.int64) * len(streams) + of_row)
-        told = [
-            (names(streams[pair % len(streams)].device), found[pair // len(streams)])
-            for pair in pairs.tolist()
-        ]
+        pairs, places = values.distinct_pairs(of_row, codes)
+        told = [(names(streams[stream].device), found[code]) for stream, code in pairs]
         return values.texts(
             places.astype(np.uint32), told, lambda pair: pair[0].get(pair[1]) or show(pair[1])
         )
@@ -250,7 +250,7 @@ _DIRECTIONS: Final = np.zeros(256, np.int8)
 _DIRECTIONS[:2] = (Direction.INGRESS, Direction.EGRESS)
 
 
-def _ether_type(columns: dict[str, Any], count: int) -> None:
+def _ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
     """``etype`` from the addresses, or the IP version, where the record does not tell it."""
     version = columns.pop("ip_version", None)
     told = columns.get("etype")
@@ -262,10 +262,12 @@ def _ether_type(columns: dict[str, Any], count: int) -> None:
             )
         return
     first, second = present[0], present[-1]
-    ipv4, other = values.is_ipv4(first), values.is_ipv4(second)
-    if ipv4.all() and other.all():
+    if layout.ipv4:
         derived = np.full(count, _IPV4, np.uint16)
+    elif values.no_ipv4(first) and values.no_ipv4(second):
+        derived = np.full(count, _IPV6, np.uint16)
     else:
+        ipv4, other = values.is_ipv4(first), values.is_ipv4(second)
         # An address of 0 has no family of its own; two of them may be no addresses at all.
         empty = [values.no_address(addresses) for addresses in (first, second)]
         ipv4 = np.where(empty[0], other, ipv4)
@@ -335,11 +337,8 @@ def _interface_names(columns: dict[str, Any], records: Records, sets: DataSets) 
         numbers = columns.get(name)
         if numbers is None:
             continue
-        pairs, places = values.distinct(of_row.astype(np.int64) << 32 | numbers)
-        told = [
-            streams[pair >> 32].device.interfaces.get(pair & 0xFFFFFFFF, "")
-            for pair in pairs.tolist()
-        ]
+        pairs, places = values.distinct_pairs(of_row, numbers)
+        told = [streams[stream].device.interfaces.get(number, "") for stream, number in pairs]
         columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told, str)
 
 

@@ -62,10 +62,13 @@ class Layout:
     A record is ``segments[0]``, variable field 0, ``segments[1]``, variable field 1, …; a layout
     without variable fields has one segment. Segments are runs of fixed-length fields, described
     by the structured type that names the fields in use. ``forward`` are the steps that fill
-    columns, in order; ``reverse`` those for the other direction (RFC 5103).
+    columns, in order; ``reverse`` those for the other direction (RFC 5103). ``ipv4`` tells that
+    sources and destinations can only be IPv4.
     """
 
-    __slots__ = ("__weakref__", "fields", "forward", "min_size", "reverse", "segments", "sizes")
+    __slots__ = (
+        "__weakref__", "fields", "forward", "ipv4", "min_size", "reverse", "segments", "sizes",
+    )  # fmt: skip
 
     def __init__(self, fields: tuple[Field, ...], table: ElementTable) -> None:
         self.fields = fields
@@ -96,6 +99,7 @@ class Layout:
         ranked.sort(key=lambda entry: entry[0])
         self.forward = _without_shadowed([s for _, reverse, s in ranked if not reverse])
         self.reverse = _without_shadowed([s for _, reverse, s in ranked if reverse])
+        self.ipv4 = _only_ipv4(self.forward)
 
     @property
     def variable_fields(self) -> int:
@@ -167,6 +171,13 @@ def _format(reading: Reading, length: int) -> tuple[str, int] | None:
     skip = max(length - 8, 0)
     length = min(length, 8)
     return (f">u{length}" if length in (1, 2, 4, 8) else f"({length},)u1"), skip
+
+
+def _only_ipv4(steps: list[Step]) -> bool:
+    """Whether source and destination, as far as there are any, can be nothing but IPv4."""
+    told = [step.length for step in steps if step.column in ("src_addr", "dst_addr")]
+    sections = any(step.reading in (Reading.FRAME, Reading.PACKET) for step in steps)
+    return bool(told) and set(told) == {4} and not sections
 
 
 def _without_shadowed(steps: list[Step]) -> list[Step]:

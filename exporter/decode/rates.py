@@ -43,7 +43,7 @@ def apply_rates(
         source = records.spread(
             np.where(header, SamplingSource.RECORD, sources[sets.stream]).astype(np.int8)
         )
-    if any(stream.sampling.interfaces for stream in streams) and "in_if" in columns:
+    if "in_if" in columns:
         _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
     if sampler is not None:
         _look_up(np.minimum(sampler, MAX_SAMPLER), records, sets, rate, source, by="samplers")
@@ -101,17 +101,18 @@ def _look_up(
     source: NDArray[np.int8], *, by: str,
 ) -> None:  # fmt: skip
     """Overwrite ``rate`` and ``source`` where options tell a rate for the row's key."""
-    streams = sets.streams
-    of_row = records.spread(sets.stream).astype(np.int64)
-    pairs, places = values.distinct(of_row << 32 | keys.astype(np.int64))
-    found = [
-        getattr(streams[pair >> 32].sampling, by).get(pair & 0xFFFFFFFF, 0)
-        for pair in pairs.tolist()
-    ]
-    rates = np.array(found, np.uint32)[places]
-    rows = rates > 0
-    rate[rows] = rates[rows]
-    source[rows] = SamplingSource.OPTIONS
+    told = [getattr(stream.sampling, by) for stream in sets.streams]
+    if not any(told):
+        return
+    pairs, places = values.distinct_pairs(records.spread(sets.stream), keys)
+    found = np.array([told[stream].get(key, 0) for stream, key in pairs], np.uint32)
+    if len(found) == 1:
+        rates, rows = found[0], found[0] > 0
+    else:
+        rates = found[places]
+        rows = rates > 0
+    np.copyto(rate, rates, where=rows)
+    np.copyto(source, np.int8(SamplingSource.OPTIONS), where=rows)
 
 
 def _override(

@@ -26,16 +26,41 @@ _ROUNDING: Final = 1_000
 FLOATING: Final = -(1 << 61)
 
 
-def from_uptime(uptimes: Times, exported: Times, uptime_at_export: Times) -> Times:
-    """Uptimes (32 bits of milliseconds) as milliseconds since the epoch.
+class Uptimes:
+    """Turns uptimes (32 bits of milliseconds) into milliseconds since the epoch.
 
-    The difference to the uptime at export is signed: a flow may end after the header was
-    written, and the counter wraps every 49.7 days. Where the uptime at export is below 0 it is
-    not known; then times come out relative to :data:`FLOATING`.
+    ``at_export`` is the device's uptime at export, per row. Where it is below 0 it is not known;
+    then times come out relative to :data:`FLOATING`.
     """
-    behind = (uptime_at_export - uptimes).astype(np.uint32).view(np.int32)
-    known = uptime_at_export >= 0
-    return np.where(known, exported - behind, FLOATING + uptimes)
+
+    def __init__(self, at_export: Times) -> None:
+        self._known = at_export >= 0
+        self._all_known = bool(self._known.all())
+        self._at_export = at_export.astype(np.uint32)
+
+    def times(self, uptimes: NDArray[np.uint32], exported: Times) -> Times:
+        """Times of a field, given when each row was exported.
+
+        The difference to the uptime at export is signed: a flow may end after the header was
+        written, and the counter wraps every 49.7 days.
+        """
+        times: Times = exported - (self._at_export - uptimes).view(np.int32)
+        if self._all_known:
+            return times
+        return np.where(self._known, times, FLOATING + uptimes.astype(np.int64))
+
+
+def _all_sane(start: Times, end: Times, received: Times) -> bool:
+    """Whether all flows surely have sane times, told by few looks at them.
+
+    :data:`NO_TIME` is far from all of them; differences that overflow are large as well.
+    """
+    if not len(received):
+        return True
+    if end.max() > received.min() + MAX_FUTURE or end.min() < received.max() - MAX_PAST:
+        return False
+    length = (end - start).view(np.uint64)
+    return bool(length.max() <= MAX_DURATION)
 
 
 def flow_times(
@@ -51,6 +76,8 @@ def flow_times(
     end = columns.pop("time_flow_end", None)
     duration = columns.pop("duration", None)
     event = columns.pop("event_time", None)
+    if start is not None and end is not None and _all_sane(start, end, received):
+        return start, end, np.zeros(count, np.int8), 0
     if duration is not None:
         duration = np.minimum(duration, np.uint64(MAX_DURATION)).astype(np.int64)
     if end is None:

@@ -78,6 +78,11 @@ def is_ipv4(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return mapped
 
 
+def no_ipv4(values: NDArray[np.uint8]) -> bool:
+    """Whether it is plain that none of the rows is ``::`` or IPv4: none begins with ``::``."""
+    return bool(values.view(np.uint64)[:, 0].all())
+
+
 def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
     """Times in NTP format as milliseconds since the epoch.
 
@@ -176,7 +181,7 @@ def rcode(value: int) -> str:
 
 
 def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Different values and, per row, which one it is; quick where they are few and small."""
+    """Different values and, per row, which one it is; quickest where they are small."""
     if not len(values):
         return values, np.zeros(0, np.intp)
     low, high = values.min(), values.max()
@@ -189,7 +194,17 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         place = np.zeros(int(high) + 1, np.intp)
         place[found] = np.arange(len(found))
         return found.astype(values.dtype), place[values]
-    return np.unique(values, return_inverse=True)
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.intp)
+
+
+def distinct_pairs(
+    first: NDArray[np.intp], second: NDArray[Any]
+) -> tuple[list[tuple[int, int]], NDArray[np.intp]]:
+    """Different pairs of two numbers, the second below 2**32, and, per row, which one it is."""
+    width = int(second.max(initial=0)) + 1
+    found, places = distinct(first * width + second.astype(np.int64))
+    return [divmod(pair, width) for pair in found.tolist()], places
 
 
 def fill(first: Array | DictColumn, further: Array | DictColumn) -> Array | DictColumn:
