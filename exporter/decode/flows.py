@@ -17,6 +17,7 @@ from exporter.decode.layout import VARIABLE, Layout, Step
 from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
 from exporter.decode.sections import merge_section, packet_sections
+from exporter.decode.slices import sliced_bytes
 from exporter.decode.state import Device, Stream
 from exporter.decode.times import Uptimes, flow_times
 from exporter.schema import Direction
@@ -212,15 +213,17 @@ class _Reader:
     def _octets(self, step: Step) -> DictColumn:
         records = self._records
         if step.length == VARIABLE:
-            codes, found = values.sliced_bytes(
+            codes, found = sliced_bytes(
                 records.buffer, records.starts[step.segment], records.ends[step.segment]
             )
         else:
             codes, found = values.fixed_bytes(records.segments[step.segment][step.name])
+        if step.reading is Reading.TEXT:
+            return values.texts(codes, values.clean_texts(found))
         show = values.TEXT_READINGS[step.reading]
         if step.reading is Reading.APPLICATION:
             return self._named(codes, found, show, lambda device: device.applications)
-        return values.texts(codes, found, show)
+        return values.texts(codes, list(map(show, found)))
 
     def _number_text(self, reading: Reading, numbers: NDArray[np.uint32]) -> DictColumn:
         found, places = values.distinct(numbers)
@@ -228,7 +231,7 @@ class _Reader:
         show = values.NUMBER_READINGS[reading]
         if reading is Reading.VRF:
             return self._named(codes, found.tolist(), show, lambda device: device.vrfs)
-        return values.texts(codes, found.tolist(), show)
+        return values.texts(codes, list(map(show, found.tolist())))
 
     def _named(
         self, codes: NDArray[np.uint32], found: Sequence[Any], show: Callable[[Any], str],
@@ -237,13 +240,12 @@ class _Reader:
         """``found`` by the names that each row's device told for them, else as ``show`` has it."""
         streams = self._sets.streams
         if not any(names(stream.device) for stream in streams):
-            return values.texts(codes, found, show)
+            return values.texts(codes, list(map(show, found)))
         of_row = self._records.spread(self._sets.stream)
         pairs, places = values.distinct_pairs(of_row, codes)
         told = [(names(streams[stream].device), found[code]) for stream, code in pairs]
-        return values.texts(
-            places.astype(np.uint32), told, lambda pair: pair[0].get(pair[1]) or show(pair[1])
-        )
+        shown = [known.get(value) or show(value) for known, value in told]
+        return values.texts(places.astype(np.uint32), shown)
 
 
 _DIRECTIONS: Final = np.zeros(256, np.int8)
@@ -339,7 +341,7 @@ def _interface_names(columns: dict[str, Any], records: Records, sets: DataSets) 
             continue
         pairs, places = values.distinct_pairs(of_row, numbers)
         told = [streams[stream].device.interfaces.get(number, "") for stream, number in pairs]
-        columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told, str)
+        columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told)
 
 
 def _count_odd_times(source: NDArray[np.int8], records: Records, sets: DataSets) -> None:

@@ -67,7 +67,7 @@ def locate(layout: Layout, buffer: bytes, start: Offsets, length: Offsets) -> Re
 
 def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Pieces of ``buffer`` at any offsets as rows of a structured array."""
-    if not len(offsets):
+    if not len(offsets) or not dtype.names:
         return np.zeros(0, dtype)
     size = dtype.itemsize
     pieces = np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))
@@ -75,6 +75,7 @@ def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[An
 
 
 def _locate_variable(layout: Layout, buffer: bytes, start: Offsets, end: Offsets) -> Records:
+    buffer = bytes(buffer)  # of which slices are plain octets
     parser = _VariableParser(buffer, layout.sizes, layout.min_size)
     parser.run(start, end)
     columns = parser.columns()
@@ -102,13 +103,25 @@ class _VariableParser:
         self.malformed: list[int] = []
 
     def run(self, start: Offsets, end: Offsets) -> None:
-        at = start.copy()
-        active = np.arange(len(start))
-        while len(active) > _LOCKSTEP:
-            active = active[end[active] - at[active] >= self._min_size]
-            active = self._step(active, at, end)
-        for number in active.tolist():
-            self._scalar(number, int(at[number]), int(end[number]))
+        # The last octet at which a record may begin.
+        last = end - self._min_size
+        owner = np.flatnonzero(start <= last)
+        position, end, last = start[owner], end[owner], last[owner]
+        while len(owner) > _LOCKSTEP:
+            row = self._record(owner, position)
+            position = row.pop()
+            good = position <= end
+            if np.count_nonzero(good) < len(good):
+                self.malformed.extend(owner[~good].tolist())
+                row = [column[good] for column in row]
+            self._parts.append(row)
+            more = position <= last  # none where the record was malformed
+            if np.count_nonzero(more) < len(more):
+                owner, position, end, last = owner[more], position[more], end[more], last[more]
+        for number, begin, stop in zip(
+            owner.tolist(), position.tolist(), end.tolist(), strict=True
+        ):
+            self._scalar(number, begin, stop)
 
     def columns(self) -> list[Offsets]:
         """The rows collected, as one array per value."""
@@ -117,36 +130,28 @@ class _VariableParser:
             return [np.zeros(0, np.int64)] * width
         return [np.concatenate(column) for column in zip(*self._parts, strict=True)]
 
-    def _step(self, active: NDArray[np.intp], at: Offsets, end: Offsets) -> NDArray[np.intp]:
-        """One record of each active set; gives the sets that may have more."""
+    def _record(self, owner: NDArray[np.intp], position: Offsets) -> list[Offsets]:
+        """A row for the record at ``position`` of each set, and where it ends."""
         octets = self._octets
-        last = len(octets) - 3
-        position = at[active]
-        row: list[Offsets] = [active]
-        for number, size in enumerate(self._sizes):
-            row.append(position)
-            position = position + size
-            if number + 1 == len(self._sizes):
-                break
-            safe = np.minimum(position, last)
-            length = octets[safe].astype(np.int64)
-            position = position + 1
-            long = length == 255
-            if long.any():
-                wide = octets[safe + 1].astype(np.int64) << 8 | octets[safe + 2]
+        row = [owner, position]
+        if self._sizes[0]:
+            position = position + self._sizes[0]
+        for size in self._sizes[1:]:
+            # A malformed record may lead out of the buffer: what is read there does not matter.
+            length = octets.take(position, mode="clip")
+            begin = position + 1
+            if b"\xff" in length.tobytes():
+                long = length == 255
+                wide = octets.take(begin, mode="clip").astype(np.int64) << 8
+                wide |= octets.take(begin + 1, mode="clip")
                 length = np.where(long, wide, length)
-                position = position + 2 * long
-            row.append(position)
-            position = position + length
-            row.append(position)
-        good = position <= end[active]
-        at[active] = position
-        if not good.all():
-            self.malformed.extend(active[~good].tolist())
-            row = [column[good] for column in row]
-            active = active[good]
-        self._parts.append(row)
-        return active
+                begin += 2 * long
+            position = begin + length
+            row += (begin, position, position)
+            if size:
+                position = position + size
+        row.append(position)
+        return row
 
     def _scalar(self, number: int, position: int, end: int) -> None:
         """All records of one set."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -110,48 +110,46 @@ def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:
 
 def fixed_bytes(field: Array) -> tuple[NDArray[np.uint32], list[bytes]]:
     """Codes and different values of a field of octets (``V<length>``)."""
+    encoded = _encoded(field)
+    return encoded.indices.to_numpy().view(np.uint32), encoded.dictionary.to_pylist()
+
+
+def fixed_codes(field: Array) -> tuple[NDArray[np.uint32], int]:
+    """The same, but only how many different values there are."""
+    encoded = _encoded(field)
+    return encoded.indices.to_numpy().view(np.uint32), len(encoded.dictionary)
+
+
+def _encoded(field: Array) -> pa.DictionaryArray:
     length = field.dtype.itemsize
     packed = np.ascontiguousarray(field)
     array = pa.Array.from_buffers(pa.binary(length), len(packed), [None, pa.py_buffer(packed)])
-    encoded = array.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.uint32), encoded.dictionary.to_pylist()
+    return array.dictionary_encode()
 
 
-def sliced_bytes(
-    buffer: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> tuple[NDArray[np.uint32], list[bytes]]:
-    """The same for octets of varying length at ``starts`` to ``ends`` of ``buffer``.
-
-    Slices must not overlap. They are looked at where they lie: sorted, their bounds are those of
-    an Arrow array whose every second value is what lies between two slices.
-    """
-    order = np.argsort(starts, kind="stable")
-    bounds = np.empty(2 * len(order), np.int32)
-    bounds[0::2] = starts[order]
-    bounds[1::2] = ends[order]
-    array = pa.Array.from_buffers(
-        pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(buffer)]
-    )
-    encoded = array.take(pa.array(np.arange(0, len(bounds), 2))).dictionary_encode()
-    codes = np.empty(len(order), np.uint32)
-    codes[order] = encoded.indices.to_numpy()
-    return codes, encoded.dictionary.to_pylist()
-
-
-def texts(
-    codes: NDArray[np.uint32], values: Sequence[Any], show: Callable[[Any], str]
-) -> DictColumn:
-    """A text column of ``values`` as ``show`` makes them; equal texts become one value."""
-    index: dict[str, int] = {}
-    mapping = [index.setdefault(show(value), len(index)) for value in values]
-    if mapping != list(range(len(values))):
-        codes = np.array(mapping, np.uint32)[codes]
-    return DictColumn(codes, list(index))
+def texts(codes: NDArray[np.uint32], shown: Sequence[str]) -> DictColumn:
+    """A text column of ``shown``, one text per code; equal texts become one value."""
+    index = dict.fromkeys(shown)
+    if len(index) == len(shown):
+        return DictColumn(codes, list(shown))
+    places = dict(zip(index, range(len(index)), strict=True))
+    return DictColumn(np.array([places[text] for text in shown], np.uint32)[codes], list(index))
 
 
 def clean_text(raw: bytes) -> str:
     """UTF-8 up to the first NUL, without surrounding blanks; wrong octets become U+FFFD."""
     return raw.partition(b"\0")[0].decode("utf-8", "replace").strip()[:MAX_TEXT]
+
+
+def clean_texts(raws: Sequence[bytes]) -> list[str]:
+    """:func:`clean_text` of each; all at once where none has a NUL or a wrong octet."""
+    try:
+        found = b"\0".join(raws).decode().split("\0")
+    except UnicodeDecodeError:
+        found = []
+    if len(found) != len(raws) or max(map(len, found), default=0) > MAX_TEXT:
+        return [clean_text(raw) for raw in raws]
+    return list(map(str.strip, found))
 
 
 def application_id(raw: bytes) -> str:

@@ -255,7 +255,7 @@ def _name_interfaces(columns: dict[str, Array | DictColumn], agents: Agents, age
     for name in ("in_if", "out_if"):
         pairs, places = values.distinct(agent << 32 | np.asarray(columns[name]))
         told = [known[pair >> 32].get(pair & 0xFFFFFFFF, "") for pair in pairs.tolist()]
-        columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told, str)
+        columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told)
 
 
 def _direction(samples: Samples) -> Array:

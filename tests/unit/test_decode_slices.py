@@ -1,0 +1,60 @@
+"""Different octet strings out of one buffer, whatever their lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.decode.slices import sliced_bytes
+from exporter.decode.values import MAX_TEXT, clean_text, clean_texts
+
+#: Lengths around the bounds of the classes that slices are sorted into.
+_LENGTHS = [0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 255, 256, 257, 40_000, 65_535]
+
+
+def _sliced(rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    sizes = np.array([len(row) for row in rows], np.int64)
+    ends = 5 + np.cumsum(sizes)
+    codes, values = sliced_bytes(b"start" + b"".join(rows) + bytes(8), ends - sizes, ends)
+    return [values[code] for code in codes.tolist()], values
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            # Strings that differ in one octet or in their length only.
+            st.tuples(st.sampled_from([b"\0", b"x"]), st.integers(0, 70)).map(
+                lambda p: p[0] * p[1]
+            ),
+            st.integers(0, 69).map(lambda at: bytes(at) + b"x" + bytes(69 - at)),
+        ),
+        max_size=60,
+    )
+)
+def test_slices_come_back_each_value_once(rows: list[bytes]) -> None:
+    found, values = _sliced(rows)
+    assert found == rows
+    assert sorted(values) == sorted(set(rows))
+
+
+def test_slices_of_any_length_come_back() -> None:
+    rows = [octet * length for length in _LENGTHS for octet in (b"a", b"b")] * 2
+    found, values = _sliced(rows)
+    assert found == rows
+    assert sorted(values) == sorted(set(rows))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=12),
+            st.text(max_size=12).map(str.encode),
+            st.sampled_from([b"a\0b", b" a ", b"\xff", b"x" * (MAX_TEXT + 1)]),
+        ),
+        max_size=12,
+    )
+)
+def test_texts_read_together_read_as_each_alone(raws: list[bytes]) -> None:
+    assert clean_texts(raws) == [clean_text(raw) for raw in raws]
