@@ -118,6 +118,7 @@ class CollectorProcess(Collector):
             SflowCollector(sflow.accounting),
             InterfaceCollector(sflow.interfaces, sflow.accounting.device_name),
             self._writer.stats,
+            self._writer.spool_stats,
             PolicyCollector(self._evaluator),
             self._recorder,
             self._freezer,

@@ -132,6 +132,25 @@ class Device(Section):
         return str(ipaddress.ip_address(value))
 
 
+class Spool(Section):
+    """Where inserts wait on disk that ClickHouse does not take, and those that it refuses."""
+
+    directory: FileName = Field(
+        "", description="Folder of the spool, one per collector; empty: inserts wait in memory."
+    )
+    max_bytes: int = Field(
+        10 << 30, ge=1 << 20, description="Size of the spool; beyond it the oldest are dropped."
+    )
+    max_age_seconds: float = Field(
+        3 * 86400.0, gt=0, description="Inserts that wait for longer are dropped."
+    )
+    quarantine_max_bytes: int = Field(
+        1 << 30,
+        ge=1 << 20,
+        description="Size of `quarantine/` below, which keeps refused inserts; likewise.",
+    )
+
+
 class ClickHouse(Section):
     """The ClickHouse to write to and to ask: the embedded store, a server or a cluster."""
 
@@ -153,6 +172,7 @@ class ClickHouse(Section):
     insert_timeout_seconds: float = Field(
         60.0, gt=0, description="Time for one insert before it counts as failed."
     )
+    spool: Spool = Field(Spool(), description="Where inserts wait while ClickHouse is away.")
 
 
 class Counter(Section):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from typing import Final
+
+_RARE_SECONDS: Final = 60.0
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -38,3 +42,29 @@ def configure_logging(level: str) -> None:
     # What these say of single requests and connections, our own messages and metrics say too.
     for name in ("uvicorn", "urllib3", "clickhouse_connect", "asyncio"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class RareLog:
+    """Logs each kind of message at most once a minute."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._last: dict[str, float] = {}
+
+    def warning(self, kind: str, text: str) -> None:
+        """A warning, unless one of that kind was logged within a minute."""
+        self._rarely(logging.WARNING, kind, text)
+
+    def error(self, kind: str, text: str) -> None:
+        """An error, likewise."""
+        self._rarely(logging.ERROR, kind, text)
+
+    def forget(self) -> None:
+        """What was wrong is over: log it at once when it comes again."""
+        self._last.clear()
+
+    def _rarely(self, level: int, kind: str, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last.get(kind, -_RARE_SECONDS) >= _RARE_SECONDS:
+            self._last[kind] = now
+            self._logger.log(level, text)

@@ -1,4 +1,4 @@
-"""Writes flows to ClickHouse in large batches, from a thread of its own."""
+"""Writes flows to ClickHouse in large batches, from threads of its own."""
 
 from __future__ import annotations
 
@@ -9,42 +9,23 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from itertools import count
+from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
 from exporter.batch import FlowBatch
 from exporter.config import ClickHouse, ConfigError
+from exporter.logs import RareLog
 from exporter.store.client import StoreError, connect, explain
+from exporter.store.insert import REFUSALS, Encoding, Insert, failure_reason
 from exporter.store.insert_stats import InsertStats
-from exporter.store.native import native_parts, present_columns
+from exporter.store.spool import Spool, SpoolError
+from exporter.store.spool_stats import SpoolStats
 
 log = logging.getLogger(__name__)
 
-#: ClickHouse's errors (ErrorCodes.cpp) that blame the rows: no retry can help.
-_REFUSALS: Final = {
-    6: "cannot_parse_text",
-    8: "there_is_no_column",
-    10: "not_found_column_in_block",
-    16: "no_such_column_in_table",
-    20: "number_of_columns_doesnt_match",
-    27: "cannot_parse_input_assertion_failed",
-    33: "cannot_read_all_data",
-    43: "illegal_type_of_argument",
-    44: "illegal_column",
-    47: "unknown_identifier",
-    50: "unknown_type",
-    53: "type_mismatch",
-    62: "syntax_error",
-    69: "argument_out_of_bound",
-    70: "cannot_convert_type",
-    117: "incorrect_data",
-    128: "too_large_array_size",
-    131: "too_large_string_size",
-    469: "violated_constraint",
-    691: "unknown_element_of_enum",
-}
-#: What an encoder's fault is counted as, beside them.
+#: What an encoder's fault is counted as, beside ClickHouse's refusals.
 _ENCODING: Final = "encoding"
 #: Usual reasons of failures that pass, so that their counters start from 0.
 _USUAL_FAILURES: Final = (
@@ -59,20 +40,14 @@ _USUAL_FAILURES: Final = (
 )
 _FIRST_RETRY_SECONDS: Final = 0.25
 _LONGEST_RETRY_SECONDS: Final = 15.0
-_LOG_EVERY_SECONDS: Final = 60.0
-
-_SETTINGS: Final = {
-    # A batch is as large as it should be already, and only a synchronous insert is acknowledged
-    # when it is stored and honours the token.
-    "async_insert": 0,
-    "insert_deduplicate": 1,
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
-    # Errors come with their own status rather than after an early "200 OK".
-    "wait_end_of_query": 1,
-    "send_progress_in_http_headers": 0,
-    # Replayed captures may span many days.
-    "throw_on_max_partitions_per_insert_block": 0,
-}
+#: Part of the queue beyond which flows go to the spool, as ClickHouse is too slow.
+_HIGH_WATER: Final = 0.75
+#: A spool that cannot be written to is tried again after so long.
+_SPOOL_RETRY_SECONDS: Final = 5.0
+#: How often the spooler looks whether flows have waited enough.
+_SPOOLER_NAP_SECONDS: Final = 0.25
+#: Part of the time to stop that is left for writing to the spool what ClickHouse did not take.
+_SPOOL_STOP_SHARE: Final = 0.4
 
 
 class WriterStoppedError(Exception):
@@ -82,18 +57,26 @@ class WriterStoppedError(Exception):
 class Writer:
     """Collects flows and inserts them, ``batch_rows`` at a time or after ``batch_seconds``.
 
-    While ClickHouse is away it tries again for as long as it runs, keeps up to ``queue_batches``
-    full inserts, and then makes :meth:`write` wait. Each insert carries a token that stays the
-    same over its retries, so that ClickHouse counts it once. Flows that ClickHouse refuses are
-    dropped, counted and logged; they hold up no others.
+    Each insert carries a token that stays the same over its retries, so that ClickHouse counts it
+    once. An insert that fails goes to the spool, and so does what comes after it, until ClickHouse
+    takes the first of the spool; then the spool empties while new flows have every other turn.
+    Without a spool, or when its disk is full, the insert is tried again for as long as it takes, up
+    to ``queue_batches`` full inserts wait in memory, and then :meth:`write` waits.
+
+    Flows that ClickHouse refuses are put into quarantine (dropped, without a spool), counted and
+    logged; they hold up no others.
+
+    Raises:
+        ConfigError: the spool's folder cannot be used.
     """
 
     def __init__(
         self, settings: ClickHouse, client_factory: Callable[[], Client] | None = None
     ) -> None:
-        self.stats = InsertStats(
-            failures=_USUAL_FAILURES, refusals=(_ENCODING, *_REFUSALS.values())
-        )
+        refusals = (_ENCODING, *REFUSALS.values())
+        self.stats = InsertStats(failures=_USUAL_FAILURES, refusals=refusals)
+        self.spool_stats = SpoolStats(refusals)
+        self._spool = Spool(settings.spool, self.spool_stats) if settings.spool.directory else None
         self._settings = settings
         self._connect = client_factory or (lambda: connect(settings))
         self._client: Client | None = None
@@ -101,17 +84,32 @@ class Writer:
         self._changed = threading.Condition()
         self._pending: deque[tuple[float, FlowBatch]] = deque()
         self._pending_rows = 0
+        #: New flows that are in the hands of one of the threads.
         self._inserting_rows = 0
+        self._spooling_rows = 0
+        #: The insert of new flows that is under way.
+        self._inserting: Insert | None = None
+        #: ClickHouse does not take inserts; the first of the spool is to show when it does again.
+        self._away = self._has_spooled()
+        self._retry_at = 0.0
+        self._failures = 0
+        self._busy = False
+        self._spool_retry_at = 0.0
         self._stop_at: float | None = None
+        self._insert_until = 0.0
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._token_prefix = uuid.uuid4().hex
-        self._inserts = 0
-        self._buffer = bytearray()
-        self._last_logged: dict[str, float] = {}
+        self._spooler = threading.Thread(target=self._run_spooler, name="spool", daemon=True)
+        prefix = uuid.uuid4().hex
+        self._tokens = (f"{prefix}-{number}" for number in count(1))
+        self._encoding = Encoding()
+        self._log = RareLog(log)
 
     def start(self) -> None:
-        """Starts the thread that inserts. ClickHouse need not be there yet."""
+        """Starts the threads. ClickHouse need not be there yet."""
         self._thread.start()
+        if self._spool is not None:
+            self._spooler.start()
 
     def write(self, batch: FlowBatch) -> None:
         """Queues flows; waits while the queue is full. The batch must not change afterwards.
@@ -122,11 +120,9 @@ class Writer:
         if not len(batch):
             return
         with self._changed:
-            if self._pending_rows >= self._capacity and self._stop_at is None:
+            if self._at_capacity() and self._stop_at is None:
                 began = time.monotonic()
-                self._changed.wait_for(
-                    lambda: self._pending_rows < self._capacity or self._stop_at is not None
-                )
+                self._changed.wait_for(lambda: not self._at_capacity() or self._stop_at is not None)
                 with self.stats.lock:
                     self.stats.blocked_seconds += time.monotonic() - began
             if self._stop_at is not None:
@@ -139,146 +135,211 @@ class Writer:
             self._changed.notify_all()
 
     def stop(self, timeout: float = 10.0) -> int:
-        """Inserts what is queued, for at most ``timeout`` seconds; returns how many flows are lost.
+        """Brings what is queued to ClickHouse or to the spool, for at most ``timeout`` seconds.
 
-        An insert that is still under way then counts as lost, though ClickHouse may yet finish it.
+        Returns how many flows are lost. Without a spool an insert that is still under way counts as
+        lost, though ClickHouse may yet finish it.
         """
         with self._changed:
             if self._stop_at is None:
                 self._stop_at = time.monotonic() + timeout
+                share = 0.0 if self._spool is None else _SPOOL_STOP_SHARE
+                self._insert_until = self._stop_at - share * timeout
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(max(0.0, self._stop_at - time.monotonic()) + 0.2)
+        for thread in (self._thread, self._spooler):
+            if thread.is_alive():
+                thread.join(max(0.0, self._stop_at - time.monotonic()) + 0.2)
         with self._changed:
-            lost = self._pending_rows + self._inserting_rows
+            self._stopped = True
+            if self._inserting is not None and self._keep(self._inserting):
+                self._inserting_rows = 0
+            lost = self._pending_rows + self._inserting_rows + self._spooling_rows
             self._pending.clear()
-            self._pending_rows = self._inserting_rows = 0
+            self._pending_rows = self._inserting_rows = self._spooling_rows = 0
             self._count_queue()
             with self.stats.lock:
                 self.stats.lost_rows += lost
                 total = self.stats.lost_rows
+        if self._spool is not None:
+            self._spool.close()
         if lost:
             log.error(
                 "stopped before ClickHouse took everything: %d flows lost, %d in all", lost, total
             )
         return lost
 
-    def _run(self) -> None:
-        try:
-            while batches := self._take():
-                self._insert(batches)
-        finally:
-            if self._client is not None:
-                self._client.close()
+    # The queue
 
-    def _take(self) -> list[FlowBatch]:
-        """The next insert's batches, when there are enough or the oldest has waited enough.
+    def _at_capacity(self) -> bool:
+        # What goes to the spool may come back.
+        return self._pending_rows + self._spooling_rows >= self._capacity
 
-        Empty when stopped and nothing is left, or no time.
-        """
-        with self._changed:
-            while not self._ready():
-                if self._stop_at is not None:
-                    return []
-                age = self._oldest_age()
-                self._changed.wait(None if age is None else self._settings.batch_seconds - age)
-            taken: list[FlowBatch] = []
-            rows = 0
-            while self._pending and rows < self._settings.batch_rows:
-                _, batch = self._pending.popleft()
-                rows += len(batch)
-                taken.append(batch)
-            self._pending_rows -= rows
-            self._inserting_rows = rows
-            self._count_queue()
-            self._changed.notify_all()
-            return taken
-
-    def _ready(self) -> bool:
+    def _full(self) -> bool:
+        """Whether there are enough flows for an insert, or the oldest has waited enough."""
         if not self._pending:
             return False
-        if self._stop_at is not None:
-            return time.monotonic() < self._stop_at
-        age = self._oldest_age()
-        return self._pending_rows >= self._settings.batch_rows or (
-            age is not None and age >= self._settings.batch_seconds
+        age = time.monotonic() - self._pending[0][0]
+        return (
+            self._pending_rows >= self._settings.batch_rows or age >= self._settings.batch_seconds
         )
 
-    def _oldest_age(self) -> float | None:
-        return time.monotonic() - self._pending[0][0] if self._pending else None
+    def _take(self) -> list[tuple[float, FlowBatch]]:
+        """The next insert's flows, with the times when they came."""
+        taken: list[tuple[float, FlowBatch]] = []
+        rows = 0
+        while self._pending and rows < self._settings.batch_rows:
+            taken.append(self._pending.popleft())
+            rows += len(taken[-1][1])
+        self._pending_rows -= rows
+        self._count_queue()
+        self._changed.notify_all()
+        return taken
 
     def _count_queue(self) -> None:
         with self.stats.lock:
             self.stats.queue_rows = self._pending_rows
             self.stats.queue_batches = len(self._pending)
 
-    def _insert(self, batches: list[FlowBatch]) -> None:
-        """Inserts one block: until it is taken, refused, or the time to stop has come."""
-        rows = sum(map(len, batches))
-        self._inserts += 1
-        settings: dict[str, int | str] = {
-            **_SETTINGS,
-            "insert_deduplication_token": f"{self._token_prefix}-{self._inserts}",
-        }
+    def _has_spooled(self) -> bool:
+        return self._spool is not None and len(self._spool) > 0
+
+    # To ClickHouse: new flows and those of the spool in turn
+
+    def _run(self) -> None:
         try:
-            body = self._encode(batches)
-        except Exception as error:  # a fault in one batch must not end the thread
-            log.exception("a batch of %d flows cannot be encoded", rows)
-            self._refused(rows, _ENCODING, str(error))
-            return
-        batches.clear()  # the bytes are enough from here on
-        attempt = 0
-        while True:
-            began = time.monotonic()
-            failure = self._try(body, settings)
-            with self.stats.lock:
-                self.stats.duration.observe(time.monotonic() - began)
+            replayed = False
+            while (replay := self._next_turn(replayed)) is not None:
+                replayed = replay
+                if replay:
+                    self._replay()
+                else:
+                    self._insert()
+        finally:
+            if self._client is not None:
+                self._client.close()
+
+    def _next_turn(self, replayed: bool) -> bool | None:
+        """Waits until there is something to do: replay (true) or insert what is new (false).
+
+        ``None`` when stopped and nothing is left, or no time.
+        """
+        with self._changed:
+            self._busy = False
+            while True:
+                now = time.monotonic()
+                stopping = self._stop_at is not None
+                self._away = self._away and self._has_spooled()
+                if self._away:
+                    if stopping:
+                        return None
+                    turn = True if now >= self._retry_at else None
+                    pause: float | None = self._retry_at - now
+                elif stopping:
+                    turn = False if self._pending and now < self._insert_until else None
+                    if turn is None:
+                        return None
+                else:
+                    new = self._full()
+                    turn = None if not new else False
+                    if self._has_spooled() and not (new and replayed):
+                        turn = True
+                    pause = None
+                    if self._pending:
+                        pause = self._settings.batch_seconds - (now - self._pending[0][0])
+                if turn is not None:
+                    self._busy = True
+                    return turn
+                self._changed.wait(pause)
+
+    def _insert(self) -> None:
+        """Inserts new flows: until they are taken, refused, in the spool, or it has to stop."""
+        with self._changed:
+            taken = self._take()
+            self._inserting_rows = sum(len(batch) for _, batch in taken)
+        insert = self._encode(self._encoding, [batch for _, batch in taken])
+        del taken  # the bytes are enough from here on
+        with self._changed:
+            self._inserting = insert
+        while insert is not None:
+            failure = self._try(insert)
             if failure is None:
-                self._taken(rows, len(body), attempt)
-                return
-            reason = _reason(failure)
-            with self.stats.lock:
-                self.stats.failures[reason] += 1
-            if failure.code in _REFUSALS:
-                self._refused(rows, _REFUSALS[failure.code], str(failure))
-                return
-            self._log(
-                logging.WARNING,
-                reason,
-                f"insert failed, will be tried again (waiting flows: "
-                f"{self._pending_rows + rows}): {failure}",
-            )
-            if not self._wait_before_retry(attempt):
-                return
-            attempt += 1
+                self._taken(insert)
+                break
+            if failure.code in REFUSALS:
+                self._refuse(insert, failure)
+                break
+            if self._keep(insert):
+                with self._changed:
+                    self._away = True
+                    self._retry_at = time.monotonic() + self._delay()
+                break
+            if not self._wait_before_retry():
+                return  # whoever stops us looks after it
             with self.stats.lock:
                 self.stats.retries += 1
+        with self._changed:
+            self._inserting = None
+            self._inserting_rows = 0
 
-    def _encode(self, batches: list[FlowBatch]) -> memoryview:
-        """The statement and its block, in a buffer that is used again for the next insert.
+    def _replay(self) -> None:
+        """Inserts the next of the spool, or lets it wait for a while."""
+        assert self._spool is not None
+        found = self._spool.next()
+        if found is None:
+            return
+        entry, insert = found
+        failure = self._try(insert)
+        if failure is None:
+            self._spool.taken(entry)
+            self._taken(insert)
+            with self._changed:
+                self._away = False
+                self._changed.notify_all()
+            return
+        to_blame = failure.code in REFUSALS or self._spool.failed(
+            entry, by_clickhouse=failure.code is not None
+        )
+        if to_blame:
+            self._refuse(insert, failure)
+            self._spool.remove(entry)
+            return
+        with self._changed:
+            self._away = True
+            self._retry_at = time.monotonic() + self._delay()
+        with self.stats.lock:
+            self.stats.retries += 1
 
-        Tens of megabytes of fresh memory for each would cost as much as filling them.
-        """
-        columns = present_columns(batches)
-        names = ", ".join(column.name for column in columns)
-        statement = f"INSERT INTO flows ({names}) FORMAT Native\n".encode()
-        parts = [statement, *native_parts(batches, columns)]
-        size = sum(map(len, parts))
-        if size > len(self._buffer):
-            self._buffer = bytearray(size + size // 4)
-        body = memoryview(self._buffer)[:size]
-        begin = 0
-        for part in parts:
-            body[begin : begin + len(part)] = part
-            begin += len(part)
-        return body
+    def _encode(self, encoding: Encoding, batches: list[FlowBatch]) -> Insert | None:
+        try:
+            return encoding.encode(batches, next(self._tokens))
+        except Exception:  # a fault in one batch must not end the thread
+            rows = sum(map(len, batches))
+            log.exception("a batch of %d flows cannot be encoded, they are dropped", rows)
+            with self.stats.lock:
+                self.stats.refused_rows[_ENCODING] += rows
+            return None
 
-    def _try(self, body: memoryview, settings: dict[str, int | str]) -> StoreError | None:
+    def _try(self, insert: Insert) -> StoreError | None:
+        began = time.monotonic()
+        failure = self._send(insert)
+        with self.stats.lock:
+            self.stats.duration.observe(time.monotonic() - began)
+            if failure is not None:
+                self.stats.failures[failure_reason(failure)] += 1
+        if failure is not None and failure.code not in REFUSALS:
+            self._failures += 1
+            where = "in memory" if self._spool is None else "in the spool"
+            self._log.warning(
+                failure_reason(failure),
+                f"insert failed, will be tried again; flows wait {where}: {failure}",
+            )
+        return failure
+
+    def _send(self, insert: Insert) -> StoreError | None:
         try:
             if self._client is None:
                 self._client = self._connect()
-            # The HTTP library sends any buffer as it is, which the driver's types do not say.
-            self._client.raw_insert("", insert_block=cast("bytes", body), settings=settings)
+            insert.send(self._client)
         except StoreError as error:
             return error
         except ConfigError as error:  # a password file that is gone may come back
@@ -287,50 +348,102 @@ class Writer:
             return explain(error, self._settings)
         return None
 
-    def _taken(self, rows: int, size: int, attempt: int) -> None:
-        with self._changed:
-            self._inserting_rows = 0
+    def _taken(self, insert: Insert) -> None:
         with self.stats.lock:
-            self.stats.rows += rows
-            self.stats.bytes += size
-            self.stats.batch_rows.observe(rows)
+            self.stats.rows += insert.rows
+            self.stats.bytes += len(insert.body)
+            self.stats.batch_rows.observe(insert.rows)
             self.stats.last_success = time.time()
-        if attempt:
-            self._last_logged.clear()
-            log.info("ClickHouse takes inserts again, after %d retries", attempt)
+        if self._failures:
+            log.info("ClickHouse takes inserts again, after %d failures", self._failures)
+            self._failures = 0
+            self._log.forget()
 
-    def _refused(self, rows: int, reason: str, text: str) -> None:
-        with self._changed:
-            self._inserting_rows = 0
+    def _refuse(self, insert: Insert, failure: StoreError) -> None:
+        reason = failure_reason(failure)
+        kept = self._spool is not None and self._spool.quarantine(insert, reason, str(failure))
         with self.stats.lock:
-            self.stats.refused_rows[reason] += rows
-        self._log(logging.ERROR, f"refused {reason}", f"{rows} flows dropped, refused: {text}")
+            self.stats.refused_rows[reason] += insert.rows
+        what = "put into quarantine" if kept else "dropped"
+        self._log.error(f"refused {reason}", f"{insert.rows} flows {what}, refused: {failure}")
 
-    def _wait_before_retry(self, attempt: int) -> bool:
-        """Waits ever longer, with jitter; ``False`` when stopping leaves no time for a retry."""
-        longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(attempt, 10))
-        delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        until = time.monotonic() + delay
+    def _delay(self) -> float:
+        """Ever longer, with jitter."""
+        doubled = _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10)
+        longest = min(_LONGEST_RETRY_SECONDS, doubled)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+    def _wait_before_retry(self) -> bool:
+        """``False`` when stopping leaves no time for a retry."""
+        until = time.monotonic() + self._delay()
         with self._changed:
             while (remaining := until - time.monotonic()) > 0:
                 if self._stop_at is not None:
-                    if time.monotonic() >= self._stop_at:
+                    if time.monotonic() >= self._insert_until:
                         return False
                     # Once told to stop, soon is better than polite.
                     remaining = min(remaining, _FIRST_RETRY_SECONDS)
                     until = min(until, time.monotonic() + remaining)
                 self._changed.wait(remaining)
-        return self._stop_at is None or time.monotonic() < self._stop_at
+            return self._stop_at is None or time.monotonic() < self._insert_until
 
-    def _log(self, level: int, key: str, text: str) -> None:
-        """Logs once a minute per ``key``."""
-        now = time.monotonic()
-        if now - self._last_logged.get(key, -_LOG_EVERY_SECONDS) >= _LOG_EVERY_SECONDS:
-            self._last_logged[key] = now
-            log.log(level, text)
+    # To the spool
 
+    def _keep(self, insert: Insert) -> bool:
+        """Whether an insert that failed is in the spool now."""
+        if self._spool is None:
+            return False
+        try:
+            self._spool.append(insert, tried=True)
+        except SpoolError as error:
+            self._log.error("spool", str(error))
+            return False
+        return True
 
-def _reason(failure: StoreError) -> str:
-    if failure.name:
-        return failure.name.lower()
-    return "unreachable" if failure.code is None else f"code_{failure.code}"
+    def _run_spooler(self) -> None:
+        encoding = Encoding()
+        while taken := self._take_for_spool():
+            insert = self._encode(encoding, [batch for _, batch in taken])
+            kept = insert is None or self._spool_new(insert)
+            with self._changed:
+                if not kept:
+                    self._pending.extendleft(reversed(taken))
+                    self._pending_rows += self._spooling_rows
+                    self._count_queue()
+                    self._spool_retry_at = time.monotonic() + _SPOOL_RETRY_SECONDS
+                self._spooling_rows = 0
+                self._changed.notify_all()
+                if not self._away:
+                    encoding.free()
+
+    def _spool_new(self, insert: Insert) -> bool:
+        assert self._spool is not None
+        try:
+            self._spool.append(insert, tried=False)
+        except SpoolError as error:
+            self._log.error("spool", str(error))
+            return False
+        return True
+
+    def _take_for_spool(self) -> list[tuple[float, FlowBatch]]:
+        """Flows that ClickHouse will not take soon; none when stopped."""
+        with self._changed:
+            while not self._spooling_due():
+                if self._stop_at is not None and (not self._pending or self._spool_broken()):
+                    return []
+                self._changed.wait(_SPOOLER_NAP_SECONDS if self._pending else None)
+            taken = self._take()
+            self._spooling_rows = sum(len(batch) for _, batch in taken)
+            return taken
+
+    def _spool_broken(self) -> bool:
+        return time.monotonic() < self._spool_retry_at
+
+    def _spooling_due(self) -> bool:
+        if not self._pending or self._spool_broken():
+            return False
+        if self._stop_at is not None:
+            return self._away or time.monotonic() >= self._insert_until
+        if self._away:
+            return self._full()
+        return self._busy and self._pending_rows >= _HIGH_WATER * self._capacity

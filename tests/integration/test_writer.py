@@ -6,15 +6,13 @@ import contextlib
 import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import OperationalError
-from prometheus_client import CollectorRegistry
 
 from exporter.batch import FlowBatch
 from exporter.config import ClickHouse
@@ -24,60 +22,13 @@ from exporter.store.migrate import Migrator
 from exporter.store.writer import Writer, WriterStoppedError
 from tests.support.batches import random_batch
 from tests.support.store import RunningStore, running_store
-
-
-def settings_for(store: RunningStore, **changes: object) -> ClickHouse:
-    values: dict[str, object] = {
-        "url": store.url,
-        "user": store.user,
-        "password_file": str(store.data_dir / "writer.password"),
-        "database": f"writer_{uuid.uuid4().hex[:8]}",
-        "batch_rows": 1000,
-        "batch_seconds": 0.2,
-        "insert_timeout_seconds": 10,
-    }
-    return ClickHouse.model_validate(values | changes)
+from tests.support.writing import metric, migrated, settings_for, sums, total, wait_until
 
 
 @pytest.fixture
 def settings(store: RunningStore) -> Iterator[ClickHouse]:
-    """A migrated database of our own."""
-    settings = settings_for(store)
-    Migrator(settings, resource("clickhouse/migrations")).apply()
-    yield settings
-    with store.client() as client:
-        client.command(f"DROP DATABASE IF EXISTS {settings.database} SYNC")
-
-
-def sums(settings: ClickHouse, table: str = "flows") -> tuple[int, int, int]:
-    """Bytes, packets and flows as stored."""
-    flows = "count()" if table == "flows" else "sum(flows)"
-    with connect(settings) as client:
-        row = client.query(f"SELECT sum(bytes), sum(packets), {flows} FROM {table}").first_row
-    assert row is not None
-    return row[0], row[1], row[2]
-
-
-def total(*batches: FlowBatch) -> tuple[int, int, int]:
-    """The same as sent."""
-    return (
-        sum(int(batch.array("bytes").sum()) for batch in batches),
-        sum(int(batch.array("packets").sum()) for batch in batches),
-        sum(map(len, batches)),
-    )
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
-def metric(writer: Writer, name: str, **labels: str) -> float | None:
-    registry = CollectorRegistry()
-    registry.register(writer.stats)
-    return registry.get_sample_value(f"flow_exporter_insert_{name}", labels)
+    with migrated(store) as settings:
+        yield settings
 
 
 def test_flows_come_out_as_they_went_in(settings: ClickHouse) -> None:

@@ -1,0 +1,111 @@
+"""One insert: its bytes, its token, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from clickhouse_connect.driver.client import Client
+
+from exporter.batch import FlowBatch
+from exporter.store.client import StoreError
+from exporter.store.native import Buffer, native_parts, present_columns
+
+#: ClickHouse's errors (ErrorCodes.cpp) that blame the rows: no retry can help.
+REFUSALS: Final = {
+    6: "cannot_parse_text",
+    8: "there_is_no_column",
+    10: "not_found_column_in_block",
+    16: "no_such_column_in_table",
+    20: "number_of_columns_doesnt_match",
+    27: "cannot_parse_input_assertion_failed",
+    33: "cannot_read_all_data",
+    43: "illegal_type_of_argument",
+    44: "illegal_column",
+    47: "unknown_identifier",
+    50: "unknown_type",
+    53: "type_mismatch",
+    62: "syntax_error",
+    69: "argument_out_of_bound",
+    70: "cannot_convert_type",
+    117: "incorrect_data",
+    128: "too_large_array_size",
+    131: "too_large_string_size",
+    469: "violated_constraint",
+    691: "unknown_element_of_enum",
+}
+
+_SETTINGS: Final = {
+    # A batch is as large as it should be already, and only a synchronous insert is acknowledged
+    # when it is stored and honours the token.
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    # Errors come with their own status rather than after an early "200 OK".
+    "wait_end_of_query": 1,
+    "send_progress_in_http_headers": 0,
+    # Replayed captures may span many days.
+    "throw_on_max_partitions_per_insert_block": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A statement and its block in the Native format, as they are sent.
+
+    ClickHouse takes inserts of one ``token`` once, each table on its own.
+    """
+
+    token: str
+    rows: int
+    body: Buffer
+
+    def send(self, client: Client) -> None:
+        """Insert it; raises what the driver raises."""
+        client.raw_insert(
+            "",
+            # The HTTP library sends any buffer as it is, which the driver's types do not say.
+            insert_block=cast("bytes", self.body),
+            settings={**_SETTINGS, "insert_deduplication_token": self.token},
+        )
+
+
+class Encoding:
+    """Makes inserts, one after the other in the same memory: making one ends the one before.
+
+    Tens of megabytes of fresh memory for each would cost as much as filling them.
+    """
+
+    def __init__(self, table: str = "flows") -> None:
+        self._table = table
+        self._buffer = bytearray()
+
+    def encode(self, batches: Sequence[FlowBatch], token: str) -> Insert:
+        """All rows of the batches as one insert into the table."""
+        columns = present_columns(batches)
+        names = ", ".join(column.name for column in columns)
+        statement = f"INSERT INTO {self._table} ({names}) FORMAT Native\n".encode()
+        parts = [statement, *native_parts(batches, columns)]
+        size = sum(map(len, parts))
+        if size > len(self._buffer):
+            self._buffer = bytearray(size + size // 4)
+        body = memoryview(self._buffer)[:size]
+        begin = 0
+        for part in parts:
+            body[begin : begin + len(part)] = part
+            begin += len(part)
+        return Insert(token, sum(map(len, batches)), body)
+
+    def free(self) -> None:
+        """Let go of the memory until it is needed again."""
+        self._buffer = bytearray()
+
+
+def failure_reason(failure: StoreError) -> str:
+    """A word for metrics: ClickHouse's name of the error, or what comes nearest."""
+    if failure.code in REFUSALS:
+        return REFUSALS[failure.code]
+    if failure.name:
+        return failure.name.lower()
+    return "unreachable" if failure.code is None else f"code_{failure.code}"

@@ -1,0 +1,335 @@
+"""The spool and its quarantine: what is kept, in which order it comes out, what damage does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from exporter.config import ConfigError
+from exporter.config import Spool as Settings
+from exporter.store.insert import Insert
+from exporter.store.insert_file import DamagedFileError, read_insert, write_insert
+from exporter.store.quarantine import Quarantine
+from exporter.store.spool import Spool, SpoolError
+from exporter.store.spool_stats import SpoolStats
+
+MIB = 1 << 20
+
+
+class Opened:
+    """A spool with its metrics."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        self.stats = SpoolStats(("type_mismatch",))
+        values = {"directory": str(folder), **settings}
+        self.spool = Spool(Settings.model_validate(values), self.stats)
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        registry = CollectorRegistry()
+        registry.register(self.stats)
+        return registry.get_sample_value(f"flow_exporter_{name}", labels)
+
+    def files(self) -> list[Path]:
+        return sorted(p for p in self.folder.iterdir() if p.suffix in (".insert", ".tried"))
+
+    def replay(self) -> list[str]:
+        """Tokens in the order in which they come out."""
+        tokens = []
+        while found := self.spool.next():
+            tokens.append(found[1].token)
+            self.spool.taken(found[0])
+        return tokens
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
+    opened = Opened(tmp_path / "spool")
+    yield opened
+    opened.spool.close()
+
+
+def insert(name: str, *, rows: int = 10, size: int = 1000) -> Insert:
+    """One that does not compress."""
+    return Insert(name, rows, random.Random(name).randbytes(size))
+
+
+def test_an_insert_comes_out_as_it_went_in(opened: Opened) -> None:
+    kept = insert("a", size=100_000)
+    opened.spool.append(Insert("a", 10, memoryview(bytearray(kept.body))), tried=False)
+    found = opened.spool.next()
+    assert found is not None
+    assert found[1] == kept
+    assert opened.metric("spool_rows") == 10
+    assert opened.metric("spool_batches") == 1
+    assert opened.metric("spool_bytes") == opened.files()[0].stat().st_size
+    assert opened.metric("spool_oldest_age_seconds") == pytest.approx(0, abs=5)
+    opened.spool.taken(found[0])
+    assert opened.spool.next() is None
+    assert not opened.files()
+    for name in ("rows", "batches", "bytes", "oldest_age_seconds"):
+        assert opened.metric(f"spool_{name}") == 0, name
+    assert opened.metric("spool_spooled_rows_total") == 10
+    assert opened.metric("spool_replayed_rows_total") == 10
+
+
+def test_flows_compress_well(opened: Opened) -> None:
+    opened.spool.append(Insert("a", 10, bytes(MIB)), tried=False)
+    assert opened.files()[0].stat().st_size < 10_000
+
+
+def test_what_may_have_been_taken_comes_out_first_then_the_oldest(opened: Opened) -> None:
+    for name, tried in (("a", False), ("b", False), ("c", True), ("d", False), ("e", True)):
+        opened.spool.append(insert(name), tried=tried)
+    assert opened.replay() == ["c", "e", "a", "b", "d"]
+
+
+def test_another_process_goes_on_where_the_first_was_killed(opened: Opened) -> None:
+    for name, tried in (("a", False), ("b", True), ("c", False)):
+        opened.spool.append(insert(name), tried=tried)
+    assert opened.spool.next() is not None  # and dies while it is sent
+    opened.spool.close()
+    again = Opened(opened.folder)
+    assert again.metric("spool_rows") == 30
+    assert again.metric("spool_bytes") == sum(file.stat().st_size for file in again.files())
+    again.spool.append(insert("d"), tried=False)
+    assert again.replay() == ["b", "a", "c", "d"]
+    again.spool.close()
+
+
+def test_two_collectors_cannot_share_a_spool(opened: Opened) -> None:
+    with pytest.raises(ConfigError, match="another collector uses it"):
+        Opened(opened.folder)
+
+
+def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"clickhouse\.spool\.directory: .*Not a directory"):
+        Opened(tmp_path / "file" / "spool")
+
+
+@pytest.mark.parametrize("damage", ["torn", "bit", "empty", "other", "longer"])
+def test_a_damaged_file_is_set_aside_and_holds_up_no_others(opened: Opened, damage: str) -> None:
+    for name in ("a", "b", "c"):
+        opened.spool.append(insert(name), tried=False)
+    file = opened.files()[1]
+    data = bytearray(file.read_bytes())
+    if damage == "torn":
+        data = data[: len(data) // 2]
+    elif damage == "bit":
+        data[500] ^= 1
+    elif damage == "empty":
+        data.clear()
+    elif damage == "other":
+        data[:8] = b"#!/bin/s"
+    else:
+        data += b"x"
+    file.write_bytes(data)
+    assert opened.replay() == ["a", "c"]
+    assert opened.metric("spool_corrupt_files_total") == 1
+    assert opened.metric("spool_replayed_rows_total") == 20
+    assert opened.metric("spool_bytes") == 0
+    (aside,) = Quarantine(opened.folder, MIB).files()
+    assert aside.path.read_bytes() == bytes(data)
+    assert aside.reason.startswith("damaged: ")
+    assert opened.metric("quarantine_files") == 1
+
+
+def test_every_torn_write_and_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.insert"
+    write_insert(path, insert("a", size=100))
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(DamagedFileError):
+            read_insert(path)
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 0x40
+        path.write_bytes(changed)
+        with pytest.raises(DamagedFileError):
+            read_insert(path)
+
+
+def test_a_file_that_somebody_took_holds_up_no_others(opened: Opened) -> None:
+    for name in ("a", "b"):
+        opened.spool.append(insert(name), tried=False)
+    opened.files()[0].unlink()
+    assert opened.replay() == ["b"]
+    assert opened.metric("spool_corrupt_files_total") == 1
+
+
+def test_a_write_that_was_cut_short_is_cleared_away(opened: Opened) -> None:
+    opened.spool.append(insert("a"), tried=False)
+    opened.spool.close()
+    (opened.folder / "000000000000001-10.insert.unfinished").write_bytes(b"FLOW")
+    again = Opened(opened.folder)
+    assert again.metric("spool_corrupt_files_total") == 1
+    assert again.replay() == ["a"]
+    assert sorted(p.name for p in opened.folder.iterdir()) == ["lock"]
+    again.spool.close()
+
+
+def test_when_it_is_full_the_oldest_are_dropped_and_counted(tmp_path: Path) -> None:
+    opened = Opened(tmp_path / "spool", max_bytes=MIB)
+    for name in "abcdef":
+        opened.spool.append(insert(name, size=300_000), tried=name == "b")
+        assert sum(file.stat().st_size for file in opened.files()) <= MIB
+    assert opened.metric("spool_dropped_rows_total", reason="full") == 30
+    assert opened.metric("spool_batches") == 3
+    assert opened.metric("spool_bytes_limit") == MIB
+    with pytest.raises(SpoolError, match="max_bytes"):
+        opened.spool.append(insert("g", size=2 * MIB), tried=False)
+    assert opened.replay() == ["d", "e", "f"]
+    opened.spool.close()
+
+
+def test_what_is_on_its_way_to_clickhouse_is_not_dropped(tmp_path: Path) -> None:
+    opened = Opened(tmp_path / "spool", max_bytes=MIB)
+    opened.spool.append(insert("a", size=500_000), tried=False)
+    found = opened.spool.next()
+    assert found is not None
+    for name in "bc":
+        opened.spool.append(insert(name, size=300_000), tried=False)
+    assert opened.metric("spool_dropped_rows_total", reason="full") == 10  # b
+    opened.spool.taken(found[0])
+    assert opened.metric("spool_replayed_rows_total") == 10
+    assert opened.replay() == ["c"]
+    opened.spool.close()
+
+
+def test_flows_that_are_too_old_are_dropped_and_counted(tmp_path: Path) -> None:
+    opened = Opened(tmp_path / "spool", max_age_seconds=60)
+    opened.spool.append(insert("a"), tried=False)
+    opened.spool.close()
+    now = int(time.time() * 1000)
+    for age in (61_000, 50_000):
+        write_insert(opened.folder / f"{now - age:015d}-7.insert", insert(str(age), rows=7))
+    again = Opened(opened.folder, max_age_seconds=60)
+    assert again.metric("spool_oldest_age_seconds") == pytest.approx(61, abs=2)
+    assert again.replay() == ["50000", "a"]
+    assert again.metric("spool_dropped_rows_total", reason="age") == 7
+    again.spool.close()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.spool.append(insert("a"), tried=False)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(SpoolError, match="No space left on device"):
+            opened.spool.append(insert("b"), tried=False)
+    assert opened.metric("spool_write_failures_total") == 1
+    assert opened.metric("spool_bytes") == opened.files()[0].stat().st_size
+    opened.spool.append(insert("c"), tried=False)
+    assert opened.replay() == ["a", "c"]
+    assert sorted(p.name for p in opened.folder.iterdir()) == ["lock"]
+
+
+def test_one_that_clickhouse_never_takes_lets_others_pass_and_is_found_out(opened: Opened) -> None:
+    for name in ("bad", "b", "c", "d", "e"):
+        opened.spool.append(insert(name), tried=False)
+    passed = []
+    for _ in range(20):
+        found = opened.spool.next()
+        assert found is not None
+        entry, given = found
+        if given.token != "bad":
+            passed.append(given.token)
+            opened.spool.taken(entry)
+        elif opened.spool.failed(entry, by_clickhouse=True):
+            break
+    else:
+        pytest.fail("never found out")
+    assert passed == ["b", "c", "d", "e"][: len(passed)]
+    assert len(passed) >= 3
+
+
+def test_no_insert_is_to_blame_while_clickhouse_takes_none(opened: Opened) -> None:
+    for name in "abcdef":
+        opened.spool.append(insert(name), tried=False)
+    tried = []
+    for _ in range(50):
+        found = opened.spool.next()
+        assert found is not None
+        tried.append(found[1].token)
+        assert not opened.spool.failed(found[0], by_clickhouse=True)
+    assert set(tried) == {"a", "b"}  # few are in doubt
+    assert {"a", "b"} <= set(opened.replay()[:3])
+
+
+def test_refused_inserts_go_to_quarantine_with_the_reason(opened: Opened) -> None:
+    refused = insert("a", rows=5)
+    assert opened.spool.quarantine(refused, "type_mismatch", "Code: 53. Type mismatch")
+    (kept,) = Quarantine(opened.folder, MIB).files()
+    assert read_insert(kept.path) == refused
+    assert kept.reason == "type_mismatch: Code: 53. Type mismatch"
+    assert kept.rows == 5
+    assert kept.since == pytest.approx(time.time(), abs=60)
+    assert opened.metric("quarantined_rows_total", reason="type_mismatch") == 5
+    assert opened.metric("quarantine_bytes") == kept.size
+    Quarantine(opened.folder, MIB).remove(kept)  # as the command line does
+    assert opened.metric("quarantine_files") == 0
+    assert not list((opened.folder / "quarantine").iterdir())
+
+
+def test_quarantine_is_bounded(tmp_path: Path) -> None:
+    opened = Opened(tmp_path / "spool", quarantine_max_bytes=MIB)
+    for name in "abcd":
+        assert opened.spool.quarantine(insert(name, size=400_000), "type_mismatch", name)
+    kept = Quarantine(opened.folder, MIB).files()
+    assert [file.reason for file in kept] == ["type_mismatch: c", "type_mismatch: d"]
+    assert opened.metric("quarantine_dropped_rows_total") == 20
+    assert not opened.spool.quarantine(insert("e", size=2 * MIB), "type_mismatch", "e")
+    assert opened.metric("quarantine_files") == 2
+    opened.spool.close()
+
+
+WRITE_FOR_EVER = """
+import sys
+from exporter.config import Spool as Settings
+from exporter.store.insert import Insert
+from exporter.store.spool import Spool
+from exporter.store.spool_stats import SpoolStats
+spool = Spool(Settings(directory=sys.argv[1]), SpoolStats(()))
+number = 0
+while True:
+    spool.append(Insert(str(number), 1, bytes([number % 256]) * 100_000), tried=False)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_what_was_kept_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / str(number)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(20 + number)]
+        time.sleep(0.003 * number)
+        process.kill()
+        process.wait()
+        lines += process.stdout.readlines()
+        process.stdout.close()
+        kept = [line.strip() for line in lines]
+        again = Opened(folder)
+        tokens = again.replay()
+        assert tokens[: len(kept)] == kept
+        assert len(tokens) <= len(kept) + 1  # written, not yet told
+        again.spool.close()
