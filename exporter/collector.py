@@ -37,6 +37,7 @@ from exporter.receive.udp import open_receivers
 from exporter.resources import resource
 from exporter.store.client import connect
 from exporter.store.readiness import StoreReadiness
+from exporter.store.retention import SizeKeeper
 from exporter.store.writer import Writer
 from exporter.web_config import load_web_config
 
@@ -77,6 +78,7 @@ class CollectorProcess(Collector):
             on_ready=self._use_store,
         )
         self._writer = Writer(config.clickhouse)
+        self._size_keeper = SizeKeeper(config.clickhouse, lambda: connect(config.clickhouse))
         self._evaluator = PolicyEvaluator(
             lambda: connect(config.clickhouse),
             policies,
@@ -122,6 +124,7 @@ class CollectorProcess(Collector):
             PolicyCollector(self._evaluator),
             self._recorder,
             self._freezer,
+            self._size_keeper,
         ):
             self._registry.register(part)
         ProcessCollector(registry=self._registry)
@@ -166,6 +169,7 @@ class CollectorProcess(Collector):
         """Bring all flows that were received to ClickHouse, as far as it answers; then end."""
         log.info("stopping")
         self._readiness.stop()
+        self._size_keeper.stop()
         with ThreadPoolExecutor(1) as meanwhile:
             # A query that runs can take as long as all flows that are left.
             meanwhile.submit(self._evaluator.stop)
@@ -229,6 +233,7 @@ class CollectorProcess(Collector):
         """What asks ClickHouse begins when it can answer; posts of alerts queue until then."""
         self._freezer.start()
         self._recorder.start()
+        self._size_keeper.start()
         self._evaluator.start()
 
     def _dead(self) -> str | None:

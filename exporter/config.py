@@ -151,11 +151,40 @@ class Spool(Section):
     )
 
 
+#: Tables whose rows are dropped by age or size; the others stay small.
+RetainedTable = Literal[
+    "flows",
+    "flows_1m",
+    "flows_1h",
+    "hosts_1h",
+    "networks_1h",
+    "dns_queries",
+    "alerts",
+    "incident_evidence",
+]
+
+
+class Retention(Section):
+    """How long and how much of a table is kept."""
+
+    days: int | None = Field(
+        None, ge=0, le=36_500, description="Days that rows are kept; 0: for ever."
+    )
+    max_gigabytes: float = Field(
+        0.0, ge=0, description="Size on disk (10^9 bytes); beyond it the oldest go; 0: any."
+    )
+
+
 class ClickHouse(Section):
     """The ClickHouse to write to and to ask: the embedded store, a server or a cluster."""
 
     url: str = Field("http://127.0.0.1:8123", description="Its HTTP interface.")
     database: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Database.")
+    cluster: str = Field(
+        "",
+        pattern=r"^([A-Za-z_][A-Za-z0-9_-]*)?$",
+        description="Name of the cluster in ClickHouse's configuration; empty: a single node.",
+    )
     user: str = Field("flow_writer", description="User that may insert and select.")
     password_file: FileName = Field(
         "", description="File with the password; empty: FLOW_CLICKHOUSE_PASSWORD, else none."
@@ -173,6 +202,9 @@ class ClickHouse(Section):
         60.0, gt=0, description="Time for one insert before it counts as failed."
     )
     spool: Spool = Field(Spool(), description="Where inserts wait while ClickHouse is away.")
+    retention: dict[RetainedTable, Retention] = Field(
+        default_factory=dict, description="How long and how much to keep, by table."
+    )
 
 
 class Counter(Section):

@@ -4,6 +4,7 @@
 -- wrong cannot scatter rows over old partitions. Within five minutes, flows of one pair of hosts
 -- lie together, which is what makes them small and "traffic of this host" quick.
 -- The deduplication window lets a retried insert (same insert_deduplication_token) count once.
+-- cluster: sharded by cityHash64(src_addr, dst_addr)
 CREATE TABLE IF NOT EXISTS flows
 (
     time_received      DateTime64(3, 'UTC') CODEC(T64, ZSTD(1)) COMMENT 'When the exporter received the datagram.',
@@ -83,5 +84,5 @@ ENGINE = MergeTree
 PARTITION BY toDate(time_received)
 ORDER BY (toStartOfFiveMinutes(time_received), src_addr, dst_addr, time_received)
 TTL toDateTime(time_received) + INTERVAL 30 DAY DELETE
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Flows as reported; bytes and packets are estimates (reported times sampling rate).';

@@ -25,7 +25,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toDate(time)
 ORDER BY (time, device, in_if, out_if, proto, port, service)
 TTL time + INTERVAL 90 DAY DELETE
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Traffic per minute by interface, protocol and port.';
 
 CREATE TABLE IF NOT EXISTS flows_1h
@@ -52,7 +52,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)
 ORDER BY (time, device, in_if, out_if, proto, port, service)
 TTL time + INTERVAL 730 DAY DELETE
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Traffic per hour by interface, protocol and port.';
 
 CREATE TABLE IF NOT EXISTS hosts_1h
@@ -74,7 +74,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)
 ORDER BY (time, addr)
 TTL time + INTERVAL 365 DAY DELETE
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Traffic per hour by host, both directions: top talkers beyond the life of single flows.';
 
 CREATE TABLE IF NOT EXISTS networks_1h
@@ -94,7 +94,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)
 ORDER BY (time, src_network, dst_network, src_country, dst_country, src_as, dst_as)
 TTL time + INTERVAL 730 DAY DELETE
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Traffic per hour by network, country and AS of both ends.';
 
 -- A flow [first, last) gives each minute what it had carried by that minute's end, less what it had

@@ -1,5 +1,6 @@
 -- Who is there, and which names they asked for.
 
+-- cluster: sharded by cityHash64(addr)
 CREATE TABLE IF NOT EXISTS hosts_seen
 (
     addr       IPv6 COMMENT 'Internal address: a private one, or one in a named network.',
@@ -32,6 +33,7 @@ WHERE src_network != ''
     OR src_addr BETWEEN toIPv6('fc00::') AND toIPv6('fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff')
 GROUP BY addr;
 
+-- cluster: sharded by cityHash64(src_addr)
 CREATE TABLE IF NOT EXISTS dns_queries
 (
     time_received DateTime64(3, 'UTC') CODEC(T64, ZSTD(1)) COMMENT 'When the exporter heard of the query.',
@@ -54,7 +56,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(time_received)
 ORDER BY (toStartOfHour(time_received), src_addr, dns_name, time_received)
 TTL toDateTime(time_received) + INTERVAL 90 DAY DELETE
-SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'DNS queries, from resolvers (dnstap) and from flows that carry names.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS dns_queries_from_flows TO dns_queries AS

@@ -1,5 +1,6 @@
 -- Alerts come home to lie beside the flows.
 
+-- cluster: on every node
 CREATE TABLE IF NOT EXISTS alerts
 (
     fingerprint   String COMMENT 'Alertmanager''s fingerprint of the labels.',
@@ -24,6 +25,7 @@ ORDER BY (fingerprint, starts_at)
 SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'One row per alert and start; read with FINAL.';
 
+-- cluster: on every node
 CREATE TABLE IF NOT EXISTS incident_evidence
 (
     fingerprint String COMMENT 'Fingerprint of the alert.',

@@ -1,5 +1,6 @@
 -- Devices and interfaces as the flows show them. Fed from flows_1m, whose blocks are small.
 
+-- cluster: on every node
 CREATE TABLE IF NOT EXISTS devices
 (
     device      LowCardinality(String) COMMENT 'Name of the device.',
@@ -25,6 +26,7 @@ SELECT
 FROM flows_1m AS m
 GROUP BY device;
 
+-- cluster: on every node
 CREATE TABLE IF NOT EXISTS interfaces
 (
     device     LowCardinality(String) COMMENT 'Name of the device.',

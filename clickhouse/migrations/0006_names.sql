@@ -2,7 +2,8 @@
 -- Numbers and names as registered with IANA; AS names are the operator's to fill in.
 --
 -- Join tables rather than CREATE DICTIONARY: a dictionary reads its table as user `default` without
--- a password, whom a careful server does not have, or keeps a password in the schema.
+-- a password, whom a careful server does not have, or keeps a password in the schema. They are
+-- filled as they are made: on a cluster each node does both for itself.
 
 CREATE TABLE IF NOT EXISTS protocol_names
 (
@@ -11,9 +12,9 @@ CREATE TABLE IF NOT EXISTS protocol_names
 )
 ENGINE = Join(ANY, LEFT, proto)
 SETTINGS join_any_take_last_row = 1
-COMMENT 'Names of IP protocols: joinGet(''protocol_names'', ''name'', proto).';
-
-INSERT INTO protocol_names (proto, name) VALUES
+COMMENT 'Names of IP protocols: joinGet(''protocol_names'', ''name'', proto).'
+AS SELECT * FROM values(
+    'proto UInt8, name String',
     (0, 'HOPOPT'),
     (1, 'ICMP'),
     (2, 'IGMP'),
@@ -68,7 +69,8 @@ INSERT INTO protocol_names (proto, name) VALUES
     (140, 'Shim6'),
     (141, 'WESP'),
     (142, 'ROHC'),
-    (143, 'Ethernet');
+    (143, 'Ethernet')
+);
 
 CREATE TABLE IF NOT EXISTS port_names
 (
@@ -78,9 +80,9 @@ CREATE TABLE IF NOT EXISTS port_names
 )
 ENGINE = Join(ANY, LEFT, proto, port)
 SETTINGS join_any_take_last_row = 1
-COMMENT 'Names of well-known services: joinGet(''port_names'', ''name'', proto, port).';
-
-INSERT INTO port_names (proto, port, name) VALUES
+COMMENT 'Names of well-known services: joinGet(''port_names'', ''name'', proto, port).'
+AS SELECT * FROM values(
+    'proto UInt8, port UInt16, name String',
     (6, 1, 'tcpmux'),
     (6, 7, 'echo'),
     (6, 9, 'discard'),
@@ -412,7 +414,8 @@ INSERT INTO port_names (proto, port, name) VALUES
     (17, 17003, 'sgi-gcd'),
     (17, 27374, 'asp'),
     (17, 51820, 'wireguard'),
-    (132, 5672, 'amqp');
+    (132, 5672, 'amqp')
+);
 
 CREATE TABLE IF NOT EXISTS as_names
 (

@@ -21,7 +21,7 @@ def check(
         bool, typer.Option("--offline", help="Check files only; connect to nothing.")
     ] = False,
 ) -> None:
-    """Say what is wrong, and where, with configuration, policies, ClickHouse and its migrations.
+    """Say what is wrong, and where, with configuration, policies, ClickHouse and its schema.
 
     Exit codes: 0 all is well, 1 ClickHouse is not as it should be, 2 a file is wrong.
     """
@@ -76,10 +76,13 @@ def _check_store(settings: Config, policies: PolicySet) -> None:
     from exporter.policies.check import check_queries
     from exporter.resources import resource
     from exporter.store.client import StoreError, connect
-    from exporter.store.migrate import MigrationError, Migrator
+    from exporter.store.migrate import Migrator
+    from exporter.store.schema_check import schema_differences
+    from exporter.store.statements import MigrationError
 
     try:
-        pending = Migrator(settings.clickhouse, resource("clickhouse/migrations")).pending()
+        migrator = Migrator(settings.clickhouse, resource("clickhouse/migrations"))
+        pending = migrator.pending()
     except (ConfigError, FileNotFoundError, MigrationError, StoreError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -95,9 +98,18 @@ def _check_store(settings: Config, policies: PolicySet) -> None:
     _say("migrations", f"database {settings.clickhouse.database} is up to date")
     client = connect(settings.clickhouse)
     try:
-        faults = check_queries(client, policies.policies)
+        differences = schema_differences(client, settings.clickhouse, migrator.migrations)
+        faults = {} if differences else check_queries(client, policies.policies)
+    except StoreError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
     finally:
         client.close()
+    for difference in differences:
+        typer.echo(f"error: {settings.clickhouse.database}.{difference}", err=True)
+    if differences:
+        raise typer.Exit(1)
+    _say("schema", "tables and views are as the migrations make them")
     for name, fault in faults.items():
         typer.echo(f"error: {settings.policies.file}: policy {name}: {fault}", err=True)
     if faults:

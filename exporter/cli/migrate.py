@@ -15,24 +15,38 @@ def migrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the statements; change nothing.")
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Run all migrations again: makes the tables and views that are missing, "
+            "such as those of a new node of a cluster.",
+        ),
+    ] = False,
 ) -> None:
-    """Bring the ClickHouse database to the current schema.
+    """Bring the ClickHouse database to the current schema and to the configured retention.
 
     Safe to run at any time, also by several at once: what is applied already is left alone.
     """
     from exporter.config import ConfigError
     from exporter.resources import resource
     from exporter.store.client import StoreError
-    from exporter.store.migrate import MigrationError, Migrator
+    from exporter.store.migrate import Migrator
+    from exporter.store.statements import MigrationError
 
     settings = read_config(config).clickhouse
     try:
         migrator = Migrator(settings, resource("clickhouse/migrations"))
-        migrations = migrator.pending() if dry_run else migrator.apply()
+        if dry_run:
+            migrations = migrator.migrations if again else migrator.pending()
+            changes = migrator.retention()
+        else:
+            migrations = migrator.apply(again=again)
+            changes = migrator.set_retention()
     except (ConfigError, StoreError, MigrationError, FileNotFoundError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    if not migrations:
+    if not migrations and not changes:
         typer.echo(f"database {settings.database} is up to date")
     for migration in migrations:
         verb = "would apply" if dry_run else "applied"
@@ -40,3 +54,8 @@ def migrate(
         if dry_run:
             for statement in migration.statements:
                 typer.echo(f"\n{statement.sql};\n")
+    for change in changes:
+        verb = "would change" if dry_run else "changed"
+        typer.echo(f"{verb} {change.table}: {change.text}")
+        if dry_run:
+            typer.echo(f"\n{change.sql};\n")

@@ -39,7 +39,7 @@ def run(
     from exporter.logs import configure_logging
     from exporter.memory import keep_freed_memory
     from exporter.receive.udp import ReceiveError
-    from exporter.store.migrate import MigrationError
+    from exporter.store.statements import MigrationError
 
     configure_logging(log_level)
     keep_freed_memory()

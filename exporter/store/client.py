@@ -17,8 +17,16 @@ UNKNOWN_IDENTIFIER: Final = 47
 TABLE_ALREADY_EXISTS: Final = 57
 UNKNOWN_TABLE: Final = 60
 UNKNOWN_DATABASE: Final = 81
+REPLICA_ALREADY_EXISTS: Final = 253
 _AUTHENTICATION_CODES: Final = frozenset({192, 193, 194, 516})
 _ACCESS_DENIED: Final = 497
+
+_CLUSTER_SETTINGS: Final = {
+    # What is acknowledged is on its shard, not in a queue of the node that was asked.
+    "distributed_foreground_insert": 1,
+    # A subquery in IN or JOIN means the table of the whole cluster.
+    "distributed_product_mode": "global",
+}
 
 
 class StoreError(Exception):
@@ -65,6 +73,7 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
             autogenerate_session_id=False,
             dedicated_pool=True,
             tz_mode="aware",
+            settings=_CLUSTER_SETTINGS if settings.cluster else None,
         )
     except Exception as error:
         raise explain(error, settings) from error

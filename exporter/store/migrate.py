@@ -3,136 +3,51 @@
 Each file ``NNNN_name.sql`` is applied once, in the order of the numbers, and recorded with a
 checksum in the table ``schema_migrations``. Table names in the files are unqualified: the
 connection's database gives them their place. Each statement may be run again safely, so a
-migration that broke off half-way is simply run again.
+migration that broke off half-way is simply run again, and all of them when a node was replaced.
+How they are run on a cluster: :mod:`exporter.store.render`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
 from exporter.config import ClickHouse
-from exporter.store.client import TABLE_ALREADY_EXISTS, StoreError, connect, explain
+from exporter.store.client import (
+    REPLICA_ALREADY_EXISTS,
+    TABLE_ALREADY_EXISTS,
+    StoreError,
+    connect,
+    explain,
+)
+from exporter.store.render import keeper_path, render
+from exporter.store.retention import Change, retention_changes
+from exporter.store.statements import Migration, MigrationError, load_migrations
 
-_FILE_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _LOCK: Final = "schema_migrations_lock"
 #: A lock whose owner can no longer be asked is taken over at this age; migrations take seconds.
 _LOCK_STALE_SECONDS: Final = 600
 
 _SCHEMA_MIGRATIONS: Final = """
-CREATE TABLE IF NOT EXISTS schema_migrations
+CREATE TABLE IF NOT EXISTS schema_migrations{cluster}
 (
     version    UInt32 COMMENT 'Number of the migration.',
     name       String COMMENT 'Its name.',
     checksum   String COMMENT 'SHA-256 of its text.',
     applied_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When it was applied.'
 )
-ENGINE = MergeTree
+ENGINE = {engine}
 ORDER BY version
 COMMENT 'Migrations that this database has.'
 """
-
-
-class MigrationError(Exception):
-    """The database was not, or not fully, migrated; the text says where and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One SQL statement and the line of its file where it begins."""
-
-    line: int
-    sql: str
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file of ``clickhouse/migrations``."""
-
-    version: int
-    name: str
-    path: Path
-    checksum: str
-    statements: tuple[Statement, ...]
-
-
-def load_migrations(folder: Path) -> list[Migration]:
-    """All migrations of a folder, in order.
-
-    Raises:
-        MigrationError: a name is wrong, a number is missing or taken twice, a file is unreadable.
-    """
-    migrations = []
-    for path in sorted(folder.glob("*.sql")):
-        match = _FILE_NAME.fullmatch(path.name)
-        if match is None:
-            raise MigrationError(f"{path}: migrations are named NNNN_name.sql")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise MigrationError(f"{path}: {error}") from error
-        try:
-            statements = tuple(split_statements(text))
-        except ValueError as error:
-            raise MigrationError(f"{path}: {error}") from error
-        checksum = hashlib.sha256(text.encode()).hexdigest()
-        migrations.append(Migration(int(match[1]), match[2], path, checksum, statements))
-    for expected, migration in enumerate(migrations, 1):
-        if migration.version != expected:
-            raise MigrationError(f"{migration.path}: expected number {expected:04d} here")
-    return migrations
-
-
-_TOKEN: Final = re.compile(
-    r"""--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|;|['"`]|/\*""",
-    re.DOTALL,
-)
-
-
-def split_statements(text: str) -> Iterator[Statement]:
-    """The statements of a file, which semicolons end; those in quotes and comments do not.
-
-    Comments between statements belong to the following one and are kept: the server's query log
-    then shows them.
-
-    Raises:
-        ValueError: a quote or a comment is not closed.
-    """
-    begin = 0
-    bare = ""  # the statement without comments and quotes: tells whether there is one at all
-    after = 0
-    for token in _TOKEN.finditer(text):
-        bare += text[after : token.start()]
-        after = token.end()
-        if token[0] in ("'", '"', "`", "/*"):
-            raise ValueError(f"line {_line(text, token.start())}: {token[0]} is not closed")
-        if token[0] == ";":
-            if bare.strip():
-                yield _statement(text, begin, token.start())
-            begin, bare = token.end(), ""
-    if (bare + text[after:]).strip():
-        yield _statement(text, begin, len(text))
-
-
-def _statement(text: str, begin: int, end: int) -> Statement:
-    code = begin
-    while match := re.compile(r"\s+|--[^\n]*|/\*.*?\*/", re.DOTALL).match(text, code, end):
-        code = match.end()
-    return Statement(_line(text, code), text[begin:end].strip())
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
 
 
 class Migrator:
@@ -140,7 +55,14 @@ class Migrator:
 
     def __init__(self, settings: ClickHouse, folder: Path) -> None:
         self._settings = settings
-        self._migrations = load_migrations(folder)
+        self._database = settings.database
+        self._on_cluster = f" ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
+        self._migrations = render(load_migrations(folder), settings.database, settings.cluster)
+
+    @property
+    def migrations(self) -> list[Migration]:
+        """All migrations, as they are run on this database."""
+        return self._migrations
 
     def pending(self) -> list[Migration]:
         """What :meth:`apply` would apply. Changes nothing.
@@ -155,8 +77,10 @@ class Migrator:
         finally:
             client.close()
 
-    def apply(self, wait_seconds: float = 30.0) -> list[Migration]:
+    def apply(self, wait_seconds: float = 30.0, *, again: bool = False) -> list[Migration]:
         """Applies what is pending, and returns it. Two at once: the second waits for the first.
+
+        With ``again`` it runs all of them, which makes what is missing and changes nothing else.
 
         Raises:
             MigrationError: as :meth:`pending`; a statement failed; another one holds the lock.
@@ -164,18 +88,63 @@ class Migrator:
         """
         client = connect(self._settings, database="")
         try:
-            if not self._pending(client):
+            if not self._pending(client) and not again:
                 return []
-            self._command(client, f"CREATE DATABASE IF NOT EXISTS {self._settings.database}")
-            client.database = self._settings.database
+            self._command(
+                client, f"CREATE DATABASE IF NOT EXISTS {self._database}{self._on_cluster}"
+            )
+            client.database = self._database
             with self._lock(client, wait_seconds):
-                self._command(client, _SCHEMA_MIGRATIONS)
+                self._command(client, self._schema_migrations())
                 pending = self._pending(client)
-                for migration in pending:
-                    self._apply(client, migration)
-                return pending
+                for migration in self._migrations if again else pending:
+                    self._run(client, migration)
+                    if migration in pending:
+                        self._record(client, migration)
+                return self._migrations if again else pending
         finally:
             client.close()
+
+    def retention(self) -> list[Change]:
+        """What :meth:`set_retention` would change. Changes nothing.
+
+        Raises:
+            StoreError: ClickHouse cannot be used.
+        """
+        client = connect(self._settings, database="")
+        try:
+            return self._retention(client)
+        finally:
+            client.close()
+
+    def set_retention(self) -> list[Change]:
+        """Gives each table the time that its rows are kept; returns what had to be changed.
+
+        Raises:
+            StoreError: ClickHouse cannot be used.
+        """
+        client = connect(self._settings, database="")
+        try:
+            changes = self._retention(client)
+            for change in changes:
+                self._command(client, change.sql)
+            return changes
+        finally:
+            client.close()
+
+    def _retention(self, client: Client) -> list[Change]:
+        try:
+            return retention_changes(client, self._settings)
+        except Exception as error:
+            raise explain(error, self._settings) from error
+
+    def _schema_migrations(self) -> str:
+        if not self._settings.cluster:
+            return _SCHEMA_MIGRATIONS.format(cluster="", engine="MergeTree")
+        path = keeper_path(self._database, "schema_migrations", every_node=True)
+        return _SCHEMA_MIGRATIONS.format(
+            cluster=self._on_cluster, engine=f"ReplicatedMergeTree({path})"
+        )
 
     def _pending(self, client: Client) -> list[Migration]:
         applied = self._applied(client)
@@ -184,28 +153,36 @@ class Migrator:
             migration = known.get(version)
             if migration is None:
                 raise MigrationError(
-                    f"database {self._settings.database!r} has migration {version:04d}_{name}, "
+                    f"database {self._database!r} has migration {version:04d}_{name}, "
                     "which this version does not know: a newer flow-exporter migrated it. "
                     "Upgrade flow-exporter."
                 )
             if migration.checksum != checksum:
                 raise MigrationError(
                     f"{migration.path}: was changed after it had been applied to database "
-                    f"{self._settings.database!r}. Restore the file and put the change into a "
+                    f"{self._database!r}. Restore the file and put the change into a "
                     "new migration."
                 )
         return [m for m in self._migrations if m.version not in applied]
 
     def _applied(self, client: Client) -> dict[int, tuple[str, str]]:
-        parameters = {"database": self._settings.database}
+        parameters = {"database": self._database}
         tables = self._query(
             client,
-            "SELECT name FROM system.tables "
+            "SELECT engine FROM system.tables "
             "WHERE database = {database:String} AND name = 'schema_migrations'",
             parameters,
         )
         if not tables:
             return {}
+        on_cluster = str(tables[0][0]).startswith("Replicated")
+        if on_cluster != bool(self._settings.cluster):
+            raise MigrationError(
+                f"database {self._database!r} was made for "
+                f"{'a cluster' if on_cluster else 'one node'}, but clickhouse.cluster is "
+                f"{self._settings.cluster or 'empty'}: use another database "
+                "(docs/how-to/move-to-a-cluster.md says how to bring the rows over)."
+            )
         rows = self._query(
             client,
             "SELECT version, name, checksum FROM {database:Identifier}.schema_migrations",
@@ -213,7 +190,7 @@ class Migrator:
         )
         return {version: (name, checksum) for version, name, checksum in rows}
 
-    def _apply(self, client: Client, migration: Migration) -> None:
+    def _run(self, client: Client, migration: Migration) -> None:
         for number, statement in enumerate(migration.statements, 1):
             try:
                 self._command(client, statement.sql)
@@ -222,6 +199,8 @@ class Migrator:
                     f"{migration.path}:{statement.line}: statement {number} of "
                     f"{len(migration.statements)} failed: {error}"
                 ) from error
+
+    def _record(self, client: Client, migration: Migration) -> None:
         self._command(
             client,
             "INSERT INTO schema_migrations (version, name, checksum) "
@@ -254,7 +233,8 @@ class Migrator:
         abandoned: str | None = None
         while not self._take_lock(client):
             holder = self._lock_holder(client)
-            if holder and _is_abandoned(holder):
+            # On a cluster, Keeper knows the lock by its path, whatever the table is renamed to.
+            if holder and not self._settings.cluster and _is_abandoned(holder):
                 # Renaming to a name made of the old holder lets only one of several succeed.
                 digest = hashlib.sha256(holder.encode()).hexdigest()[:16]
                 abandoned = f"{_LOCK}_{digest}"
@@ -264,38 +244,53 @@ class Migrator:
                 except StoreError:
                     abandoned = None
             if time.monotonic() >= deadline:
+                sync = " SYNC there" if self._settings.cluster else ""
                 raise MigrationError(
-                    f"another migration of database {self._settings.database!r} is running: "
+                    f"another migration of database {self._database!r} is running: "
                     f"{holder or 'unknown'}. If it is not, DROP TABLE "
-                    f"{self._settings.database}.{_LOCK} and try again."
+                    f"{self._database}.{_LOCK}{sync} and try again."
                 )
             time.sleep(0.2)
         try:
             yield
         finally:
             for table in filter(None, (_LOCK, abandoned)):
-                self._command(client, f"DROP TABLE IF EXISTS {table}")
+                self._command(client, f"DROP TABLE IF EXISTS {table} SYNC")
 
     def _take_lock(self, client: Client) -> bool:
         holder = f"{socket.gethostname()} {os.getpid()} {time.time():.0f}".replace("'", "")
         try:
-            self._command(
-                client, f"CREATE TABLE {_LOCK} (held UInt8) ENGINE = Memory COMMENT '{holder}'"
-            )
+            self._command(client, lock_statement(self._database, self._settings.cluster, holder))
         except StoreError as error:
-            if error.code == TABLE_ALREADY_EXISTS:
+            if error.code in (TABLE_ALREADY_EXISTS, REPLICA_ALREADY_EXISTS):
                 return False
             raise
         return True
 
     def _lock_holder(self, client: Client) -> str:
+        tables, host = "system.tables", ""
+        if self._settings.cluster:
+            tables = f"clusterAllReplicas('{self._settings.cluster}', system.tables)"
+            host = " || ', its lock is on node ' || hostName()"
         rows = self._query(
             client,
-            "SELECT comment FROM system.tables "
+            f"SELECT comment{host} FROM {tables} "  # noqa: S608
             "WHERE database = {database:String} AND name = {name:String}",
-            {"database": self._settings.database, "name": _LOCK},
+            {"database": self._database, "name": _LOCK},
         )
         return str(rows[0][0]) if rows else ""
+
+
+def lock_statement(database: str, cluster: str, holder: str) -> str:
+    """Makes the lock's table: for one only of all who try, on whichever node they are.
+
+    On a cluster, Keeper has one replica of that name at that path or none.
+    """
+    engine = "Memory"
+    if cluster:
+        path = f"/clickhouse/tables/every_node/{database}/{_LOCK}"
+        engine = f"ReplicatedMergeTree('{path}', 'lock') ORDER BY held"
+    return f"CREATE TABLE {database}.{_LOCK} (held UInt8) ENGINE = {engine} COMMENT '{holder}'"
 
 
 def _is_abandoned(holder: str) -> bool:

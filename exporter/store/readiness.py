@@ -11,7 +11,8 @@ from typing import Final
 
 from exporter.config import ClickHouse, ConfigError
 from exporter.store.client import StoreError
-from exporter.store.migrate import MigrationError, Migrator
+from exporter.store.migrate import Migrator
+from exporter.store.statements import MigrationError
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class StoreReadiness:
             if self._migrate:
                 for migration in self._migrator.apply():
                     log.info("applied migration %s", migration.path.name)
+                for change in self._migrator.set_retention():
+                    log.info("changed table %s: %s", change.table, change.text)
                 return None
             missing = self._migrator.pending()
         except (ConfigError, MigrationError, StoreError) as error:

@@ -20,6 +20,7 @@ from exporter.logs import RareLog
 from exporter.store.client import StoreError, connect, explain
 from exporter.store.insert import REFUSALS, Encoding, Insert, failure_reason
 from exporter.store.insert_stats import InsertStats
+from exporter.store.render import local_name
 from exporter.store.spool import Spool, SpoolError
 from exporter.store.spool_stats import SpoolStats
 
@@ -102,7 +103,9 @@ class Writer:
         self._spooler = threading.Thread(target=self._run_spooler, name="spool", daemon=True)
         prefix = uuid.uuid4().hex
         self._tokens = (f"{prefix}-{number}" for number in count(1))
-        self._encoding = Encoding()
+        #: Where flows go. Through the table of a whole cluster their tokens would be lost.
+        self.table = local_name("flows", settings.cluster)
+        self._encoding = Encoding(self.table)
         self._log = RareLog(log)
 
     def start(self) -> None:
@@ -401,7 +404,7 @@ class Writer:
         return True
 
     def _run_spooler(self) -> None:
-        encoding = Encoding()
+        encoding = Encoding(self.table)
         while taken := self._take_for_spool():
             insert = self._encode(encoding, [batch for _, batch in taken])
             kept = insert is None or self._spool_new(insert)

@@ -73,6 +73,7 @@ METRIC_GROUPS = {
     "sflow": ("flow_exporter_sflow_",),
     "sflow-interfaces": ("flow_sflow_interface_",),
     "pipeline": ("flow_exporter_pipeline_", "flow_exporter_counter_"),
+    "retention": ("flow_exporter_retention_",),
     "insert": ("flow_exporter_insert_",),
     "policies": ("flow_policy", "flow_exporter_policy_"),
     "alerts": ("flow_exporter_alert_", "flow_exporter_webhook_"),

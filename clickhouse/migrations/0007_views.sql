@@ -1,0 +1,120 @@
+-- Views that make the common questions short. They hold no rows.
+
+CREATE VIEW IF NOT EXISTS traffic AS
+SELECT
+    *,
+    joinGet('protocol_names', 'name', proto) AS proto_name,
+    joinGet('port_names', 'name', proto, src_port) AS src_port_name,
+    joinGet('port_names', 'name', proto, dst_port) AS dst_port_name,
+    joinGet('as_names', 'name', src_as) AS src_as_name,
+    joinGet('as_names', 'name', dst_as) AS dst_as_name
+FROM flows
+COMMENT 'Flows with the names of their protocol, ports and AS.';
+
+CREATE VIEW IF NOT EXISTS traffic_1m AS
+SELECT
+    *,
+    joinGet('protocol_names', 'name', proto) AS proto_name,
+    joinGet('port_names', 'name', proto, port) AS port_name
+FROM flows_1m
+COMMENT 'Traffic per minute with the names of protocol and port.';
+
+-- The filter "addr = X" reaches both halves, so that each uses what is quick for it: the order of
+-- the table for the source, the bloom filter for the destination.
+CREATE VIEW IF NOT EXISTS host_traffic AS
+SELECT
+    time_received,
+    'sent' AS way,
+    src_addr AS addr,
+    dst_addr AS peer,
+    src_port AS port,
+    dst_port AS peer_port,
+    src_host AS host,
+    dst_host AS peer_host,
+    src_network AS network,
+    dst_network AS peer_network,
+    src_country AS country,
+    dst_country AS peer_country,
+    src_as AS as_number,
+    dst_as AS peer_as_number,
+    proto,
+    service,
+    device,
+    in_if,
+    out_if,
+    bytes,
+    packets
+FROM flows
+UNION ALL
+SELECT
+    time_received,
+    'received' AS way,
+    dst_addr AS addr,
+    src_addr AS peer,
+    dst_port AS port,
+    src_port AS peer_port,
+    dst_host AS host,
+    src_host AS peer_host,
+    dst_network AS network,
+    src_network AS peer_network,
+    dst_country AS country,
+    src_country AS peer_country,
+    dst_as AS as_number,
+    src_as AS peer_as_number,
+    proto,
+    service,
+    device,
+    in_if,
+    out_if,
+    bytes,
+    packets
+FROM flows
+COMMENT 'Each flow twice, seen from either end: ask for one addr, group by way and peer.';
+
+-- What agents on hosts see is seen once: docs/explanation/deduplication.md has the rule.
+CREATE VIEW IF NOT EXISTS flows_once AS
+WITH agents AS (SELECT device_addr FROM devices FINAL WHERE role = 'host')
+SELECT *
+FROM flows
+WHERE if(
+    role = 'host',
+    direction = 'ingress' OR device_addr = dst_addr OR dst_addr NOT IN (SELECT device_addr FROM agents),
+    src_addr NOT IN (SELECT device_addr FROM agents) AND dst_addr NOT IN (SELECT device_addr FROM agents)
+)
+COMMENT 'Flows without what a second agent or a device on the way reports again.';
+
+-- One observer for each conversation: the least sampled, then ingress before egress, then the one
+-- that saw most packets.
+CREATE VIEW IF NOT EXISTS conversations AS
+SELECT
+    src_addr,
+    dst_addr,
+    src_port,
+    dst_port,
+    proto,
+    (argMin(seen, preference) AS observed).1 AS bytes,
+    observed.2 AS packets,
+    observed.3 AS flows,
+    observed.4 AS device,
+    observed.5 AS direction,
+    count() AS observers,
+    min(first_seen) AS time_flow_start,
+    max(last_seen) AS time_flow_end
+FROM
+(
+    SELECT
+        src_addr,
+        dst_addr,
+        src_port,
+        dst_port,
+        proto,
+        min(f.time_flow_start) AS first_seen,
+        max(f.time_flow_end) AS last_seen,
+        (sum(f.bytes), sum(f.packets), count(), any(f.device), f.direction) AS seen,
+        (max(f.sampling_rate), indexOf(['ingress', 'unknown', 'egress'], toString(f.direction)), -toFloat64(seen.2), device_addr) AS preference
+    FROM flows AS f
+    WHERE time_received >= {since:DateTime64(3, 'UTC')} AND time_received < {until:DateTime64(3, 'UTC')}
+    GROUP BY src_addr, dst_addr, src_port, dst_port, proto, device_addr, f.direction
+)
+GROUP BY src_addr, dst_addr, src_port, dst_port, proto
+COMMENT 'One row per conversation from since to until, by one observer of it: conversations(since = ..., until = ...).';

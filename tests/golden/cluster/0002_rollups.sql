@@ -1,0 +1,233 @@
+-- Traffic by interface, protocol and port, per minute and per hour; by host and by network per hour.
+-- Sums stay exact: each flow's bytes and packets are divided among the minutes that it covered.
+
+CREATE TABLE IF NOT EXISTS flow.flows_1m_local ON CLUSTER 'flow'
+(
+    time            DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the minute.',
+    device          LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the device.',
+    in_if           UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the input interface (ifIndex).',
+    out_if          UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the output interface (ifIndex).',
+    proto           UInt8 CODEC(ZSTD(1)) COMMENT 'IP protocol number.',
+    port            UInt16 CODEC(ZSTD(1)) COMMENT 'The lower one of both ports: nearly always the service''s.',
+    service         LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the service that the flows belong to.',
+    device_addr     SimpleAggregateFunction(anyLast, IPv6) CODEC(ZSTD(1)) COMMENT 'Address of the device.',
+    site            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Site of the device.',
+    role            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Role of the device.',
+    in_if_name      SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the input interface.',
+    out_if_name     SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the output interface.',
+    bytes           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes within this minute.',
+    packets         SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets within this minute.',
+    flows           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows that ended within this minute.',
+    unique_src_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
+    unique_dst_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/flows_1m_local', '{replica}')
+PARTITION BY toDate(time)
+ORDER BY (time, device, in_if, out_if, proto, port, service)
+TTL time + INTERVAL 90 DAY DELETE
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+COMMENT 'Traffic per minute by interface, protocol and port.';
+
+CREATE TABLE IF NOT EXISTS flow.flows_1m ON CLUSTER 'flow' AS flow.flows_1m_local
+ENGINE = Distributed('flow', 'flow', 'flows_1m_local', rand())
+COMMENT 'Traffic per minute by interface, protocol and port.';
+
+CREATE TABLE IF NOT EXISTS flow.flows_1h_local ON CLUSTER 'flow'
+(
+    time            DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour.',
+    device          LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the device.',
+    in_if           UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the input interface (ifIndex).',
+    out_if          UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the output interface (ifIndex).',
+    proto           UInt8 CODEC(ZSTD(1)) COMMENT 'IP protocol number.',
+    port            UInt16 CODEC(ZSTD(1)) COMMENT 'The lower one of both ports: nearly always the service''s.',
+    service         LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the service that the flows belong to.',
+    device_addr     SimpleAggregateFunction(anyLast, IPv6) CODEC(ZSTD(1)) COMMENT 'Address of the device.',
+    site            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Site of the device.',
+    role            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Role of the device.',
+    in_if_name      SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the input interface.',
+    out_if_name     SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the output interface.',
+    bytes           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes within this hour.',
+    packets         SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets within this hour.',
+    flows           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows that ended within this hour.',
+    unique_src_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
+    unique_dst_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/flows_1h_local', '{replica}')
+PARTITION BY toYYYYMM(time)
+ORDER BY (time, device, in_if, out_if, proto, port, service)
+TTL time + INTERVAL 730 DAY DELETE
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+COMMENT 'Traffic per hour by interface, protocol and port.';
+
+CREATE TABLE IF NOT EXISTS flow.flows_1h ON CLUSTER 'flow' AS flow.flows_1h_local
+ENGINE = Distributed('flow', 'flow', 'flows_1h_local', rand())
+COMMENT 'Traffic per hour by interface, protocol and port.';
+
+CREATE TABLE IF NOT EXISTS flow.hosts_1h_local ON CLUSTER 'flow'
+(
+    time             DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour of reception.',
+    addr             IPv6 CODEC(ZSTD(1)) COMMENT 'Address of the host.',
+    host             SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the host.',
+    network          SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Named network of the host.',
+    bytes_sent       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes with this source address.',
+    bytes_received   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes with this destination address.',
+    packets_sent     SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets with this source address.',
+    packets_received SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets with this destination address.',
+    flows_sent       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows with this source address.',
+    flows_received   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows with this destination address.',
+    unique_dst_addr  AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct addresses it sent to; read with uniqCombinedMerge(12).',
+    unique_src_addr  AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct addresses it heard from; read with uniqCombinedMerge(12).'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/hosts_1h_local', '{replica}')
+PARTITION BY toYYYYMM(time)
+ORDER BY (time, addr)
+TTL time + INTERVAL 365 DAY DELETE
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+COMMENT 'Traffic per hour by host, both directions: top talkers beyond the life of single flows.';
+
+CREATE TABLE IF NOT EXISTS flow.hosts_1h ON CLUSTER 'flow' AS flow.hosts_1h_local
+ENGINE = Distributed('flow', 'flow', 'hosts_1h_local', rand())
+COMMENT 'Traffic per hour by host, both directions: top talkers beyond the life of single flows.';
+
+CREATE TABLE IF NOT EXISTS flow.networks_1h_local ON CLUSTER 'flow'
+(
+    time        DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour of reception.',
+    src_network LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Named network of the source.',
+    dst_network LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Named network of the destination.',
+    src_country LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Country of the source, ISO 3166 alpha-2.',
+    dst_country LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Country of the destination, ISO 3166 alpha-2.',
+    src_as      UInt32 CODEC(ZSTD(1)) COMMENT 'Source AS number.',
+    dst_as      UInt32 CODEC(ZSTD(1)) COMMENT 'Destination AS number.',
+    bytes       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes.',
+    packets     SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets.',
+    flows       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows.'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/networks_1h_local', '{replica}')
+PARTITION BY toYYYYMM(time)
+ORDER BY (time, src_network, dst_network, src_country, dst_country, src_as, dst_as)
+TTL time + INTERVAL 730 DAY DELETE
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+COMMENT 'Traffic per hour by network, country and AS of both ends.';
+
+CREATE TABLE IF NOT EXISTS flow.networks_1h ON CLUSTER 'flow' AS flow.networks_1h_local
+ENGINE = Distributed('flow', 'flow', 'networks_1h_local', rand())
+COMMENT 'Traffic per hour by network, country and AS of both ends.';
+
+-- A flow [first, last) gives each minute what it had carried by that minute's end, less what it had
+-- carried by the minute's start: the differences add up to the whole, to the byte.
+-- A device's clock is believed from six hours before to one minute after the reception; beyond
+-- that, and for the part of a flow longer than an hour, the reception tells the time.
+-- A block of flows that last longer than four minutes on average is divided among the last four
+-- minutes only: whoever sends nothing but hour-long flows must not cost sixty rows for each.
+-- Grouping by hashes of the texts keeps the key within 32 bytes, which halves its cost.
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.flows_1m_from_flows ON CLUSTER 'flow' TO flow.flows_1m_local AS
+WITH
+    minute * 60000 AS minute_start,
+    minute_start + 60000 AS minute_end,
+    greatest(duration, 1) AS divisor,
+    minute_end >= last AS is_last
+SELECT
+    toDateTime(minute * 60, 'UTC') AS time,
+    any(f.device) AS device,
+    in_if,
+    out_if,
+    proto,
+    port,
+    any(f.service) AS service,
+    any(f.device_addr) AS device_addr,
+    any(f.site) AS site,
+    any(f.role) AS role,
+    any(f.in_if_name) AS in_if_name,
+    any(f.out_if_name) AS out_if_name,
+    sum(toUInt64(
+        if(is_last, f.bytes, toUInt64(f.bytes * ((minute_end - first) / divisor)))
+        - if(minute_start <= first, 0, toUInt64(f.bytes * ((minute_start - first) / divisor)))
+    )) AS bytes,
+    sum(toUInt64(
+        if(is_last, f.packets, toUInt64(f.packets * ((minute_end - first) / divisor)))
+        - if(minute_start <= first, 0, toUInt64(f.packets * ((minute_start - first) / divisor)))
+    )) AS packets,
+    countIf(is_last) AS flows,
+    uniqCombinedState(12)(src_addr) AS unique_src_addr,
+    uniqCombinedState(12)(dst_addr) AS unique_dst_addr
+FROM
+(
+    WITH
+        toUnixTimestamp64Milli(time_received) AS received,
+        toUnixTimestamp64Milli(time_flow_end) AS told_last,
+        least(greatest(told_last - toUnixTimestamp64Milli(time_flow_start), 0), 3600000) AS told,
+        sum(told) OVER () / greatest(count() OVER (), 1000) > 240000 AS too_long
+    SELECT
+        if(told_last BETWEEN received - 21600000 AND received + 60000, told_last, received) AS last,
+        if(too_long, least(told, 240000), told) AS duration,
+        last - duration AS first,
+        least(src_port, dst_port) AS port,
+        device, device_addr, site, role, in_if, out_if, in_if_name, out_if_name, proto, service,
+        src_addr, dst_addr, bytes, packets
+    FROM flow.flows_local
+) AS f
+ARRAY JOIN range(toUInt64(intDiv(first, 60000)), toUInt64(intDiv(greatest(last - 1, first), 60000) + 1)) AS minute
+GROUP BY minute, cityHash64(f.device), in_if, out_if, proto, port, cityHash64(f.service);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.flows_1h_from_flows_1m ON CLUSTER 'flow' TO flow.flows_1h_local AS
+SELECT
+    toStartOfHour(m.time) AS time,
+    m.device AS device,
+    in_if,
+    out_if,
+    proto,
+    port,
+    m.service AS service,
+    any(m.device_addr) AS device_addr,
+    any(m.site) AS site,
+    any(m.role) AS role,
+    any(m.in_if_name) AS in_if_name,
+    any(m.out_if_name) AS out_if_name,
+    sum(m.bytes) AS bytes,
+    sum(m.packets) AS packets,
+    sum(m.flows) AS flows,
+    uniqCombinedMergeState(12)(m.unique_src_addr) AS unique_src_addr,
+    uniqCombinedMergeState(12)(m.unique_dst_addr) AS unique_dst_addr
+FROM flow.flows_1m_local AS m
+GROUP BY time, device, in_if, out_if, proto, port, service;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.hosts_1h_from_sources ON CLUSTER 'flow' TO flow.hosts_1h_local AS
+SELECT
+    toStartOfHour(toDateTime(time_received, 'UTC')) AS time,
+    src_addr AS addr,
+    any(src_host) AS host,
+    any(src_network) AS network,
+    sum(bytes) AS bytes_sent,
+    sum(packets) AS packets_sent,
+    count() AS flows_sent,
+    uniqCombinedState(12)(dst_addr) AS unique_dst_addr
+FROM flow.flows_local
+GROUP BY time, addr;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.hosts_1h_from_destinations ON CLUSTER 'flow' TO flow.hosts_1h_local AS
+SELECT
+    toStartOfHour(toDateTime(time_received, 'UTC')) AS time,
+    dst_addr AS addr,
+    any(dst_host) AS host,
+    any(dst_network) AS network,
+    sum(bytes) AS bytes_received,
+    sum(packets) AS packets_received,
+    count() AS flows_received,
+    uniqCombinedState(12)(src_addr) AS unique_src_addr
+FROM flow.flows_local
+GROUP BY time, addr;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.networks_1h_from_flows ON CLUSTER 'flow' TO flow.networks_1h_local AS
+SELECT
+    toStartOfHour(toDateTime(time_received, 'UTC')) AS time,
+    src_network,
+    dst_network,
+    src_country,
+    dst_country,
+    src_as,
+    dst_as,
+    sum(f.bytes) AS bytes,
+    sum(f.packets) AS packets,
+    count() AS flows
+FROM flow.flows_local AS f
+GROUP BY time, src_network, dst_network, src_country, dst_country, src_as, dst_as;

@@ -1,0 +1,83 @@
+-- Who is there, and which names they asked for.
+
+-- cluster: sharded by cityHash64(addr)
+CREATE TABLE IF NOT EXISTS flow.hosts_seen_local ON CLUSTER 'flow'
+(
+    addr       IPv6 COMMENT 'Internal address: a private one, or one in a named network.',
+    host       SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the host.',
+    network    SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Named network of the host.',
+    device     SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'A device that reported it.',
+    first_seen SimpleAggregateFunction(min, DateTime64(3, 'UTC')) COMMENT 'First flow that it sent.',
+    last_seen  SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'Last flow that it sent.'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/hosts_seen_local', '{replica}')
+ORDER BY addr
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
+COMMENT 'First and last time that an internal address sent traffic; group by addr with min and max.';
+
+CREATE TABLE IF NOT EXISTS flow.hosts_seen ON CLUSTER 'flow' AS flow.hosts_seen_local
+ENGINE = Distributed('flow', 'flow', 'hosts_seen_local', cityHash64(addr))
+COMMENT 'First and last time that an internal address sent traffic; group by addr with min and max.';
+
+-- Sources only: somebody who scans a network would make every address of it look alive.
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.hosts_seen_from_flows ON CLUSTER 'flow' TO flow.hosts_seen_local AS
+SELECT
+    src_addr AS addr,
+    any(src_host) AS host,
+    any(src_network) AS network,
+    any(f.device) AS device,
+    min(time_received) AS first_seen,
+    max(time_received) AS last_seen
+FROM flow.flows_local AS f
+WHERE src_network != ''
+    OR src_addr BETWEEN toIPv6('10.0.0.0') AND toIPv6('10.255.255.255')
+    OR src_addr BETWEEN toIPv6('172.16.0.0') AND toIPv6('172.31.255.255')
+    OR src_addr BETWEEN toIPv6('192.168.0.0') AND toIPv6('192.168.255.255')
+    OR src_addr BETWEEN toIPv6('100.64.0.0') AND toIPv6('100.127.255.255')
+    OR src_addr BETWEEN toIPv6('fc00::') AND toIPv6('fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff')
+GROUP BY addr;
+
+-- cluster: sharded by cityHash64(src_addr)
+CREATE TABLE IF NOT EXISTS flow.dns_queries_local ON CLUSTER 'flow'
+(
+    time_received DateTime64(3, 'UTC') CODEC(T64, ZSTD(1)) COMMENT 'When the exporter heard of the query.',
+    device        LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the device that reported it.',
+    source        LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'How it was seen: dnstap, or the protocol of a flow.',
+    src_addr      IPv6 CODEC(ZSTD(1)) COMMENT 'Who asked.',
+    dst_addr      IPv6 CODEC(ZSTD(1)) COMMENT 'Which resolver was asked.',
+    src_host      LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of who asked.',
+    src_network   LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Named network of who asked.',
+    dns_name      String CODEC(ZSTD(1)) COMMENT 'Name asked for.',
+    dns_type      LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Record type asked for (A, AAAA, MX).',
+    dns_rcode     LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Response code by name (NOERROR, NXDOMAIN).',
+    dns_latency   Float32 CODEC(ZSTD(1)) COMMENT 'Seconds from query to response.',
+    answers       Array(IPv6) CODEC(ZSTD(1)) COMMENT 'Addresses that the name resolved to then.',
+
+    INDEX dns_name dns_name TYPE bloom_filter(0.01) GRANULARITY 4,
+    INDEX answers answers TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/flow/dns_queries_local', '{replica}')
+PARTITION BY toDate(time_received)
+ORDER BY (toStartOfHour(time_received), src_addr, dns_name, time_received)
+TTL toDateTime(time_received) + INTERVAL 90 DAY DELETE
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+COMMENT 'DNS queries, from resolvers (dnstap) and from flows that carry names.';
+
+CREATE TABLE IF NOT EXISTS flow.dns_queries ON CLUSTER 'flow' AS flow.dns_queries_local
+ENGINE = Distributed('flow', 'flow', 'dns_queries_local', cityHash64(src_addr))
+COMMENT 'DNS queries, from resolvers (dnstap) and from flows that carry names.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.dns_queries_from_flows ON CLUSTER 'flow' TO flow.dns_queries_local AS
+SELECT
+    time_received,
+    device,
+    toString(f.source) AS source,
+    src_addr,
+    dst_addr,
+    src_host,
+    src_network,
+    dns_name,
+    dns_rcode,
+    dns_latency
+FROM flow.flows_local AS f
+WHERE dns_name != '';

@@ -1,0 +1,52 @@
+-- Devices and interfaces as the flows show them. Fed from flows_1m, whose blocks are small.
+
+-- cluster: on every node
+CREATE TABLE IF NOT EXISTS flow.devices ON CLUSTER 'flow'
+(
+    device      LowCardinality(String) COMMENT 'Name of the device.',
+    device_addr SimpleAggregateFunction(anyLast, IPv6) COMMENT 'Address of the device.',
+    site        SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Site of the device.',
+    role        SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Role of the device.',
+    first_seen  SimpleAggregateFunction(min, DateTime('UTC')) COMMENT 'First minute with traffic.',
+    last_seen   SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Last minute with traffic.'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/every_node/flow/devices', '{shard}-{replica}')
+ORDER BY device
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Devices that reported flows; read with FINAL.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.devices_from_flows_1m ON CLUSTER 'flow' TO flow.devices AS
+SELECT
+    m.device AS device,
+    any(m.device_addr) AS device_addr,
+    any(m.site) AS site,
+    any(m.role) AS role,
+    min(m.time) AS first_seen,
+    max(m.time) AS last_seen
+FROM flow.flows_1m_local AS m
+GROUP BY device;
+
+-- cluster: on every node
+CREATE TABLE IF NOT EXISTS flow.interfaces ON CLUSTER 'flow'
+(
+    device     LowCardinality(String) COMMENT 'Name of the device.',
+    interface  UInt32 COMMENT 'Index of the interface (ifIndex).',
+    name       SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the interface.',
+    first_seen SimpleAggregateFunction(min, DateTime('UTC')) COMMENT 'First minute with traffic.',
+    last_seen  SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Last minute with traffic.'
+)
+ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/every_node/flow/interfaces', '{shard}-{replica}')
+ORDER BY (device, interface)
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Interfaces that carried traffic; read with FINAL.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS flow.interfaces_from_flows_1m ON CLUSTER 'flow' TO flow.interfaces AS
+SELECT
+    m.device AS device,
+    used.1 AS interface,
+    any(used.2) AS name,
+    min(m.time) AS first_seen,
+    max(m.time) AS last_seen
+FROM flow.flows_1m_local AS m
+ARRAY JOIN [(m.in_if, toString(m.in_if_name)), (m.out_if, toString(m.out_if_name))] AS used
+GROUP BY device, interface;

@@ -1,0 +1,208 @@
+"""Migrations for a cluster, held against the real engine as far as one process goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.config import ClickHouse
+from exporter.resources import resource
+from exporter.store.insert import Encoding
+from exporter.store.migrate import lock_statement
+from exporter.store.render import local_name, render
+from exporter.store.statements import MigrationError, load_migrations
+from exporter.store.writer import Writer
+from tests.support.batches import random_batch
+from tests.support.cluster import ClusterNode, EngineRefusalError, here, plain
+from tests.support.golden import FOLDER, rendered
+
+STATEMENTS = [
+    statement.sql
+    for migration in render(load_migrations(resource("clickhouse/migrations")), "flow", "flow")
+    for statement in migration.statements
+]
+
+
+@pytest.fixture(scope="module")
+def replicated() -> Iterator[ClusterNode]:
+    """A node on which everything was made with its own engine."""
+    with ClusterNode() as node:
+        for sql in STATEMENTS:
+            node.run(here(sql))
+        yield node
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[ClusterNode]:
+    """A node without replication, to which flows can be sent."""
+    with ClusterNode() as node:
+        for sql in STATEMENTS:
+            node.run(plain(sql))
+        yield node
+
+
+def folder(path: Path, *texts: str) -> Path:
+    for number, text in enumerate(texts, 1):
+        (path / f"{number:04d}_test.sql").write_text(text)
+    return path
+
+
+def test_the_rendered_sql_is_what_was_looked_at() -> None:
+    kept = {file.name: file.read_text() for file in FOLDER.glob("*.sql")}
+    assert rendered() == kept, (
+        "the migrations render differently for a cluster: look at the difference after "
+        "`python -m tests.support.golden`"
+    )
+
+
+@pytest.mark.parametrize("sql", STATEMENTS, ids=lambda sql: str(sql)[:60])
+def test_the_engine_reads_every_statement(replicated: ClusterNode, sql: str) -> None:
+    assert replicated.run(f"EXPLAIN AST {sql}")
+    assert " ON CLUSTER " in sql
+
+
+def test_every_table_is_made_with_its_engine(replicated: ClusterNode) -> None:
+    engines = dict(replicated.run("SELECT name, engine FROM system.tables WHERE database = 'flow'"))
+    assert engines["flows"] == "Distributed"
+    assert engines["flows_local"] == "ReplicatedMergeTree"
+    assert engines["flows_1m_local"] == "ReplicatedAggregatingMergeTree"
+    assert engines["alerts"] == "ReplicatedReplacingMergeTree"
+    assert engines["protocol_names"] == "Join"
+    plain_ones = {
+        n for n, e in engines.items() if e.endswith("MergeTree") and "Replicated" not in e
+    }
+    assert plain_ones == set()
+    for name in engines:
+        if name.endswith("_local"):
+            assert engines[name.removesuffix("_local")] == "Distributed"
+
+
+def test_replicas_of_a_shard_and_copies_on_every_node_have_their_places(
+    replicated: ClusterNode,
+) -> None:
+    places = {
+        table: (path, replica)
+        for table, path, replica in replicated.run(
+            "SELECT table, zookeeper_path, replica_name FROM system.replicas"
+        )
+    }
+    assert places["flows_local"] == ("/clickhouse/tables/01/flow/flows_local", "one")
+    assert places["alerts"] == ("/clickhouse/tables/every_node/flow/alerts", "01-one")
+
+
+def test_columns_are_the_same_for_the_whole_table_and_its_part(replicated: ClusterNode) -> None:
+    columns = "SELECT name, type, comment FROM system.columns WHERE database = 'flow' AND table = "
+    for table in ("flows", "flows_1m", "hosts_seen"):
+        assert replicated.run(f"{columns}'{table}'") == replicated.run(f"{columns}'{table}_local'")
+
+
+def test_views_read_and_write_on_their_own_node(replicated: ClusterNode) -> None:
+    made = dict(
+        replicated.run(
+            "SELECT name, create_table_query FROM system.tables "
+            "WHERE database = 'flow' AND engine = 'MaterializedView'"
+        )
+    )
+    assert "TO flow.flows_1m_local " in made["flows_1m_from_flows"]
+    assert "FROM flow.flows_local" in made["flows_1m_from_flows"]
+    assert "FROM flow.flows_1m_local" in made["flows_1h_from_flows_1m"]
+    assert "TO flow.devices " in made["devices_from_flows_1m"]
+
+
+def test_what_goes_into_one_node_is_read_from_the_whole(filled: ClusterNode) -> None:
+    filled.run(
+        "INSERT INTO flows_local (time_received, time_flow_start, time_flow_end, device, bytes, "
+        "packets, proto, src_port, dst_port, src_addr, dst_addr) "
+        "SELECT now64(3), now64(3), now64(3), 'r1', 10, 1, 6, 50000 + number, 443, "
+        "toIPv6('10.0.0.1'), toIPv6('10.0.0.2') FROM numbers(100)"
+    )
+    assert filled.run("SELECT count(), sum(bytes) FROM flows") == [[100, 1000]]
+    for table in ("flows_1m", "flows_1h"):
+        assert filled.run(f"SELECT sum(bytes), sum(flows) FROM {table}") == [[1000, 100]]
+    assert filled.run("SELECT device FROM devices FINAL") == [["r1"]]
+    assert filled.run("SELECT DISTINCT proto_name, dst_port_name FROM traffic") == [
+        ["TCP", "https"]
+    ]
+    assert filled.run("SELECT count() FROM flows_once") == [[100]]
+
+
+def test_tokens_are_lost_through_the_table_of_the_whole_cluster(filled: ClusterNode) -> None:
+    """Why the collector inserts into the table of one node."""
+    insert = (
+        "INSERT INTO {} (time_received, proto) SETTINGS distributed_foreground_insert = 1, "
+        "insert_deduplication_token = '{}' SELECT now64(3) - {}, 17"
+    )
+    count = "SELECT count() FROM flows WHERE proto = 17"
+    for seconds in (1, 2):  # the same token, though not the same rows
+        filled.run(insert.format("flows_local", "a", seconds))
+    assert filled.run(count) == [[1]]
+    for seconds in (3, 4):
+        filled.run(insert.format("flows", "b", seconds))
+    assert filled.run(count) == [[3]]
+
+
+def test_the_collector_inserts_into_the_table_of_the_node() -> None:
+    assert local_name("flows", "flow") == "flows_local"
+    assert local_name("flows", "") == "flows"
+    body = Encoding("flows_local").encode([random_batch(3)], "token").body
+    assert bytes(body).startswith(b"INSERT INTO flows_local (")
+    assert Writer(ClickHouse(cluster="flow")).table == "flows_local"
+    assert Writer(ClickHouse()).table == "flows"
+
+
+def test_only_one_of_two_nodes_gets_the_lock(replicated: ClusterNode) -> None:
+    lock = lock_statement("flow", "flow", "first")
+    # Another node has a table of the same name; here it must have another one.
+    other = lock_statement("flow", "flow", "second").replace(
+        "CREATE TABLE flow.schema_migrations_lock", "CREATE TABLE flow.lock_of_another_node"
+    )
+    replicated.run(lock)
+    with pytest.raises(EngineRefusalError, match="REPLICA_ALREADY_EXISTS"):
+        replicated.run(other)
+    replicated.run("DROP TABLE flow.schema_migrations_lock SYNC")
+    replicated.run(other)
+    replicated.run("DROP TABLE flow.lock_of_another_node SYNC")
+
+
+def test_a_statement_that_no_cluster_can_run_is_refused(tmp_path: Path) -> None:
+    migrations = load_migrations(folder(tmp_path, "SELECT 1;\n\nINSERT INTO a VALUES (1)"))
+    assert render(migrations, "flow", "")[0].statements == migrations[0].statements
+    with pytest.raises(MigrationError, match=r"0001_test\.sql:1: clusters run CREATE"):
+        render(migrations, "flow", "flow")
+
+
+def test_words_in_texts_and_comments_are_no_tables(tmp_path: Path) -> None:
+    migrations = load_migrations(
+        folder(
+            tmp_path,
+            "CREATE TABLE IF NOT EXISTS a (x Int8 COMMENT 'ENGINE = Log FROM a') "
+            "ENGINE = MergeTree ORDER BY x COMMENT 'rows FROM a'",
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS b TO a AS\n-- FROM a\n"
+            "SELECT x FROM a WHERE 'FROM a' != ''",
+        )
+    )
+    first, second = render(migrations, "d", "c")
+    assert "COMMENT 'ENGINE = Log FROM a')" in first.statements[0].sql
+    assert "ENGINE = ReplicatedMergeTree(" in first.statements[0].sql
+    assert first.statements[1].sql.endswith("rand())\nCOMMENT 'rows FROM a'")
+    assert second.statements[0].sql == (
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS d.b ON CLUSTER 'c' TO d.a_local AS\n-- FROM a\n"
+        "SELECT x FROM d.a_local WHERE 'FROM a' != ''"
+    )
+
+
+def test_what_is_dropped_is_dropped_in_whole_and_in_part(tmp_path: Path) -> None:
+    migrations = load_migrations(
+        folder(
+            tmp_path,
+            "CREATE TABLE IF NOT EXISTS a (x Int8) ENGINE = MergeTree ORDER BY x",
+            "DROP TABLE IF EXISTS a; DROP VIEW IF EXISTS b",
+        )
+    )
+    assert [s.sql for s in render(migrations, "d", "c")[1].statements] == [
+        "DROP TABLE IF EXISTS d.a ON CLUSTER 'c' SYNC",
+        "DROP TABLE IF EXISTS d.a_local ON CLUSTER 'c' SYNC",
+        "DROP VIEW IF EXISTS d.b ON CLUSTER 'c' SYNC",
+    ]
