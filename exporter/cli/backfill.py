@@ -25,7 +25,8 @@ def backfill(
     ],
     config: ConfigOption = None,
     policy: Annotated[
-        list[str] | None, typer.Option(help="Only this policy; may be repeated.")
+        list[str] | None,
+        typer.Option(help="This policy, may be repeated; else all with a bound by baseline."),
     ] = None,
     file: Annotated[
         Path | None,
@@ -95,7 +96,9 @@ def _chosen(policies: list[Policy], names: list[str]) -> list[Policy]:
     for name in names:
         if name not in known:
             _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
-    return [known[name] for name in names] if names else policies
+        if not known[name].measured.has_past:
+            _fail(f"policy {name}: {known[name].measure} cannot be known of the past", 2)
+    return [known[name] for name in names] if names else [p for p in policies if p.has_baseline]
 
 
 def _fail(text: str, code: int) -> NoReturn:

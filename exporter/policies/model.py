@@ -153,6 +153,12 @@ class Policy(Section):
         """Keys followed at most."""
         return self.max_keys or 2 * self.top
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether a bound is a multiple of the baseline."""
+        sides = (self.bounds.above, self.bounds.below)
+        return any(side is not None and side.baseline_ratio is not None for side in sides)
+
     @field_validator("dimensions")
     @classmethod
     def _columns(cls, value: list[str]) -> list[str]:
@@ -183,16 +189,13 @@ class Policy(Section):
     def _sound(self) -> Policy:
         if self.measured.column in self.dimensions:
             raise ValueError(f"{self.measure} is always 1 where {self.measured.column} is a key")
+        if not self.measured.has_past and self.has_baseline:
+            raise ValueError(f"{self.measure} has no baseline")
         if self.window < self.interval:
             raise ValueError("window is shorter than interval: flows between would be missed")
         if self.key_limit < self.top:
             raise ValueError("max_keys is less than top")
-        sides = [side for side in (self.bounds.above, self.bounds.below) if side]
-        if (
-            self.combine == "any"
-            and self.no_baseline == "activate"
-            and any(side.baseline_ratio is not None for side in sides)
-        ):
+        if self.combine == "any" and self.no_baseline == "activate" and self.has_baseline:
             raise ValueError("combine: any with no_baseline: activate would alert on every new key")
         return self
 

@@ -336,46 +336,6 @@ def test_the_thread_evaluates_when_a_window_has_ended(database: Database, flows:
 
 SHIPPED = load_policies(resource("alerting/policies.yaml")).policies
 
-#: For each shipped policy, flows of one minute that cross its static bound, by one key.
-_CROSSING: dict[str, list[dict[str, Any]]] = {
-    "host_bits": [{"bytes": 400_000_000}],
-    "host_packets": [{"packets": 700_000}],
-    "service_sources": [
-        {"src_addr": f"10.1.0.{n}", "dst_service": "aggregation"} for n in range(60)
-    ],
-    "port_scan": [{"dst_port": n, "proto": 6, "tcp_flags": 2} for n in range(1, 300)],
-    "address_sweep": [
-        {"dst_addr": f"10.1.{n // 250}.{n % 250}", "proto": 6, "tcp_flags": 2} for n in range(300)
-    ],
-    "syn_flood": [{"src_port": n, "proto": 6, "tcp_flags": 2} for n in range(31_000)],
-}
-
-
-@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda p: p.name)
-def test_a_shipped_policy_sees_what_it_is_for_and_nothing_else(
-    database: Database, flows: Client, shipped: Policy
-) -> None:
-    # What is usual: a few clients of a service, connections that were answered.
-    insert(
-        flows,
-        *(
-            {
-                "dst_addr": f"10.5.0.{n}", "src_addr": f"10.6.0.{n}", "dst_service": "https",
-                "bytes": 10_000_000, "packets": 10_000, "proto": 6, "tcp_flags": 0x1B,
-            }
-            for n in range(20)
-        ),
-    )  # fmt: skip
-    rows = [{k: v for k, v in row.items() if k in COLUMNS} for row in _CROSSING[shipped.name]]
-    insert(flows, *rows)
-    evaluated = Evaluated(database, shipped)
-    evaluated.evaluate()
-    assert shipped.bounds.above is not None
-    bound = shipped.bounds.above.static
-    assert bound is not None
-    crossing = [value for value in evaluated.values(*shipped.dimensions).values() if value >= bound]
-    assert len(crossing) == 1
-
 
 def test_clickhouse_says_which_policies_it_would_not_evaluate(
     database: Database, flows: Client

@@ -59,6 +59,7 @@ def test_durations_are_read_in_seconds(tmp_path: Path) -> None:
         ("[dst_addr]", "[]", 4, "at least 1 item"),
         ("bits_per_second", "bits", 5, "no measure is named 'bits'"),
         ("bits_per_second", "unique_dst_addr", 3, "always 1 where dst_addr is a key"),
+        ("bits_per_second", "new_src_addr", 3, "new_src_addr has no baseline"),
         ("5m", "five minutes", 6, "not a duration"),
         ("5m", "30s", 3, "window is shorter than interval"),
         ("5m", "2h", 6, "less than or equal to 3600"),
