@@ -11,6 +11,7 @@ from exporter.decode.datagrams import Sets, is_data_set
 from exporter.decode.layout import Layout
 from exporter.decode.state import Stream, WaitingSet
 from exporter.decode.templates import Template
+from exporter.decode.values import distinct
 
 
 class Binding:
@@ -43,7 +44,7 @@ class Binding:
         """Bind all others to the templates in force."""
         rows = np.flatnonzero(data & (self._place < 0))
         keys = self._stream[rows] << 16 | self._sets.number[rows]
-        found, place = np.unique(keys, return_inverse=True)
+        found, place = distinct(keys)
         self._place[rows] = place + len(self._templates)
         self._templates.extend(
             streams[key >> 16].templates.get(key & 0xFFFF) for key in found.tolist()

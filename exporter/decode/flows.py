@@ -37,7 +37,7 @@ class DataSets:
     ``datagram`` is the set's place in what was received, -1 for sets that had to wait.
     """
 
-    buffer: bytes
+    buffer: bytes | memoryview
     streams: Sequence[Stream]
     number: Offsets
     start: Offsets
@@ -152,15 +152,15 @@ class _Reader:
 
     def _column(self, step: Step) -> Any:
         reading = step.reading
+        if reading is Reading.UNSIGNED or reading is Reading.MAC:
+            return values.unsigned(self._field(step), step.dtype)
+        if reading is Reading.ADDRESS:
+            return values.addresses(self._field(step))
         if reading in values.TEXT_READINGS:
             return self._octets(step)
         if reading is Reading.FRAME or reading is Reading.PACKET:
             return packet_sections(step, self._records)
-        field = self._records.segments[step.segment][step.name]
-        if reading is Reading.UNSIGNED or reading is Reading.MAC:
-            return values.unsigned(field, step.dtype)
-        if reading is Reading.ADDRESS:
-            return values.addresses(field)
+        field = self._field(step)
         if reading in values.NUMBER_READINGS:
             return self._number_text(reading, values.unsigned(field, np.uint32))
         if reading is Reading.LABEL:
@@ -176,6 +176,11 @@ class _Reader:
         if reading is Reading.ICMP:
             return values.unsigned(field, np.uint16)
         return self._time(reading, field)
+
+    def _field(self, step: Step) -> Array:
+        """A fixed-length field of all records, where it lies in them."""
+        field: Array = self._records.segments[step.segment][step.name]
+        return field
 
     def _time(self, reading: Reading, field: Array) -> Array:
         if reading is Reading.MILLISECONDS:

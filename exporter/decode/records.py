@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -19,37 +20,48 @@ TAIL: Final = PADDING
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6
+#: With more runs of sets of one size than this, gathering record by record is cheaper.
+_MOST_RUNS: Final = 32
 
 
 @dataclass(slots=True)
 class Records:
     """All records of one layout in some sets, row by row.
 
-    ``set_of`` tells the set of each row, ``segments`` holds one structured array per segment of
-    the layout, ``starts`` and ``ends`` bound each variable-length field in ``buffer``.
-    ``counts`` has the rows of each set where those lie together, set by set; ``malformed`` lists
-    sets whose rest could not be parsed.
+    ``segments`` holds one structured array per segment of the layout, ``starts`` and ``ends``
+    bound each variable-length field in ``buffer``. Rows lie set by set where ``counts`` has how
+    many each set has; else ``owner`` tells the set of each. ``malformed`` lists sets whose rest
+    could not be parsed.
     """
 
-    buffer: bytes
-    set_of: NDArray[np.intp]
+    buffer: bytes | memoryview
+    length: int
     segments: list[NDArray[Any]]
     counts: Offsets | None = None
+    owner: NDArray[np.intp] | None = None
     starts: list[Offsets] = field(default_factory=list)
     ends: list[Offsets] = field(default_factory=list)
     malformed: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.set_of)
+        return self.length
+
+    @property
+    def set_of(self) -> NDArray[np.intp]:
+        """The set of each row."""
+        if self.owner is not None:
+            return self.owner
+        assert self.counts is not None
+        return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def spread(self, per_set: NDArray[Any]) -> NDArray[Any]:
         """One value per row from one per set."""
         if self.counts is not None:
-            return np.repeat(per_set, self.counts, axis=0)
-        return per_set[self.set_of]
+            return per_set.repeat(self.counts, axis=0)
+        return per_set[self.owner]
 
 
-def locate(layout: Layout, buffer: bytes, start: Offsets, length: Offsets) -> Records:
+def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: Offsets) -> Records:
     """The records of sets of ``layout`` (at ``start``, of ``length`` octets) in ``buffer``.
 
     ``buffer`` ends in :data:`TAIL` octets that belong to no set. What remains of a set when less
@@ -57,24 +69,50 @@ def locate(layout: Layout, buffer: bytes, start: Offsets, length: Offsets) -> Re
     """
     if layout.variable_fields:
         return _locate_variable(layout, buffer, start, start + length)
-    size = layout.min_size
-    counts = length // size
-    set_of = np.repeat(np.arange(len(start)), counts)
-    first = np.cumsum(counts) - counts
-    offsets = np.repeat(start - first * size, counts) + np.arange(len(set_of)) * size
-    return Records(buffer, set_of, [_gather(buffer, offsets, layout.segments[0])], counts)
+    counts = length // layout.min_size
+    rows = _gather_sets(buffer, start, counts, layout.segments[0])
+    return Records(buffer, len(rows), [rows], counts)
 
 
-def _gather(buffer: bytes, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _gather_sets(
+    buffer: bytes | memoryview, start: Offsets, counts: Offsets, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """The records of sets, of which ``counts`` begin at each ``start``, as structured rows.
+
+    Devices fill their datagrams: most sets have as many records as the one before. Runs of such
+    sets are copied set by set, else record by record.
+    """
+    size = dtype.itemsize
+    bounds = [0, *(np.flatnonzero(counts[1:] != counts[:-1]) + 1).tolist(), len(counts)]
+    if len(bounds) > _MOST_RUNS:
+        first = np.cumsum(counts) - counts
+        offsets = np.repeat(start - first * size, counts) + np.arange(counts.sum()) * size
+        return _pieces(buffer, offsets, size).view(dtype)
+    runs = [
+        _pieces(buffer, start[begin:end], int(counts[begin]) * size).view(f"V{size}")
+        for begin, end in pairwise(bounds)
+        if begin < end and counts[begin]
+    ]
+    if not runs:
+        return np.zeros(0, dtype)
+    return (runs[0] if len(runs) == 1 else np.concatenate(runs)).view(dtype)
+
+
+def _pieces(buffer: bytes | memoryview, offsets: Offsets, size: int) -> NDArray[Any]:
+    """Pieces of ``buffer`` of ``size`` octets at any offsets."""
+    return np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))[offsets]
+
+
+def _gather(buffer: bytes | memoryview, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Pieces of ``buffer`` at any offsets as rows of a structured array."""
     if not len(offsets) or not dtype.names:
         return np.zeros(0, dtype)
-    size = dtype.itemsize
-    pieces = np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))
-    return pieces[offsets].view(dtype)
+    return _pieces(buffer, offsets, dtype.itemsize).view(dtype)
 
 
-def _locate_variable(layout: Layout, buffer: bytes, start: Offsets, end: Offsets) -> Records:
+def _locate_variable(
+    layout: Layout, buffer: bytes | memoryview, start: Offsets, end: Offsets
+) -> Records:
     buffer = bytes(buffer)  # of which slices are plain octets
     parser = _VariableParser(buffer, layout.sizes, layout.min_size)
     parser.run(start, end)
@@ -84,7 +122,9 @@ def _locate_variable(layout: Layout, buffer: bytes, start: Offsets, end: Offsets
         _gather(buffer, offsets, segment)
         for segment, offsets in zip(layout.segments, rest[0::3], strict=True)
     ]
-    return Records(buffer, set_of, segments, None, rest[1::3], rest[2::3], parser.malformed)
+    return Records(
+        buffer, len(set_of), segments, None, set_of, rest[1::3], rest[2::3], parser.malformed
+    )
 
 
 class _VariableParser:
@@ -94,7 +134,7 @@ class _VariableParser:
     segment 1, and so on.
     """
 
-    def __init__(self, buffer: bytes, sizes: Sequence[int], min_size: int) -> None:
+    def __init__(self, buffer: bytes | memoryview, sizes: Sequence[int], min_size: int) -> None:
         self._buffer = buffer
         self._octets = np.frombuffer(buffer, np.uint8)
         self._sizes = sizes

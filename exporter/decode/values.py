@@ -14,6 +14,8 @@ from exporter.decode.elements import Reading
 
 #: ``::ffff:0:0/96`` as the third 32-bit word of an address, in memory order.
 _MAPPED: Final = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
+#: ``::ffff:0.0.0.0``, of a type whose 16 octets numpy copies at once.
+_MAPPED_ADDRESS: Final = np.frombuffer(bytes(10) + b"\xff\xff" + bytes(4), np.complex128)
 #: ``::ffff:0.0.0.0`` as the second 64-bit word of an address, in memory order.
 _MAPPED_ZERO: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
 
@@ -53,10 +55,8 @@ def addresses(field: Array) -> NDArray[np.uint8]:
     count = len(field)
     out = np.empty((count, 16), np.uint8)
     if field.dtype.itemsize == 4:
-        words = out.view(np.uint32)
-        out.view(np.uint64)[:, 0] = 0
-        words[:, 2] = _MAPPED
-        words[:, 3] = field
+        out.view(np.complex128)[:] = _MAPPED_ADDRESS
+        out.view(np.uint32)[:, 3] = field
     else:
         out.view("V16")[:, 0] = field
     return out
@@ -104,8 +104,12 @@ def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) ->
 def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:
     """A count since the epoch of ``scale`` milliseconds each; beyond year 10000 it is no time."""
     raw = unsigned(field, np.uint64)
-    times = np.minimum(raw, np.uint64(LAST_TIME // scale)).astype(np.int64)
-    return times * scale
+    last = np.uint64(LAST_TIME // scale)
+    if raw.max(initial=0) > last:
+        np.minimum(raw, last, out=raw)
+    if scale != 1:
+        raw *= np.uint64(scale)
+    return raw.view(np.int64)
 
 
 def fixed_bytes(field: Array) -> tuple[NDArray[np.uint32], list[bytes]]:
