@@ -1,0 +1,121 @@
+"""``flow-exporter explore``: the Data Explorer's question in a terminal."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated, NoReturn
+
+import typer
+
+from exporter.cli.app import ConfigOption, app, read_config
+
+_LENGTH = re.compile(r"(\d{1,6})(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@app.command()
+def explore(
+    config: ConfigOption = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="Flow column to group by; at most two.")
+    ] = None,
+    measure: Annotated[
+        str, typer.Option(help="What is summed or counted, such as packets_per_second.")
+    ] = "bits_per_second",
+    where: Annotated[
+        str, typer.Option(help="Boolean SQL expression over flow columns, as in a policy.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option(help="Source or destination: an address, a prefix, or a name.")
+    ] = "",
+    last: Annotated[str, typer.Option(help="Length of the range: 30m, 6h, 7d.")] = "1h",
+    start: Annotated[
+        str, typer.Option("--from", help="Start of the range, ISO 8601, UTC unless it says.")
+    ] = "",
+    end: Annotated[str, typer.Option("--to", help="End of the range; by default now.")] = "",
+    top: Annotated[int, typer.Option(help="How many keys.")] = 10,
+    compare: Annotated[
+        str, typer.Option(help="Compare with the range a day or a week before.")
+    ] = "none",
+    pin: Annotated[
+        list[str] | None, typer.Option("--pin", help="Key that is shown whatever its rank.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+) -> None:
+    """Show what is big: the top keys of any dimension, measure, range and filter.
+
+    Exit codes: 0 answered, 1 ClickHouse does not answer or refuses, 2 the question is wrong.
+
+    Try it:
+
+    flow-exporter explore --by src_as --address fl13 --last 6h
+
+    flow-exporter explore --by dst_port --where "dst_host = 'ag04'" --compare week
+    """
+    from clickhouse_connect.driver.exceptions import DatabaseError
+    from rich.console import Console
+
+    from exporter.explore import show
+    from exporter.explore.ask import Asked, ask
+    from exporter.store.client import StoreError, connect, explain
+
+    settings = read_config(config)
+    try:
+        if as_json and as_csv:
+            raise ValueError("--json or --csv, not both")
+        finish = _moment(end) if end else int(time.time())
+        begin = _moment(start) if start else finish - _length(last)
+        asked = Asked(
+            start=begin,
+            end=finish,
+            by=tuple(by or ("src_addr",)),
+            measure=measure,
+            where=where,
+            address=address,
+            top=top,
+            compare=compare,
+            pinned=tuple(pin or ()),
+        )
+    except ValueError as error:
+        _fail(str(error), 2)
+    try:
+        client = connect(settings.clickhouse)
+        try:
+            keys = ask(client, asked)
+        finally:
+            client.close()
+    except StoreError as error:
+        _fail(str(error), 1)
+    except DatabaseError as error:
+        _fail(str(explain(error, settings.clickhouse)), 1)
+    if as_json:
+        typer.echo(show.as_json(asked, keys))
+    elif as_csv:
+        typer.echo(show.as_csv(asked, keys), nl=False)
+    else:
+        Console().print(show.table(asked, keys))
+        if not keys:
+            typer.echo("no flows match", err=True)
+
+
+def _length(text: str) -> int:
+    found = _LENGTH.fullmatch(text)
+    if found is None or int(found[1]) == 0:
+        raise ValueError(f"--last: {text!r} is not a length such as 30m, 6h or 7d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a time such as 2026-03-01T22:15") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)

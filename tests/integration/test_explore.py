@@ -1,0 +1,160 @@
+"""`flow-exporter explore` against the real store, with the dashboards' hour of traffic."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from exporter.cli import app
+from exporter.explore.ask import Asked
+from exporter.explore.show import human, sparkline
+from tests.support.dashboard_flows import END, MINUTES, START, fill
+from tests.support.database import migrated_database
+
+
+def moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+HOUR = ("--from", moment(START), "--to", moment(END))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with migrated_database() as database:
+        with database.connect() as writer:
+            fill(writer)
+        file = tmp_path_factory.mktemp("explore") / "flow-exporter.yaml"
+        clickhouse = {
+            "url": database.settings.url,
+            "user": database.settings.user,
+            "password_file": database.settings.password_file,
+        }
+        file.write_text(yaml.safe_dump({"clickhouse": clickhouse}))
+        yield file
+
+
+def explore(config: Path | None, *arguments: str) -> Result:
+    told = ["--config", str(config)] if config else []
+    return CliRunner().invoke(app, ["explore", *told, *arguments], env={"COLUMNS": "300"})
+
+
+def keys(config: Path, *arguments: str) -> list[dict[str, Any]]:
+    run = explore(config, *HOUR, *arguments, "--json")
+    assert run.exit_code == 0, run.output
+    found: list[dict[str, Any]] = json.loads(run.output)["keys"]
+    return found
+
+
+def test_largest_keys_come_first_with_their_values(config: Path) -> None:
+    first, *others = keys(config, "--by", "src_addr", "--top", "3")
+    assert (first["key"], first["name"]) == (["10.9.9.9"], "spike")
+    assert first["maximum"] == first["p95"] == 1_000_000 * 8 / 60
+    assert first["values"] == [0] * 30 + [1_000_000 * 8 / 60] * 30
+    assert len(others) == 2
+    [most, *_] = keys(config, "--by", "src_addr", "--measure", "packets_per_second")
+    assert most["key"] == ["10.0.0.7"]
+
+
+def test_filters_and_addresses_narrow_it(config: Path) -> None:
+    where = "dst_port = 14999 AND src_host != 'spike'"
+    [port] = keys(config, "--by", "dst_port", "--where", where)
+    assert port["key"] == ["14999"]
+    assert port["total"] < 30 * 1_000_000 * 8, "without the spike"
+    [lab] = keys(config, "--by", "src_addr", "--address", "lab")
+    assert lab["key"] == ["10.9.9.9"]
+    assert keys(config, "--address", "' OR 1=1 --") == []
+
+
+def test_two_dimensions_pins_and_comparison(config: Path) -> None:
+    pairs = keys(config, "--by", "device", "--by", "dst_port", "--top", "1", "--pin", "r1")
+    assert {tuple(row["key"]) for row in pairs} >= {("r1", "14999"), ("r1", "443")}
+    assert all(len(row["values"]) == MINUTES for row in pairs)
+    ports = {
+        row["key"][0]: row
+        for row in keys(config, "--by", "dst_port", "--compare", "day", "--top", "20")
+    }
+    assert ports["443"]["earlier"] == 480_000
+    assert ports["443"]["change"] > 0
+    assert ports["20012"]["change"] is None
+    assert ports["20012"]["values"][-10:] == [0] * 10
+
+
+def test_a_table_for_people_and_csv_for_programs(config: Path) -> None:
+    run = explore(config, *HOUR, "--by", "src_as", "--compare", "week")
+    assert run.exit_code == 0, run.output
+    title, header, first, *_ = run.output.splitlines()
+    assert title.startswith("Bits/s, ")
+    assert header.split()[:2] == ["src_as", "name"]
+    assert first.split()[0] == "4200000000"
+    assert first.rstrip().endswith("▁" * 15 + "█" * 15)
+    text = explore(config, *HOUR, "--by", "src_host", "--csv").output
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows[0]["src_host"] == "spike"
+    assert float(rows[0]["average"]) == pytest.approx(1_000_000 * 8 / 60 / 2)
+    nothing = explore(config, *HOUR, "--address", "192.0.2.77")
+    assert nothing.exit_code == 0
+    assert "no flows match" in nothing.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--by", "nothing"], "no dimension is named 'nothing'"),
+        (["--by", "proto", "--by", "proto"], "two different"),
+        (["--measure", "bytes"], "no measure is named 'bytes'"),
+        (["--where", "1) OR (SELECT 1"], "where: "),
+        (["--where", "file('/etc/passwd') != ''"], "where: function file is not allowed"),
+        (["--compare", "year"], "not with 'year'"),
+        (["--top", "0"], "top must be from 1"),
+        (["--last", "soon"], "not a length"),
+        (["--last", "0h"], "not a length"),
+        (["--from", "yesterday"], "not a time"),
+        (["--from", "2026-03-02", "--to", "2026-03-01"], "ends before it begins"),
+        (["--json", "--csv"], "not both"),
+    ],
+)
+def test_a_wrong_question_is_explained(arguments: list[str], said: str) -> None:
+    run = explore(None, *arguments)
+    assert run.exit_code == 2
+    assert said in run.output
+
+
+def test_a_store_that_does_not_answer_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "flow-exporter.yaml"
+    file.write_text("clickhouse: {url: 'http://127.0.0.1:9'}\n")
+    run = explore(file)
+    assert run.exit_code == 1
+    assert "cannot be reached" in run.output
+
+
+def test_a_filter_that_clickhouse_refuses_is_explained(config: Path) -> None:
+    refused = explore(config, *HOUR, "--where", "startsWith(src_port, 1, 2, 3)")
+    assert refused.exit_code == 1
+    assert "startsWith" in refused.output
+
+
+def test_ranges_have_a_bucket_length_that_fits() -> None:
+    assert Asked(0, 3600).step == 60
+    assert Asked(0, 6 * 3600).step == 600
+    assert Asked(0, 7 * 86400).step == 10800
+    assert Asked(0, 10 * 365 * 86400).step == 604800
+
+
+def test_numbers_and_lines_for_people() -> None:
+    assert [human(n) for n in (0, 12.345, 999.9, 1000, 133333.3, 4.2e9)] == [
+        "0", "12.35", "999.9", "1k", "133.3k", "4.2G",
+    ]  # fmt: skip
+    assert sparkline([]) == ""
+    assert sparkline([0, 0]) == "▁▁"
+    assert sparkline([0, 1, 2, 4]) == "▁▃▅█"
+    assert sparkline([0, 9, 0, 0], width=2) == "█▁", "a peak between is not lost"
