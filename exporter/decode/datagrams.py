@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.decode.records import TAIL, Offsets
+from exporter.decode.records import Offsets
 from exporter.decode.templates import FIRST_TEMPLATE
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Source
@@ -34,13 +34,12 @@ _LOCKSTEP: Final = 4
 
 
 class Batch:
-    """Payloads joined into one buffer, with what is told about each."""
+    """Payloads in one buffer, with what is told about each."""
 
     def __init__(self, batch: DatagramBatch) -> None:
-        self.buffer = b"".join([*batch.payloads, bytes(TAIL)])
-        count = len(batch)
-        self.length = np.fromiter(map(len, batch.payloads), np.int64, count)
-        self.start = np.cumsum(self.length) - self.length
+        self.buffer = batch.buffer.data
+        self.length = batch.lengths
+        self.start = batch.starts
         self.received = batch.time_received
         self.senders = np.ascontiguousarray(batch.senders)
         words = np.ndarray((len(self.buffer) - 3,), ">u4", self.buffer, 0, (1,))
@@ -126,7 +125,7 @@ class Sets:
     malformed: list[tuple[int, int]]
 
 
-def walk_sets(buffer: bytes, body: Offsets, end: Offsets) -> Sets:
+def walk_sets(buffer: memoryview, body: Offsets, end: Offsets) -> Sets:
     """All sets of all datagrams.
 
     Zeros after the last set are filling, which some devices send.
@@ -142,7 +141,7 @@ def walk_sets(buffer: bytes, body: Offsets, end: Offsets) -> Sets:
 
 
 class _Walker:
-    def __init__(self, buffer: bytes) -> None:
+    def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
         self._pairs = np.ndarray((len(buffer) - 1,), ">u2", buffer, 0, (1,))
         self.parts: list[list[Offsets]] = []

@@ -101,7 +101,8 @@ class Decoder:
         for source, index in self._sort_out(joined):
             try:
                 if source is Source.SFLOW5:
-                    flows.extend(self.sflow.decode(_part(batch, index)))
+                    chosen = batch if len(index) == len(batch) else batch.take(index)
+                    flows.extend(self.sflow.decode(chosen))
                 else:
                     flows.extend(self._decode_source(joined, source, index))
             except Exception:
@@ -233,12 +234,3 @@ class Decoder:
                 self._logged.clear()
             self._logged[key] = now
             _log.warning("%s: %s at octet %d of a datagram", label, reason, octet)
-
-
-def _part(batch: DatagramBatch, index: Offsets) -> DatagramBatch:
-    if len(index) == len(batch):
-        return batch
-    return DatagramBatch(
-        [batch.payloads[number] for number in index.tolist()], batch.senders[index],
-        batch.ports[index], batch.time_received[index],
-    )  # fmt: skip

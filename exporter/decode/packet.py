@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn
+from exporter.receive.datagrams import SPARE_BYTES
 
 Index = NDArray[np.int64]
 
-#: Zero bytes that must follow the last packet in the buffer, so that no gather leaves it.
-PADDING: Final = 64
+#: Bytes that must follow the last packet in the buffer, so that no gather leaves it.
+PADDING: Final = SPARE_BYTES
 
 #: What a packet begins with, given as an EtherType.
 ETHERNET: Final = 0x6558  # Transparent Ethernet Bridging: an Ethernet frame

@@ -15,7 +15,7 @@ from exporter.decode.state import Stream
 from exporter.schema import Source
 
 #: Octets of datagrams that are kept, and batches of them.
-MAX_BYTES: Final = 8 << 20
+MAX_BYTES: Final = 16 << 20
 MAX_BATCHES: Final = 64
 #: Datagrams of a batch that are compared; more than these pass unchecked.
 MAX_CHECKS: Final = 32
@@ -24,7 +24,7 @@ _RECORDS_AHEAD: Final = 4_096
 
 
 class _Kept(NamedTuple):
-    buffer: bytes
+    buffer: memoryview
     streams: NDArray[np.int64]
     sequence: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -43,7 +43,7 @@ class RecentDatagrams:
         self._bytes = 0
 
     def repeated(
-        self, buffer: bytes, datagrams: Datagrams, stream: NDArray[np.intp],
+        self, buffer: memoryview, datagrams: Datagrams, stream: NDArray[np.intp],
         streams: Sequence[Stream], groups: ByStream,
     ) -> NDArray[np.bool_]:  # fmt: skip
         """Which of the datagrams came before; they are kept to compare later ones with."""

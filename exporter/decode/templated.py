@@ -46,7 +46,7 @@ class Arrived:
     ``stream`` points into ``streams``, per datagram, which ``groups`` has sorted by it.
     """
 
-    buffer: bytes
+    buffer: memoryview
     datagrams: Datagrams
     stream: NDArray[np.intp]
     streams: list[Stream]
@@ -163,7 +163,7 @@ class TemplatedDecoder:
             if not is_template_set(source, kind):
                 self._fault_at("reserved_set", arrived, row, at)
                 continue
-            body = arrived.buffer[at : at + int(sets.length[number])]
+            body = bytes(arrived.buffer[at : at + int(sets.length[number])])
             now = int(datagrams.received[row])
             try:
                 for definition in _definitions(source, kind, body):
@@ -206,7 +206,8 @@ class TemplatedDecoder:
             at = int(sets.start[number])
             stream = sets.streams[sets.stream[number]]
             count = 0
-            for record in option_records(layout, sets.buffer[at : at + int(sets.length[number])]):
+            body = bytes(sets.buffer[at : at + int(sets.length[number])])
+            for record in option_records(layout, body):
                 learn(self._state, stream, record)
                 count += 1
             stream.options += count
@@ -220,7 +221,7 @@ class TemplatedDecoder:
                 sets.streams[sets.stream[number]],
                 int(sets.number[number]),
                 WaitingSet(
-                    sets.buffer[at : at + int(sets.length[number])],
+                    bytes(sets.buffer[at : at + int(sets.length[number])]),
                     int(sets.received[number]),
                     int(sets.exported[number]),
                     int(sets.uptime[number]),

@@ -13,11 +13,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.receive.datagrams import DatagramBatch
+from exporter.receive.datagrams import SPARE_BYTES, DatagramBatch
 
+#: Octets of a slot: what fits an Ethernet frame, in an odd number of cache lines, since else the
+#: heads of all slots would share few cache sets.
+SLOT_BYTES: Final = 1_600
 #: Largest datagram that is received whole. Devices stay below their MTU, at most a jumbo frame.
-SLOT_BYTES: Final = 16_384
+LARGEST_BYTES: Final = 16_384
+#: Payload after which a buffer takes no further read: so much is only there with jumbo frames.
+FULL_BYTES: Final = 8 << 20
 
+#: Most datagrams that Linux gives in one call (UIO_MAXIOV).
+_CALL: Final = 1_024
 _NAME_BYTES: Final = 32
 _SOCKADDR_IN6: Final = struct.Struct("=H2x4x16s4x")
 _V4_MAPPED: Final = np.frombuffer(bytes(10) + b"\xff\xff", np.uint8)
@@ -51,66 +58,95 @@ _RECVMMSG: Final = _find_recvmmsg()
 class DatagramBuffer:
     """Room for ``slots`` datagrams, filled by any number of reads from any number of sockets.
 
-    The memory is reserved once and touched by the kernel only as far as datagrams reach.
+    A datagram lies in its slot, side by side with its neighbours and ready for the decoder. What
+    is longer than a slot goes on elsewhere, up to ``largest`` octets, and is put together at once.
     ``batched=False`` reads one datagram a call, as on systems without ``recvmmsg``.
     """
 
     def __init__(
-        self, slots: int, slot_bytes: int = SLOT_BYTES, *, batched: bool = _RECVMMSG is not None
-    ) -> None:
+        self, slots: int, slot_bytes: int = SLOT_BYTES, largest: int = LARGEST_BYTES,
+        *, batched: bool = _RECVMMSG is not None,
+    ) -> None:  # fmt: skip
         self.slots = slots
         self.filled = 0
-        # One cache line more than the slot: else the heads of all slots share few cache sets.
-        self._stride = slot_bytes + 64
         self._slot_bytes = slot_bytes
-        self._view = memoryview(mmap.mmap(-1, slots * self._stride))
+        self._stride = (slot_bytes + 3) & ~3
+        self._batched = batched
         self._names = np.zeros((slots, _NAME_BYTES), np.uint8)
         self._headers = np.zeros(slots, _MMSGHDR)
         self._lengths = self._headers["length"]
         self._flags = self._headers["flags"]
         self._times = np.zeros(slots, np.int64)
-        self._batched = batched
-        self._slot_views = [
-            self._view[start : start + slot_bytes]
-            for start in range(0, slots * self._stride, self._stride)
-        ]
+        self._starts = np.arange(slots) * self._stride
+        self._starts.flags.writeable = False
+        self._bytes = 0
+        #: Datagrams longer than a slot.
+        self._large: dict[int, bytes] = {}
+        # The rest of those: as no call gives more datagrams, it is enough to have that many. The
+        # kernel touches only what they need.
+        self._rest_bytes = max(largest - slot_bytes, 0)
+        self._rests = memoryview(mmap.mmap(-1, _CALL * self._rest_bytes + 1))
         index = np.arange(slots, dtype=np.uint64)
-        data = np.frombuffer(self._view, np.uint8)
-        self._iov = np.zeros((slots, 2), np.uint64)
-        self._iov[:, 0] = data.ctypes.data + index * self._stride
-        self._iov[:, 1] = slot_bytes
+        self._iov = np.zeros((slots, 2, 2), np.uint64)
+        rests = np.frombuffer(self._rests, np.uint8).ctypes.data
+        self._iov[:, 0, 1] = slot_bytes
+        self._iov[:, 1, 0] = rests + index % _CALL * self._rest_bytes
+        self._iov[:, 1, 1] = self._rest_bytes
         self._headers["name"] = self._names.ctypes.data + index * _NAME_BYTES
-        self._headers["iov"] = self._iov.ctypes.data + index * 16
-        self._headers["iovlen"] = 1
+        self._headers["iov"] = self._iov.ctypes.data + index * 32
+        self._headers["iovlen"] = 2
         self._address = self._headers.ctypes.data
+        self._use_fresh_memory()
 
-    def clear(self) -> None:
-        """Make all slots free; views handed out before become worthless."""
-        self.filled = 0
+    def _use_fresh_memory(self) -> None:
+        self._data = np.empty(self.slots * self._stride + SPARE_BYTES, np.uint8)
+        self._iov[:, 0, 0] = self._data.ctypes.data + self._starts
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be read into it."""
+        return self.filled == self.slots or self._bytes >= FULL_BYTES
 
     def read(self, sock: socket.socket) -> tuple[int, int, int]:
         """Fill free slots with what waits in a non-blocking socket.
 
         Returns:
-            datagrams read, their bytes, and how many were longer than a slot and lost their end.
+            datagrams read, their bytes, and how many were longer than the largest and lost their
+            end.
 
         Raises:
             OSError: the socket cannot be read.
         """
-        start = self.filled
         read = self._read_many if self._batched else self._read_singly
-        count = read(sock, start)
-        if not count:
-            return 0, 0, 0
-        end = self.filled = start + count
-        self._times[start:end] = time.time_ns() // 1_000_000
-        cut = int(np.count_nonzero(self._flags[start:end] & socket.MSG_TRUNC))
-        return count, int(self._lengths[start:end].sum()), cut
+        before, size, cut = self.filled, self._bytes, 0
+        while not self.full:
+            start = self.filled
+            room = min(self.slots - start, _CALL)
+            count = read(sock, start, room)
+            if count:
+                cut += self._took(start, start + count)
+            if count < room:
+                break
+        return self.filled - before, self._bytes - size, cut
 
-    def _read_many(self, sock: socket.socket, start: int) -> int:
-        self._headers["namelen"][start:] = _NAME_BYTES
+    def _took(self, start: int, end: int) -> int:
+        """Account for datagrams read; returns how many were cut."""
+        self.filled = end
+        self._times[start:end] = time.time_ns() // 1_000_000
+        lengths = self._lengths[start:end]
+        self._bytes += int(lengths.sum())
+        for slot in (start + np.flatnonzero(lengths > self._slot_bytes)).tolist():
+            at, rest = self._starts[slot], slot % _CALL * self._rest_bytes
+            self._large[slot] = (
+                self._data[at : at + self._slot_bytes].tobytes()
+                + self._rests[rest : rest + int(self._lengths[slot]) - self._slot_bytes]
+            )
+        return int(np.count_nonzero(self._flags[start:end] & socket.MSG_TRUNC))
+
+    def _read_many(self, sock: socket.socket, start: int, room: int) -> int:
+        self._headers["namelen"][start : start + room] = _NAME_BYTES
         count: int = _RECVMMSG(
-            sock.fileno(), self._address + start * 64, self.slots - start, socket.MSG_DONTWAIT, None
+            sock.fileno(), self._address + start * 64, room, socket.MSG_DONTWAIT, None
         )
         if count >= 0:
             return count
@@ -120,10 +156,15 @@ class DatagramBuffer:
         except (BlockingIOError, InterruptedError):
             return 0
 
-    def _read_singly(self, sock: socket.socket, start: int) -> int:
-        for slot in range(start, self.slots):
+    def _read_singly(self, sock: socket.socket, start: int, room: int) -> int:
+        for slot in range(start, start + room):
+            at, rest = self._starts[slot], slot % _CALL * self._rest_bytes
+            parts = [
+                self._data.data[at : at + self._slot_bytes],
+                self._rests[rest : rest + self._rest_bytes],
+            ]
             try:
-                length, _, flags, address = sock.recvmsg_into([self._slot_views[slot]])
+                length, _, flags, address = sock.recvmsg_into(parts)
             except BlockingIOError:
                 return slot - start
             packed = socket.inet_pton(sock.family, address[0].partition("%")[0])
@@ -134,15 +175,11 @@ class DatagramBuffer:
             self._names[slot, 2:4] = tuple(address[1].to_bytes(2, "big"))
             self._lengths[slot] = length
             self._flags[slot] = flags
-        return self.slots - start
+        return room
 
-    def batch(self) -> DatagramBatch:
-        """What was received; its payloads are views that :meth:`clear` ends."""
+    def take(self) -> DatagramBatch:
+        """What was received; all slots are free afterwards."""
         count = self.filled
-        payloads = [
-            view[:length]
-            for view, length in zip(self._slot_views, self._lengths[:count].tolist(), strict=False)
-        ]
         names = self._names[:count]
         senders = names[:, 8:24].copy()
         v4 = names[:, :2].copy().view(np.uint16)[:, 0] == socket.AF_INET
@@ -150,4 +187,19 @@ class DatagramBuffer:
             senders[v4, :12] = _V4_MAPPED
             senders[v4, 12:] = names[v4, 4:8]
         ports: NDArray[np.uint16] = names[:, 2:4].copy().view(">u2")[:, 0].astype(np.uint16)
-        return DatagramBatch(payloads, senders, ports, self._times[:count].copy())
+        data = self._data[: count * self._stride + SPARE_BYTES]
+        lengths = self._lengths[:count].astype(np.int64)
+        times = self._times[:count].copy()
+        taken = DatagramBatch(data, self._starts[:count], lengths, senders, ports, times)
+        if self._large:
+            lengths[list(self._large)] = 0
+            payloads = [self._large.get(slot, view) for slot, view in enumerate(taken.payloads)]
+            taken = DatagramBatch.of(payloads, senders, ports, times)
+            self._large = {}
+        elif count < self.slots // 4:
+            taken.buffer = data.copy()
+        else:
+            self._use_fresh_memory()
+        self.filled = 0
+        self._bytes = 0
+        return taken

@@ -104,10 +104,10 @@ def _report_incomplete(path: Path, reader: UdpReader, report: Report) -> None:
 
 
 def batches(datagrams: Iterable[Datagram], size: int = 512) -> Iterator[DatagramBatch]:
-    """The same as batches of at most ``size``; their payloads stay valid."""
+    """The same as batches of at most ``size``."""
     remaining = iter(datagrams)
     while group := list(islice(remaining, size)):
         senders = np.frombuffer(b"".join(d.sender for d in group), np.uint8).reshape(-1, 16)
         ports = np.array([d.port for d in group], np.uint16)
         times = np.array([d.time_received for d in group], np.int64)
-        yield DatagramBatch([d.payload for d in group], senders, ports, times)
+        yield DatagramBatch.of([d.payload for d in group], senders, ports, times)

@@ -1,15 +1,15 @@
 """Datagrams from UDP sockets, many per system call, without loss while decoding is slow.
 
-One thread reads all sockets into a few reusable buffers and hands full ones (or those that have
-waited a tenth of a second) to the thread that decodes. While decoding is slow all buffers are
-taken and the kernel's socket buffers fill; only when one of those is full are datagrams lost,
-and the kernel counts them. ``docs/explanation/receiving.md`` tells why it is built this way.
+One thread reads all sockets into a buffer and hands over what is there when it is full or has
+waited a tenth of a second. While decoding is slow a few batches wait, then the kernel's socket
+buffers fill; only when one of those is full are datagrams lost, and the kernel counts them.
+``docs/explanation/receiving.md`` tells why it is built this way.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import math
 import queue
 import select
 import socket
@@ -27,16 +27,20 @@ from exporter.receive.datagrams import DatagramBatch
 
 log = logging.getLogger(__name__)
 
-#: Datagrams of one batch at most, and batches received ahead of the decoder.
-BATCH_DATAGRAMS: Final = 512
-BUFFERS: Final = 4
+#: Datagrams of one batch at most, and batches that wait for the decoder.
+BATCH_DATAGRAMS: Final = 2_048
+BATCHES_AHEAD: Final = 3
 
 #: Longest time that a datagram waits for others to share its batch.
 LINGER_SECONDS: Final = 0.1
 
 _POLL_MILLISECONDS: Final = 200
 _SHORTEST_NAP_SECONDS: Final = 0.0005
+#: Naps are a little longer than filling the buffer should take: waking twice costs more than
+#: leaving some datagrams for the next batch.
+_BEYOND_FULL: Final = 1.1
 _DRAIN_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 1.0
 _WARNING_SECONDS: Final = 60.0
 
 #: A burst that the socket buffer must survive while the thread naps: datagrams per second, and
@@ -84,7 +88,7 @@ class UdpReceiver:
         return self._socket.fileno()
 
     def read_into(self, buffer: DatagramBuffer) -> int:
-        """Move waiting datagrams into free slots; returns how many.
+        """Move waiting datagrams into the buffer; returns how many.
 
         Raises:
             OSError: the socket cannot be read.
@@ -162,18 +166,15 @@ class UdpReceivers:
     """All sockets, the thread that reads them, and the bounded hand-over to the decoder.
 
     Use as a context manager, or :meth:`start` and :meth:`stop`. One consumer takes batches with
-    :meth:`receive` or :meth:`batches`; a batch's payloads are valid until it asks for the next.
+    :meth:`receive` or :meth:`batches`.
     """
 
     def __init__(self, receivers: Sequence[UdpReceiver]) -> None:
         self.receivers = receivers
         self.stalled_seconds = 0.0
         self.read_errors = 0
-        self._free: queue.SimpleQueue[DatagramBuffer] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[DatagramBuffer] = queue.SimpleQueue()
-        for _ in range(BUFFERS):
-            self._free.put(DatagramBuffer(BATCH_DATAGRAMS))
-        self._lent: DatagramBuffer | None = None
+        self._buffer = DatagramBuffer(BATCH_DATAGRAMS)
+        self._waiting: queue.Queue[DatagramBatch] = queue.Queue(BATCHES_AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
         self._failure: Exception | None = None
@@ -183,6 +184,7 @@ class UdpReceivers:
         # Short enough that a burst meanwhile fits the smallest socket buffer.
         smallest = min((receiver.buffer_bytes for receiver in receivers), default=0)
         self._longest_nap = 2 * smallest / _CHARGED_BYTES / _BURST_RATE
+        self._looked_for_drops = 0.0
         self._warned: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> Self:
@@ -218,17 +220,12 @@ class UdpReceivers:
         Raises:
             RuntimeError: the reading thread has failed.
         """
-        if self._lent is not None:
-            self._lent.clear()
-            self._free.put(self._lent)
-            self._lent = None
         try:
-            self._lent = self._full.get(timeout=timeout_seconds)
+            return self._waiting.get(timeout=timeout_seconds)
         except queue.Empty:
             if self._failure is not None:
                 raise RuntimeError("receiving has stopped") from self._failure
             return None
-        return self._lent.batch()
 
     def batches(self, stop: threading.Event) -> Iterator[DatagramBatch]:
         """Batches as they come until ``stop`` is set, then what has been received until then."""
@@ -237,7 +234,7 @@ class UdpReceivers:
             if batch is not None:
                 yield batch
         self._stop.set()
-        while self._thread.is_alive() or not self._full.empty():
+        while self._thread.is_alive() or not self._waiting.empty():
             batch = self.receive(0.01)
             if batch is not None:
                 yield batch
@@ -248,45 +245,58 @@ class UdpReceivers:
             for receiver in self.receivers:
                 poller.register(receiver.fileno(), select.POLLIN)
             while not self._stop.is_set():
-                buffer = self._take_free()
-                if buffer is None:
-                    break
-                self._fill(buffer, poller)
-                (self._full if buffer.filled else self._free).put(buffer)
-                self._warn_of_drops()
+                self._fill(poller)
+                if self._buffer.filled:
+                    self._hand_over()
+                if time.monotonic() - self._looked_for_drops >= _LOOK_SECONDS:
+                    self._warn_of_drops()
             self._drain()
+            self._warn_of_drops()
         except Exception as error:
             log.exception("receiving has stopped")
             self._failure = error
 
-    def _take_free(self) -> DatagramBuffer | None:
-        """A free buffer; waits for the decoder, and returns None when told to stop meanwhile."""
-        begin = time.monotonic()
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                buffer = self._free.get(timeout=_POLL_MILLISECONDS / 1000)
-                self.stalled_seconds += time.monotonic() - begin
-                return buffer
-        return None
+    def _hand_over(self) -> bool:
+        """Leave what the buffer holds for the decoder; False where it has no room for it.
 
-    def _fill(self, buffer: DatagramBuffer, poller: select.poll) -> None:
+        Waits for room as long as nobody says stop, and then for a while.
+        """
+        batch = self._buffer.take()
+        begin = time.monotonic()
+        deadline = math.inf
+        while True:
+            try:
+                self._waiting.put(batch, timeout=_POLL_MILLISECONDS / 1000)
+            except queue.Full:
+                now = time.monotonic()
+                if now > deadline:
+                    log.error("%d datagrams came before the stop and were not decoded", len(batch))
+                    return False
+                if self._stop.is_set():
+                    deadline = min(deadline, now + _DRAIN_SECONDS)
+            else:
+                self.stalled_seconds += time.monotonic() - begin
+                return True
+
+    def _fill(self, poller: select.poll) -> None:
         """Read until the buffer is full or its first datagram has waited long enough.
 
         Naps for as long as the free slots should take to fill, so that one read finds many; but
-        never while the sockets hold more than the buffer takes.
+        never for longer than the sockets can hold what comes meanwhile.
         """
-        if not self._read_all(buffer) and not poller.poll(_POLL_MILLISECONDS):
+        buffer = self._buffer
+        if not self._read_all() and not poller.poll(_POLL_MILLISECONDS):
             self._rate = 0.0
             return
         begin = time.monotonic()
         left = LINGER_SECONDS
-        while left > 0 and buffer.filled < buffer.slots and not self._stop.is_set():
+        while left > 0 and not buffer.full and not self._stop.is_set():
             nap = min(left, self._longest_nap)
             if self._rate:
-                nap = min(nap, (buffer.slots - buffer.filled) / self._rate)
+                nap = min(nap, _BEYOND_FULL * (buffer.slots - buffer.filled) / self._rate)
             if nap > _SHORTEST_NAP_SECONDS:
                 time.sleep(nap)
-            read = self._read_all(buffer)
+            read = self._read_all()
             left = begin + LINGER_SECONDS - time.monotonic()
             if not read and left > 0:
                 poller.poll(left * 1000)
@@ -294,15 +304,15 @@ class UdpReceivers:
         self._rate = 0.7 * self._rate + 0.3 * buffer.filled / max(now - self._filled_at, 1e-6)
         self._filled_at = now
 
-    def _read_all(self, buffer: DatagramBuffer) -> int:
+    def _read_all(self) -> int:
         """One read of each socket, beginning with another one each time; returns datagrams."""
         count = 0
         self._turn = (self._turn + 1) % max(len(self.receivers), 1)
         for receiver in (*self.receivers[self._turn :], *self.receivers[: self._turn]):
-            if buffer.filled == buffer.slots:
+            if self._buffer.full:
                 break
             try:
-                count += receiver.read_into(buffer)
+                count += receiver.read_into(self._buffer)
             except OSError as error:
                 self.read_errors += 1
                 log.error("%s: cannot receive: %s", receiver.name, error)
@@ -310,21 +320,17 @@ class UdpReceivers:
         return count
 
     def _drain(self) -> None:
-        """What arrived before the stop, as far as free buffers appear in time."""
+        """What arrived before the stop, as far as the decoder takes it in time."""
         deadline = time.monotonic() + _DRAIN_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                buffer = self._free.get(timeout=left)
-            except queue.Empty:
-                return
-            while buffer.filled < buffer.slots and self._read_all(buffer):
+        while time.monotonic() < deadline:
+            while not self._buffer.full and self._read_all():
                 pass
-            if not buffer.filled:
+            if not self._buffer.filled or not self._hand_over():
                 return
-            self._full.put(buffer)
 
     def _warn_of_drops(self) -> None:
         now = time.monotonic()
+        self._looked_for_drops = now
         for receiver in self.receivers:
             warned, counted = self._warned.get(receiver.name, (-_WARNING_SECONDS, 0))
             if now - warned < _WARNING_SECONDS:

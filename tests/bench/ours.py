@@ -51,7 +51,7 @@ def decode(path: Path) -> None:
     addresses[:, 12:15] = (127, 0, 1)
     addresses[:, 15] = senders + 1
     batches = [
-        DatagramBatch(
+        DatagramBatch.of(
             payloads[at : at + BATCH_DATAGRAMS],
             addresses[at : at + BATCH_DATAGRAMS],
             np.full(len(payloads[at : at + BATCH_DATAGRAMS]), 40000, np.uint16),

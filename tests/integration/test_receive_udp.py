@@ -16,9 +16,10 @@ from exporter.batch import format_address
 from exporter.config import Receive, UdpListener
 from exporter.receive.buffers import DatagramBuffer
 from exporter.receive.collector import ReceiveCollector
+from exporter.receive.datagrams import SPARE_BYTES
 from exporter.receive.udp import (
     BATCH_DATAGRAMS,
-    BUFFERS,
+    BATCHES_AHEAD,
     ReceiveError,
     UdpReceiver,
     UdpReceivers,
@@ -131,15 +132,18 @@ def test_what_came_before_the_stop_is_still_handed_over() -> None:
 def test_a_slow_decoder_fills_the_kernel_buffer_and_its_drops_are_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sent = 10_000
+    sent = 0
     with open_receivers(settings("127.0.0.1", socket_buffer_bytes=1 << 20)) as receivers:
         receiver = receivers.receivers[0]
-        send(receiver.port, [b"x" * 1000] * sent)
+        while not receiver.kernel_drops() and sent < 50_000:
+            send(receiver.port, [b"x" * 1000] * 100)
+            sent += 100
+            time.sleep(0.002)
         drops = receiver.kernel_drops()
         taken = len(take(receivers, sent - drops))
         assert taken + drops == sent
         assert drops > 0
-        assert taken >= BATCH_DATAGRAMS * BUFFERS
+        assert taken >= BATCH_DATAGRAMS * (BATCHES_AHEAD + 1)
         assert receivers.stalled_seconds > 0
     assert receiver.kernel_drops() == drops
     assert "the kernel dropped" in caplog.text
@@ -190,26 +194,70 @@ def test_a_port_is_shared_only_when_asked_for() -> None:
     first.close()
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_a_buffer_takes_datagrams_with_and_without_recvmmsg(batched: bool) -> None:
-    buffer = DatagramBuffer(4, 100, batched=batched)
+@pytest.fixture
+def any_address() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(("::", 0))
         sock.setblocking(False)
-        port = sock.getsockname()[1]
-        assert buffer.read(sock) == (0, 0, 0)
-        _, sender = send(port, [b"", b"x" * 101])
-        assert buffer.read(sock) == (2, 100, 1)
-        send(port, [b"one", b"two", b"three"], "::1")
-        assert buffer.read(sock)[0] == 2
-        batch = buffer.batch()
-        assert [bytes(p) for p in batch.payloads] == [b"", b"x" * 100, b"one", b"two"]
-        assert batch.ports[0] == sender
-        addresses = [format_address(row.tobytes()) for row in batch.senders]
-        assert addresses == ["127.0.0.1", "127.0.0.1", "::1", "::1"]
-        buffer.clear()
-        assert buffer.read(sock) == (1, 5, 0)
+        yield sock
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_buffer_takes_datagrams_with_and_without_recvmmsg(
+    any_address: socket.socket, batched: bool
+) -> None:
+    buffer = DatagramBuffer(4, 50, 100, batched=batched)
+    port = any_address.getsockname()[1]
+    assert buffer.read(any_address) == (0, 0, 0)
+    _, sender = send(port, [b"", b"x" * 101])
+    assert buffer.read(any_address) == (2, 100, 1)
+    send(port, [b"one", b"two", b"three"], "::1")
+    assert buffer.read(any_address)[0] == 2
+    assert buffer.full
+    batch = buffer.take()
+    assert [bytes(p) for p in batch.payloads] == [b"", b"x" * 100, b"one", b"two"]
+    assert batch.ports[0] == sender
+    addresses = [format_address(row.tobytes()) for row in batch.senders]
+    assert addresses == ["127.0.0.1", "127.0.0.1", "::1", "::1"]
+    assert buffer.read(any_address) == (1, 5, 0)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_datagrams_longer_than_a_slot_are_whole(any_address: socket.socket, batched: bool) -> None:
+    buffer = DatagramBuffer(40, 10, 100, batched=batched)
+    sent = [bytes([number]) * (number * 7 % 95) for number in range(40)]
+    send(any_address.getsockname()[1], sent)
+    assert buffer.read(any_address) == (40, sum(map(len, sent)), 0)
+    assert [bytes(p) for p in buffer.take().payloads] == sent
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_batch_stays_as_it_is_while_the_buffer_is_filled_again(
+    any_address: socket.socket, count: int
+) -> None:
+    buffer = DatagramBuffer(40)
+    send(any_address.getsockname()[1], [b"first"] * count)
+    buffer.read(any_address)
+    first = buffer.take()
+    send(any_address.getsockname()[1], [b"other"] * count)
+    buffer.read(any_address)
+    assert [bytes(p) for p in first.payloads] == [b"first"] * count
+    assert len(first.buffer) >= first.starts[-1] + first.lengths[-1] + SPARE_BYTES
+    assert not (first.starts % 4).any()
+
+
+def test_jumbo_frames_fill_a_buffer_before_they_fill_the_memory(
+    any_address: socket.socket,
+) -> None:
+    buffer = DatagramBuffer(BATCH_DATAGRAMS)
+    receiver_buffer = 33  # SO_RCVBUFFORCE
+    any_address.setsockopt(socket.SOL_SOCKET, receiver_buffer, 64 << 20)
+    send(any_address.getsockname()[1], [b"x" * 16_000] * 1500)
+    buffer.read(any_address)
+    assert buffer.full
+    assert buffer.filled < BATCH_DATAGRAMS
+    assert len(buffer.take().buffer) < 32 << 20
 
 
 def test_counters_are_exposed(receivers: UdpReceivers) -> None:

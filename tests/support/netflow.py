@@ -120,7 +120,7 @@ def batch(
     """Datagrams as a receiver hands them over, all of one device or of one each."""
     devices = [device] * len(datagrams) if isinstance(device, str) else device
     senders = b"".join(b"\0" * 10 + b"\xff\xff" + ip(name) for name in devices)
-    return DatagramBatch(
+    return DatagramBatch.of(
         list(datagrams),
         np.frombuffer(senders, np.uint8).reshape(-1, 16).copy(),
         np.full(len(datagrams), 2055, np.uint16),

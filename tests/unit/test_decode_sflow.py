@@ -49,7 +49,7 @@ class Decoding:
         """Flows of datagrams received ``later`` seconds after the first."""
         count = len(payloads)
         senders = np.frombuffer(SENDER * count, np.uint8).reshape(count, 16)
-        batch = DatagramBatch(
+        batch = DatagramBatch.of(
             payloads,
             senders,
             np.zeros(count, np.uint16),

@@ -40,7 +40,7 @@ SWITCH = BASIC | {"dst_port", "src_as", "dst_as", "icmp_type", "icmp_code", "src
 def received(datagrams: list[bytes]) -> DatagramBatch:
     count = len(datagrams)
     sender = np.frombuffer(packed("192.0.2.7"), np.uint8)
-    return DatagramBatch(
+    return DatagramBatch.of(
         datagrams,
         np.tile(sender, (count, 1)),
         np.full(count, 40000, np.uint16),
