@@ -7,7 +7,7 @@ layout are decoded together whatever device they come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +30,12 @@ VARIABLE: Final = 65535
 MIN_RECORD: Final = 4
 
 
+#: Octets that numpy copies at once, and from how many fields on copying them pays.
+_WIDTHS: Final = (4, 8, 16)
+_WIDEST: Final = _WIDTHS[-1]
+_WORTH_COPYING: Final = 3
+
+
 class Field(NamedTuple):
     """A field of a template; ``length`` in octets, :data:`VARIABLE` where the record tells it."""
 
@@ -42,9 +48,9 @@ class Field(NamedTuple):
 class Step:
     """Read a field into a column.
 
-    ``segment`` and ``name`` say where the field is, ``length`` is its octets: for
-    :data:`VARIABLE`, ``segment`` is the number of the variable-length field instead. ``dtype`` is
-    that of the column's numbers.
+    ``segment`` and ``name`` say where the field is, ``length`` is its octets. ``segment`` is the
+    number of a segment of the layout, or of a window where the layout has these; for
+    :data:`VARIABLE`, that of the variable-length field. ``dtype`` is that of the column's numbers.
     """
 
     column: str
@@ -56,18 +62,31 @@ class Step:
     dtype: np.dtype[Any]
 
 
+class Window(NamedTuple):
+    """Octets of a record from ``start`` on: the fields that ``dtype`` names.
+
+    Where ``copied`` is told they are taken out of the records before their fields are read: few
+    octets lie close together, so that reading field after field stays in the cache.
+    """
+
+    start: int
+    dtype: np.dtype[Any]
+    copied: bool
+
+
 class Layout:
     """Fields in order and how to read them.
 
     A record is ``segments[0]``, variable field 0, ``segments[1]``, variable field 1, …; a layout
-    without variable fields has one segment. Segments are runs of fixed-length fields, described
-    by the structured type that names the fields in use. ``forward`` are the steps that fill
-    columns, in order; ``reverse`` those for the other direction (RFC 5103). ``ipv4`` tells that
-    sources and destinations can only be IPv4.
+    without variable fields has one segment, and ``windows`` to read it by. Segments are runs of
+    fixed-length fields, described by the structured type that names the fields in use.
+    ``forward`` are the steps that fill columns, in order; ``reverse`` those for the other direction
+    (RFC 5103). ``ipv4`` tells that sources and destinations can only be IPv4.
     """
 
     __slots__ = (
         "__weakref__", "fields", "forward", "ipv4", "min_size", "reverse", "segments", "sizes",
+        "windows",
     )  # fmt: skip
 
     def __init__(self, fields: tuple[Field, ...], table: ElementTable) -> None:
@@ -96,6 +115,15 @@ class Layout:
                 self.sizes[segment] += length
         self.min_size = sum(self.sizes) + self.variable_fields
         self.segments = [_dtype(*segment) for segment in zip(self.sizes, used, strict=True)]
+        self.windows: list[Window] = []
+        if not self.variable_fields:
+            self.windows = _windows(self.min_size, used[0])
+            place = {
+                name: number
+                for number, window in enumerate(self.windows)
+                for name in window.dtype.names or ()
+            }
+            ranked = [(r, back, replace(s, segment=place[s.name])) for r, back, s in ranked]
         ranked.sort(key=lambda entry: entry[0])
         self.forward = _without_shadowed([s for _, reverse, s in ranked if not reverse])
         self.reverse = _without_shadowed([s for _, reverse, s in ranked if reverse])
@@ -139,6 +167,27 @@ def _dtype(size: int, used: dict[str, tuple[str, int]]) -> np.dtype[Any]:
             "itemsize": max(size, 1),
         }
     )
+
+
+def _windows(size: int, used: dict[str, tuple[str, int]]) -> list[Window]:
+    """Windows of records of ``size`` octets that show each of the fields in use."""
+    fields = sorted(
+        (at, at + np.dtype(form).itemsize, form, name) for name, (form, at) in used.items()
+    )
+    windows = []
+    while fields:
+        first = fields[0][0]
+        inside = [field for field in fields if field[1] <= first + _WIDEST]
+        width = next((w for w in _WIDTHS if inside and w >= inside[-1][1] - first), size)
+        copied = len(inside) >= _WORTH_COPYING and width < size
+        if not copied:
+            inside = fields[:1]
+            width = inside[0][1] - first
+        fields = fields[len(inside) :]
+        start = min(first, size - width)
+        shown = {name: (form, at - start) for at, _, form, name in inside}
+        windows.append(Window(start, _dtype(width, shown), copied))
+    return windows
 
 
 def _lookup(table: ElementTable, field: Field) -> tuple[tuple[int, Element] | None, bool]:

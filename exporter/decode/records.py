@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.decode.layout import Layout
+from exporter.decode.layout import Layout, Window
 from exporter.decode.packet import PADDING
 
 Offsets = NDArray[np.int64]
@@ -28,10 +28,10 @@ _MOST_RUNS: Final = 32
 class Records:
     """All records of one layout in some sets, row by row.
 
-    ``segments`` holds one structured array per segment of the layout, ``starts`` and ``ends``
-    bound each variable-length field in ``buffer``. Rows lie set by set where ``counts`` has how
-    many each set has; else ``owner`` tells the set of each. ``malformed`` lists sets whose rest
-    could not be parsed.
+    ``segments`` holds one structured array per window of the layout, or per segment where it has
+    variable fields; ``starts`` and ``ends`` bound each variable-length field in ``buffer``. Rows
+    lie set by set where ``counts`` has how many each set has; else ``owner`` tells the set of
+    each. ``malformed`` lists sets whose rest could not be parsed.
     """
 
     buffer: bytes | memoryview
@@ -70,32 +70,41 @@ def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: O
     if layout.variable_fields:
         return _locate_variable(layout, buffer, start, start + length)
     counts = length // layout.min_size
-    rows = _gather_sets(buffer, start, counts, layout.segments[0])
-    return Records(buffer, len(rows), [rows], counts)
+    rows = _gather_sets(buffer, start, counts, layout.min_size)
+    windows = [_look(rows, window) for window in layout.windows] if len(rows) else []
+    return Records(buffer, len(rows), windows, counts)
+
+
+def _look(rows: NDArray[Any], window: Window) -> NDArray[Any]:
+    """What a window shows of each of ``rows``."""
+    start, dtype, copied = window
+    shape, strides = (len(rows),), (rows.itemsize,)
+    if not copied:
+        return np.ndarray(shape, dtype, rows, start, strides)
+    return np.ndarray(shape, f"V{dtype.itemsize}", rows, start, strides).copy().view(dtype)
 
 
 def _gather_sets(
-    buffer: bytes | memoryview, start: Offsets, counts: Offsets, dtype: np.dtype[Any]
+    buffer: bytes | memoryview, start: Offsets, counts: Offsets, size: int
 ) -> NDArray[Any]:
-    """The records of sets, of which ``counts`` begin at each ``start``, as structured rows.
+    """The records of sets, of which ``counts`` begin at each ``start``, of ``size`` octets.
 
     Devices fill their datagrams: most sets have as many records as the one before. Runs of such
     sets are copied set by set, else record by record.
     """
-    size = dtype.itemsize
     bounds = [0, *(np.flatnonzero(counts[1:] != counts[:-1]) + 1).tolist(), len(counts)]
     if len(bounds) > _MOST_RUNS:
         first = np.cumsum(counts) - counts
         offsets = np.repeat(start - first * size, counts) + np.arange(counts.sum()) * size
-        return _pieces(buffer, offsets, size).view(dtype)
+        return _pieces(buffer, offsets, size)
     runs = [
         _pieces(buffer, start[begin:end], int(counts[begin]) * size).view(f"V{size}")
         for begin, end in pairwise(bounds)
         if begin < end and counts[begin]
     ]
     if not runs:
-        return np.zeros(0, dtype)
-    return (runs[0] if len(runs) == 1 else np.concatenate(runs)).view(dtype)
+        return np.zeros(0, f"V{size}")
+    return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
 def _pieces(buffer: bytes | memoryview, offsets: Offsets, size: int) -> NDArray[Any]:
