@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +14,17 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from exporter.batch import format_address
+from exporter.batch import Array, format_address
 from exporter.decode.sflow.samples import Samples
-from exporter.decode.sflow.walk import Buffer, Headers, Index
+from exporter.decode.sflow.walk import Buffer, Headers, Index, addresses
 from exporter.decode.state import Device, LimitError, State, Stream
+from exporter.decode.values import fixed_bytes
 from exporter.schema import Source
 
 #: Data sources (interfaces that are sampled) whose pools are kept, over all agents together.
 MAX_SOURCES: Final = 100_000
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"
+_UNKNOWN: Final = (bytes(16), bytes(10) + b"\xff\xff" + bytes(4))
 _RESTART_MILLISECONDS: Final = 5_000
 _SOURCES_MILLISECONDS: Final = 1_000
 _ROW_BITS: Final = 20
@@ -94,38 +96,29 @@ class Accounting:
         self, buffer: Buffer, headers: Headers, senders: NDArray[np.uint8], times: Index
     ) -> Agents:
         """Who sent the datagrams (all of them valid), with their sequence numbers looked at."""
-        raw = buffer.raw
-        # Address type, address and sub-agent as they stand.
-        bounds = zip(
-            ((headers.address - 1) << 2).tolist(), ((headers.body - 3) << 2).tolist(), strict=True
-        )
-        keys = [raw[begin:end] for begin, end in bounds]
-        found = dict.fromkeys(keys)
-        places = dict(zip(found, range(len(found)), strict=True))
-        of = np.fromiter(map(places.__getitem__, keys), np.int64, len(keys))
-        first = np.full(len(found), len(keys))
-        np.minimum.at(first, of, np.arange(len(keys)))
+        of, keys = fixed_bytes(_keys(buffer, headers))
+        first = np.empty(len(keys), np.int64)
+        first[of[::-1]] = np.arange(len(of))[::-1]
         sizes = (buffer.ends - buffer.starts) << 2
-        packets = np.bincount(of, minlength=len(found)).tolist()
-        octets = np.bincount(of, sizes, len(found)).tolist()
+        packets = np.bincount(of, minlength=len(keys)).tolist()
+        octets = np.bincount(of, sizes, len(keys)).tolist()
         agents = []
-        for index, (key, row) in enumerate(zip(found, first.tolist(), strict=True)):
+        for index, (key, row) in enumerate(zip(keys, first.tolist(), strict=True)):
             agent = self._agent(key, senders[row].tobytes(), int(times[row]))
             agents.append(agent)
             if agent.stream is not None:
-                rows = slice(None) if len(found) == 1 else np.flatnonzero(of == index)
+                rows = slice(None) if len(keys) == 1 else np.flatnonzero(of == index)
                 agent.stream.packets += packets[index]
                 agent.stream.bytes += int(octets[index])
                 self._sequence(agent.stream, headers, rows, int(times[rows][-1]))
-        return Agents(agents, of)
+        return Agents(agents, of.astype(np.int64))
 
     def _agent(self, key: bytes, sender: bytes, now: int) -> Agent:
-        packed = key[4:-4]
-        address = _MAPPED + packed if len(packed) == 4 else packed
-        if not any(packed):
+        address = key[:16]
+        if address in _UNKNOWN:
             # The agent does not know its address.
             address = sender
-        sub_agent = int.from_bytes(key[-4:], "big")
+        sub_agent = int.from_bytes(key[16:], sys.byteorder)
         try:
             stream = self._state.stream(address, Source.SFLOW5, sub_agent, now)
         except LimitError as error:
@@ -211,6 +204,14 @@ class Accounting:
         """The device's name by its address (16 bytes)."""
         device = self._state.devices.get(address)
         return device.label if device is not None else format_address(address)
+
+
+def _keys(buffer: Buffer, headers: Headers) -> Array:
+    """Address (16 bytes) and sub-agent of each datagram's agent, as opaque rows."""
+    keys = np.empty(len(headers.address), [("address", "V16"), ("sub_agent", np.uint32)])
+    keys["address"] = addresses(buffer, headers.address_type, headers.address).view("V16")[:, 0]
+    keys["sub_agent"] = headers.sub_agent
+    return keys.view(f"V{keys.dtype.itemsize}")
 
 
 class SflowCollector(Collector):

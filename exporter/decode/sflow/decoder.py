@@ -13,7 +13,7 @@ from exporter import config
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import values
 from exporter.decode.elements import ElementTable
-from exporter.decode.sflow.accounting import Accounting, Agents
+from exporter.decode.sflow.accounting import Accounting, Agent, Agents
 from exporter.decode.sflow.interfaces import (
     GENERIC_COUNTERS,
     PORT_NAME,
@@ -78,7 +78,7 @@ class SflowDecoder:
         """
         if not len(batch):
             return []
-        buffer = Buffer.join(batch.payloads)
+        buffer = Buffer.of(batch)
         headers = read_headers(buffer)
         senders, times = batch.senders, batch.time_received
         if not headers.valid.all():
@@ -110,13 +110,11 @@ class SflowDecoder:
 
     def _count_kinds(self, parts: Parts) -> None:
         known = 0
-        for kind, name in _KINDS.items():
-            count = int(np.count_nonzero(parts.kind == kind))
-            if count:
-                self.accounting.samples[name] += count
-                known += count
-        if known < len(parts.kind):
-            self.accounting.samples["unknown"] += len(parts.kind) - known
+        for kind, (owner, _, _) in parts.by_kind(_KINDS).items():
+            self.accounting.samples[_KINDS[kind]] += len(owner)
+            known += len(owner)
+        if known < len(parts):
+            self.accounting.samples["unknown"] += len(parts) - known
 
     def _flows(self, buffer: Buffer, parts: Parts, agents: Agents, times: Index) -> list[FlowBatch]:
         samples = read_samples(buffer.words, parts)
@@ -202,49 +200,42 @@ class SflowDecoder:
         return rate, source
 
     def _read_counters(self, buffer: Buffer, parts: Parts, agents: Agents, times: Index) -> None:
-        chosen = parts.kind == COUNTERS_SAMPLE
-        expanded = parts.kind == EXPANDED_COUNTERS_SAMPLE
-        wanted = np.flatnonzero(chosen | expanded)
-        if not len(wanted):
-            return
-        datagram, body, end = parts.owner[wanted], parts.body[wanted], parts.end[wanted]
         # sequence, source (class and index when expanded), number of records
-        head = np.where(expanded[wanted], 4, 3)
-        whole = body + head <= end
-        self._errors(agents, datagram[~whole], "short_sample")
-        datagram, body, end, head = datagram[whole], body[whole], end[whole], head[whole]
-        count = buffer.words[body + head - 1]
-        records = walk(buffer.words, body + head, end, count, MAX_RECORDS)
-        self._errors(agents, datagram[records.broken], "truncated_record")
-        names = self._port_names(buffer, records)
-        generic = records.kind == GENERIC_COUNTERS
-        for owner, begin, stop in zip(
-            records.owner[generic].tolist(), records.body[generic].tolist(),
-            records.end[generic].tolist(), strict=True,
-        ):  # fmt: skip
-            row = datagram[owner]
-            agent = agents.agents[agents.of[row]]
-            content = buffer.raw[begin << 2 : stop << 2]
-            name = names.get(owner, "")
-            fault = self.interfaces.update(agent.address, content, name, int(times[row]))
-            if fault is not None:
-                self.accounting.error(agent.device, fault)
-            elif agent.device is not None:
-                index = int.from_bytes(content[:4], "big")
-                self._state.learn_name(agent.device, agent.device.interfaces, index, name)
+        heads = {COUNTERS_SAMPLE: 3, EXPANDED_COUNTERS_SAMPLE: 4}
+        for kind, (datagram, body, end) in parts.by_kind(heads).items():
+            head = heads[kind]
+            whole = body + head <= end
+            self._errors(agents, datagram[~whole], "short_sample")
+            datagram, body, end = datagram[whole], body[whole], end[whole]
+            count = buffer.words[body + head - 1]
+            records = walk(buffer.words, body + head, end, count, MAX_RECORDS)
+            self._errors(agents, datagram[records.broken], "truncated_record")
+            contents = {
+                kind: _contents(buffer, *found)
+                for kind, found in records.by_kind((GENERIC_COUNTERS, PORT_NAME)).items()
+            }
+            names = {
+                owner: values.clean_text(content[4 : 4 + int.from_bytes(content[:4], "big")])
+                for owner, content in contents.get(PORT_NAME, ())
+            }
+            for owner, content in contents.get(GENERIC_COUNTERS, ()):
+                row = int(datagram[owner])
+                agent = agents.agents[agents.of[row]]
+                self._count_interface(agent, content, names.get(owner, ""), int(times[row]))
 
-    @staticmethod
-    def _port_names(buffer: Buffer, records: Parts) -> dict[int, str]:
-        """Interface names by counter sample."""
-        named = records.kind == PORT_NAME
-        names = {}
-        for owner, begin, stop in zip(
-            records.owner[named].tolist(), records.body[named].tolist(),
-            records.end[named].tolist(), strict=True,
-        ):  # fmt: skip
-            content = buffer.raw[begin << 2 : stop << 2]
-            names[owner] = values.clean_text(content[4 : 4 + int.from_bytes(content[:4], "big")])
-        return names
+    def _count_interface(self, agent: Agent, content: bytes, name: str, now: int) -> None:
+        fault = self.interfaces.update(agent.address, content, name, now)
+        if fault is not None:
+            self.accounting.error(agent.device, fault)
+        elif agent.device is not None:
+            index = int.from_bytes(content[:4], "big")
+            self._state.learn_name(agent.device, agent.device.interfaces, index, name)
+
+
+def _contents(buffer: Buffer, owner: Index, start: Index, end: Index) -> list[tuple[int, bytes]]:
+    """Owners and contents of records."""
+    rows = zip(owner.tolist(), start.tolist(), end.tolist(), strict=True)
+    return [(number, buffer.content(begin, stop)) for number, begin, stop in rows]
 
 
 def _name_interfaces(columns: dict[str, Array | DictColumn], agents: Agents, agent: Index) -> None:

@@ -87,11 +87,11 @@ def read_samples(words: Words, parts: Parts) -> Samples:
         (DISCARDED_PACKET, 8, _discarded_packet),
     )
     found = []
+    present = parts.by_kind(kind for kind, _, _ in forms)
     for kind, size, read in forms:
-        chosen = parts.kind == kind
-        if not chosen.any():
+        if kind not in present:
             continue
-        owner, body, end = parts.owner[chosen], parts.body[chosen], parts.end[chosen]
+        owner, body, end = present[kind]
         whole = body + size <= end
         short = owner[~whole]
         if len(short):

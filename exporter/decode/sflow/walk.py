@@ -6,19 +6,23 @@ together, then the second ones, and so on; the same for the records of all sampl
 of numpy calls follows the longest datagram, not the number of samples.
 
 All positions are indices into one array of words; every datagram's end is known, and nothing
-is read beyond it (but into zeros that pad the array).
+that lies beyond it is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.decode.packet import PADDING
+from exporter.batch import Array
+from exporter.decode import values
+from exporter.decode.packet import rows_at
+from exporter.receive.datagrams import DatagramBatch
 
 Words = NDArray[np.uint32]
 Index = NDArray[np.int64]
@@ -39,33 +43,52 @@ MAX_RECORDS: Final = 64
 _FEW: Final = 16
 
 _ADDRESS_WORDS: Final = np.array([0, 1, 4], np.int64)  # unknown, IPv4, IPv6
+#: Addresses as :func:`exporter.decode.values.addresses` takes them.
+IPV4_ADDRESS: Final = np.dtype("u4")
+IPV6_ADDRESS: Final = np.dtype("V16")
 
 
 @dataclass(slots=True)
 class Buffer:
-    """Datagrams joined and padded: as bytes in wire order and as words in the machine's."""
+    """Datagrams in one buffer: ``data`` as bytes of the wire, ``words`` as the machine's numbers.
 
-    raw: bytes
+    ``starts`` and ``ends`` of the datagrams are in words; a last incomplete word does not count.
+    """
+
     data: NDArray[np.uint8]
     words: Words
     starts: Index
     ends: Index
 
     @classmethod
-    def join(cls, payloads: Sequence[bytes | memoryview]) -> Buffer:
-        """Copies of ``payloads``, each moved to a multiple of four bytes.
+    def of(cls, batch: DatagramBatch) -> Buffer:
+        """Of a batch, whose datagrams all begin at a multiple of four bytes."""
+        data = batch.buffer
+        starts = batch.starts >> 2
+        words = data[: len(data) & ~3].view(np.uint32)
+        if sys.byteorder == "little":
+            words = words.byteswap()
+        return cls(data, words, starts, starts + (batch.lengths >> 2))
 
-        ``starts`` and ``ends`` are in words; a last incomplete word does not count.
-        """
-        lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-        odd = lengths & 3
-        if odd.any():
-            payloads = [part[: len(part) & ~3] for part in payloads]
-            lengths -= odd
-        raw = b"".join([*payloads, bytes(PADDING)])
-        data = np.frombuffer(raw, np.uint8)
-        ends = np.cumsum(lengths >> 2)
-        return cls(raw, data, data.view(">u4").astype(np.uint32), ends - (lengths >> 2), ends)
+    def rows(self, position: Index, layout: np.dtype[Any]) -> Array:
+        """A structure of ``layout`` (in bytes of the wire) at each ``position`` (in words)."""
+        return rows_at(self.data, position << 2, layout)
+
+    def content(self, start: int, end: int) -> bytes:
+        """The bytes between two words."""
+        return self.data[start << 2 : end << 2].tobytes()
+
+
+def addresses(buffer: Buffer, kinds: Words, position: Index) -> NDArray[np.uint8]:
+    """Addresses of type 1 (IPv4) or 2 (IPv6) at ``position``, ``(n, 16)``; others are zero."""
+    found = np.zeros((len(position), 16), np.uint8)
+    for kind, layout in ((1, IPV4_ADDRESS), (2, IPV6_ADDRESS)):
+        chosen = kinds == kind
+        if chosen.all():
+            return values.addresses(buffer.rows(position, layout))
+        if chosen.any():
+            found[chosen] = values.addresses(buffer.rows(position[chosen], layout))
+    return found
 
 
 @dataclass(slots=True)
@@ -100,22 +123,49 @@ def read_headers(buffer: Buffer) -> Headers:
     )  # fmt: skip
 
 
+#: Parts found together: their owners, kinds, and where their contents begin and end.
+_Found = tuple[Index, Words, Index, Index]
+
+
 @dataclass(slots=True)
 class Parts:
-    """Samples of datagrams, or records of samples, ``n`` of them in no particular order.
+    """Samples of datagrams, or records of samples.
 
-    ``owner`` is the row of the datagram or sample, ``kind`` its enterprise << 12 | format, and
-    ``body`` to ``end`` its content. ``broken`` are owners that end within a part.
+    Each has an owner (the row of the datagram or sample), a kind (its enterprise << 12 | format)
+    and content. ``broken`` are owners that end within a part.
     """
 
-    owner: Index
-    kind: Words
-    body: Index
-    end: Index
+    found: list[_Found]
     broken: Index
 
+    def __len__(self) -> int:
+        return sum(len(owner) for owner, _, _, _ in self.found)
 
-_Found = tuple[Index, Words, Index, Index]
+    def by_kind(self, wanted: Iterable[int]) -> dict[int, tuple[Index, Index, Index]]:
+        """Owners, beginnings and ends of the parts of each kind that there is of those ``wanted``.
+
+        An owner's parts of one kind stay in their order.
+        """
+        pieces: dict[int, list[tuple[Index, Index, Index]]] = {kind: [] for kind in wanted}
+        for owner, kinds, body, end in self.found:
+            first = int(kinds[0])
+            # Agents are regular: most often the n-th parts are all of one kind.
+            if (kinds == first).all():
+                if first in pieces:
+                    pieces[first].append((owner, body, end))
+                continue
+            for kind, some in pieces.items():
+                rows = np.flatnonzero(kinds == kind)
+                if len(rows):
+                    some.append((owner[rows], body[rows], end[rows]))
+        return {kind: _joined(some) for kind, some in pieces.items() if some}
+
+
+def _joined(pieces: list[tuple[Index, Index, Index]]) -> tuple[Index, Index, Index]:
+    if len(pieces) == 1:
+        return pieces[0]
+    owner, body, end = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return owner, body, end
 
 
 def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Parts:
@@ -135,7 +185,8 @@ def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Par
         if len(owner) < _FEW:
             if len(owner):
                 parts, owner = _walk_few(words, owner, position, limit, left, most - done)
-                found.append(parts)
+                if len(parts[0]):
+                    found.append(parts)
             break
         body = position + 2
         kind = words[position]
@@ -145,6 +196,8 @@ def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Par
             broken.append(owner[~fits])
             owner, kind, body = owner[fits], kind[fits], body[fits]
             after, limit, left = after[fits], limit[fits], left[fits]
+            if not len(owner):
+                break
         found.append((owner, kind, body, after))
         left = left - 1
         more = left > 0
@@ -153,16 +206,7 @@ def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Par
         else:
             owner, position, limit, left = owner[more], after[more], limit[more], left[more]
     broken.append(owner)
-    if not found:
-        none = np.zeros(0, np.int64)
-        return Parts(none, np.zeros(0, np.uint32), none, none, np.concatenate(broken))
-    if len(found) == 1:
-        return Parts(*found[0], np.concatenate(broken))
-    owners, kinds, bodies, ends = zip(*found, strict=True)
-    return Parts(
-        np.concatenate(owners), np.concatenate(kinds), np.concatenate(bodies),
-        np.concatenate(ends), np.concatenate(broken),
-    )  # fmt: skip
+    return Parts(found, np.concatenate(broken))
 
 
 def _walk_few(
