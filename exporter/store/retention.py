@@ -133,8 +133,13 @@ class SizeKeeper(Collector):
             self._thread.start()
 
     def stop(self) -> None:
-        """Drop nothing more; a statement that runs is not waited for."""
+        """Look no more; a statement that runs is not waited for."""
         self._stop.set()
+
+    def join(self) -> None:
+        """Wait until a look that is under way has ended."""
+        if self._caps:
+            self._thread.join()
 
     def collect(self) -> Iterator[Metric]:
         """Sizes of capped tables and what was dropped from them."""
@@ -174,7 +179,7 @@ class SizeKeeper(Collector):
         )
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
             try:
                 client = self._connect()
                 try:
@@ -185,7 +190,8 @@ class SizeKeeper(Collector):
                 with self._lock:
                     self._failures += 1
                 log.warning("the sizes of tables could not be kept: %s", error)
-            self._stop.wait(_CHECK_SECONDS)
+            if self._stop.wait(_CHECK_SECONDS):
+                return
 
     def keep(self, client: Client) -> None:
         """Look once at all tables that have a cap."""

@@ -121,7 +121,7 @@ def _compare_views(name: str, found: _Object, should: _Object, drop: str) -> Ite
         )
         begin = max(0, begin - 20)
         is_, should_be = found.select[begin:][:60], should.select[begin:][:60]
-        yield Difference(name, f"the query has {is_!r}, should have {should_be!r}", drop)
+        yield Difference(name, f"the query has `{is_}`, should have `{should_be}`", drop)
 
 
 def _compare_columns(
@@ -218,10 +218,12 @@ def _expected(client: Client, database: str, migrations: Iterable[Migration]) ->
                 statements[created["name"]] = statement.sql
             elif dropped := _DROPPED.search(statement.sql):
                 statements.pop(dropped["name"], None)
+    texts = ", ".join(_quote(sql) for sql in statements.values())
+    formatted = client.query(
+        f"SELECT arrayMap(sql -> formatQuerySingleLine(sql), [{texts}])"
+    ).result_rows[0][0]
     objects: dict[str, _Object] = {}
-    for name, sql in statements.items():
-        query = f"SELECT formatQuerySingleLine({_quote(sql)})"
-        text = str(client.query(query).result_rows[0][0])
+    for name, text in zip(statements, formatted, strict=True):
         objects[name] = _object(text, database)
         if copied := _COPIED.search(text):
             objects[name].columns = objects[copied[1]].columns

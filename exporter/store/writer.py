@@ -103,7 +103,7 @@ class Writer:
         self._spooler = threading.Thread(target=self._run_spooler, name="spool", daemon=True)
         prefix = uuid.uuid4().hex
         self._tokens = (f"{prefix}-{number}" for number in count(1))
-        #: Where flows go. Through the table of a whole cluster their tokens would be lost.
+        #: Where flows go: on a cluster to the node's own shard, which the rows need not leave.
         self.table = local_name("flows", settings.cluster)
         self._encoding = Encoding(self.table)
         self._log = RareLog(log)

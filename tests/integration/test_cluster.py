@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -128,19 +130,17 @@ def test_what_goes_into_one_node_is_read_from_the_whole(filled: ClusterNode) -> 
     assert filled.run("SELECT count() FROM flows_once") == [[100]]
 
 
-def test_tokens_are_lost_through_the_table_of_the_whole_cluster(filled: ClusterNode) -> None:
-    """Why the collector inserts into the table of one node."""
-    insert = (
-        "INSERT INTO {} (time_received, proto) SETTINGS distributed_foreground_insert = 1, "
-        "insert_deduplication_token = '{}' SELECT now64(3) - {}, 17"
-    )
-    count = "SELECT count() FROM flows WHERE proto = 17"
-    for seconds in (1, 2):  # the same token, though not the same rows
-        filled.run(insert.format("flows_local", "a", seconds))
-    assert filled.run(count) == [[1]]
-    for seconds in (3, 4):
-        filled.run(insert.format("flows", "b", seconds))
-    assert filled.run(count) == [[3]]
+@pytest.mark.parametrize("table", ["flows", "flows_local"])
+def test_a_repeated_insert_counts_once(filled: ClusterNode, table: str) -> None:
+    proto = 17 if table == "flows" else 50
+    for token, seconds in (("a", 1), ("a", 2), ("b", 3)):  # the same token, though not the rows
+        filled.run(
+            f"INSERT INTO {table} (time_received, proto) SETTINGS "
+            "distributed_foreground_insert = 1, "
+            f"insert_deduplication_token = '{table}{token}' SELECT now64(3) - {seconds}, {proto}"
+        )
+    assert filled.run(f"SELECT count() FROM flows WHERE proto = {proto}") == [[2]]
+    assert filled.run(f"SELECT sum(flows) FROM flows_1m WHERE proto = {proto}") == [[2]]
 
 
 def test_the_collector_inserts_into_the_table_of_the_node() -> None:
@@ -150,6 +150,22 @@ def test_the_collector_inserts_into_the_table_of_the_node() -> None:
     assert bytes(body).startswith(b"INSERT INTO flows_local (")
     assert Writer(ClickHouse(cluster="flow")).table == "flows_local"
     assert Writer(ClickHouse()).table == "flows"
+
+
+def test_users_have_the_rights_to_every_engine(replicated: ClusterNode) -> None:
+    users = ElementTree.parse(resource("clickhouse/server/users.d/flow.xml"))
+    grants = [str(query.text) for query in users.iterfind("users//query")]
+    for grant in grants:
+        # The server adds the user itself.
+        assert replicated.run(f"SELECT formatQuerySingleLine('{grant} TO somebody')")
+    engines = re.findall(r"ENGINE = (\w+)", "\n".join(STATEMENTS))
+    one_node = render(load_migrations(resource("clickhouse/migrations")), "flow", "")
+    for migration in one_node:
+        for statement in migration.statements:
+            engines += re.findall(r"^ENGINE = (\w+)", statement.sql, re.M)
+    engines += re.findall(r"ENGINE = (\w+)", lock_statement("flow", "", ""))
+    granted = {g.removeprefix("GRANT TABLE ENGINE ON ") for g in grants if "TABLE ENGINE" in g}
+    assert granted == set(engines)
 
 
 def test_only_one_of_two_nodes_gets_the_lock(replicated: ClusterNode) -> None:

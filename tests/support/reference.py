@@ -92,9 +92,9 @@ def setting_tables(config: type[BaseModel], name: str) -> dict[str, str]:
         rows = []
         for key, field in model.model_fields.items():
             nested = _section(field.annotation)
-            many = nested is not None and _is_list(field.annotation)
+            many = {list: "[]", dict: ".*"}.get(typing.get_origin(field.annotation), "")
             if nested is not None:
-                add(nested, f"{path}{key}{'[]' if many else ''}.")
+                add(nested, f"{path}{key}{many}.")
             rows.append((f"`{path}{key}`", _kind(field), _default(field), field.description or ""))
         title = path.rstrip(".") or "all"
         tables[f"{name}-{title}"] = _table(("setting", "type", "default", "meaning"), rows)
@@ -108,10 +108,6 @@ def _section(annotation: Any) -> type[BaseModel] | None:
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part
     return None
-
-
-def _is_list(annotation: Any) -> bool:
-    return typing.get_origin(annotation) is list
 
 
 def _kind(field: FieldInfo) -> str:
