@@ -32,6 +32,7 @@ from exporter.pipeline import Pipeline
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import PolicySet, load_policies
+from exporter.policies.new_normal import NewNormal, NewNormalCollector, load_new_normals
 from exporter.receive.collector import ReceiveCollector
 from exporter.receive.udp import open_receivers
 from exporter.resources import resource
@@ -69,6 +70,7 @@ class CollectorProcess(Collector):
         self._reloaded_at = time.time()
         self._reload_succeeded = True
         policies = _policies(config)
+        self._new_normals = NewNormalCollector(_new_normals(config))
         web = load_web_config(config.http.web_config_file)
         token = read_secret(config.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN")
         self._readiness = StoreReadiness(
@@ -122,6 +124,7 @@ class CollectorProcess(Collector):
             self._writer.stats,
             self._writer.spool_stats,
             PolicyCollector(self._evaluator),
+            self._new_normals,
             self._recorder,
             self._freezer,
             self._size_keeper,
@@ -190,6 +193,7 @@ class CollectorProcess(Collector):
                 new = load_config(self._file)
                 enricher = Enricher(new)
                 policies = _policies(new)
+                new_normals = _new_normals(new)
                 web = load_web_config(new.http.web_config_file)
                 self._http.reload_certificate(web)
             except ConfigError as error:
@@ -199,6 +203,7 @@ class CollectorProcess(Collector):
             self._pipeline.enricher = enricher
             self._decoder.configure(new.devices)
             self._evaluator.reload(policies)
+            self._new_normals.replace(new_normals)
             self._guard.replace(web)
             self._reloaded_at = time.time()
             self._reload_succeeded = True
@@ -245,6 +250,10 @@ class CollectorProcess(Collector):
 
 def _policies(config: Config) -> PolicySet:
     return load_policies(Path(config.policies.file)) if config.policies.file else PolicySet()
+
+
+def _new_normals(config: Config) -> list[NewNormal]:
+    return load_new_normals(Path(config.policies.file)) if config.policies.file else []
 
 
 def _waiting(old: Config, new: Config) -> Iterator[str]:

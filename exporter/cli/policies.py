@@ -118,14 +118,97 @@ def evaluate_policy(
     typer.echo(f"{len(rows)} keys; alerts {_bounds(policy)}")
 
 
+@policies_app.command("new-normal")
+def say_new_normal(
+    name: Annotated[str, typer.Argument(help="The policy.")],
+    key: Annotated[
+        list[str],
+        typer.Argument(metavar="DIMENSION=VALUE…", help="The key, as the alert's labels show it."),
+    ],
+    config: ConfigOption = None,
+    file: FileOption = None,
+    hours: Annotated[
+        int, typer.Option(min=1, max=7 * 24, help="For how long the level has been so.")
+    ] = 6,
+) -> None:
+    """Make the present level of a policy's key its baseline.
+
+    The key's values of the last hours are taken for what is usual, in place of its history, until
+    it has a history of its new level. Written beside the policies; reload the collector then. Exit
+    codes: 0 done, 1 it could not be written or ClickHouse failed, 2 no such policy or key.
+    """
+    import time
+    from datetime import UTC, datetime
+
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    from exporter.config import ConfigError
+    from exporter.policies.new_normal import NewNormal, add_new_normal
+    from exporter.policies.past import PolicyPast, quantile_of, values_by_key
+    from exporter.store.client import StoreError, connect, explain
+
+    settings = read_config(config)
+    path = _path(settings, file)
+    known = {policy.name: policy for policy in _load(settings, file).policies}
+    if name not in known:
+        _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+    wanted = dict(_parse_label(text) for text in key)
+    end = int(time.time()) // 60 * 60 - 60
+    start = end - hours * 3600
+    try:
+        client = connect(settings.clickhouse)
+        try:
+            values = values_by_key(PolicyPast(client, known[name], start).samples(end))
+        finally:
+            client.close()
+    except StoreError as error:
+        _fail(str(error), 1)
+    except ClickHouseError as error:
+        _fail(str(explain(error, settings.clickhouse)), 1)
+    found = [labels for labels in values if wanted.items() <= dict(labels).items()]
+    if len(found) != 1:
+        shown = "; ".join(" ".join(f"{n}={t}" for n, t in labels) for labels in found[:10])
+        _fail(f"{len(found)} keys match: {shown}" if found else "no key matches", 2)
+    ordered = sorted(values[found[0]])
+    p05, p50, p95 = (quantile_of(ordered, quantile) for quantile in (0.05, 0.5, 0.95))
+    try:
+        written = add_new_normal(
+            path,
+            NewNormal(
+                policy=name,
+                key=dict(found[0]),
+                since=datetime.fromtimestamp(start, UTC),
+                p05=p05,
+                p50=p50,
+                p95=p95,
+            ),
+        )
+    except (ConfigError, OSError) as error:
+        _fail(str(error), 1)
+    unit = known[name].measured.unit
+    typer.echo(f"{written}: usual is {p50:,.10g} {unit}, from {p05:,.10g} to {p95:,.10g}")
+
+
+def _parse_label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"{text!r} is not DIMENSION=VALUE")
+    return name, value
+
+
+def _path(settings: Config, file: Path | None) -> Path:
+    from exporter.resources import resource
+
+    configured = Path(settings.policies.file) if settings.policies.file else None
+    return file or configured or resource("alerting/policies.yaml")
+
+
 def _load(settings: Config, file: Path | None) -> PolicySet:
     from exporter.config import ConfigError
     from exporter.policies.model import load_policies
-    from exporter.resources import resource
 
-    chosen = file or (Path(settings.policies.file) if settings.policies.file else None)
     try:
-        return load_policies(chosen or resource("alerting/policies.yaml"))
+        return load_policies(_path(settings, file))
     except ConfigError as error:
         _fail(str(error), 2)
 

@@ -30,7 +30,7 @@ _COUNTED: Final = ("src_addr", "dst_addr", "src_port", "dst_port", "src_as", "ds
 
 
 # Who is new in the present hour, unless everybody is because the store itself is: since a day ago.
-_NEW_SRC_ADDR: Final = """max(src_addr IN (
+_NEW_SRC_ADDR: Final = """max(src_addr GLOBAL IN (
             SELECT addr FROM hosts_seen
             GROUP BY addr
             HAVING min(first_seen)

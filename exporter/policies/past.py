@@ -7,7 +7,7 @@ followed by the same rules, so a baseline made of them is one that would have be
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from exporter.policies.keys import FollowedKeys
@@ -117,7 +117,16 @@ class PolicyPast:
             ordered = sorted(value for _, value in recent)
             for quantile in _QUANTILES:
                 named = (*labels, ("quantile", f"{quantile:g}"))
-                yield Sample(HOUR_METRIC, named, time, _quantile(ordered, quantile))
+                yield Sample(HOUR_METRIC, named, time, quantile_of(ordered, quantile))
+
+
+def values_by_key(samples: Iterable[Sample]) -> dict[Labels, list[float]]:
+    """The values among ``samples`` by the key's labels, without the policy's."""
+    values: dict[Labels, list[float]] = defaultdict(list)
+    for sample in samples:
+        if sample.metric == VALUE_METRIC:
+            values[sample.labels[1:]].append(sample.value)
+    return values
 
 
 def _multiples(step: int, start: int, end: int) -> range:
@@ -125,7 +134,8 @@ def _multiples(step: int, start: int, end: int) -> range:
     return range(-(-start // step) * step, end, step)
 
 
-def _quantile(ordered: list[float], quantile: float) -> float:
+def quantile_of(ordered: list[float], quantile: float) -> float:
+    """As Prometheus interpolates it; ``ordered`` is sorted and not empty."""
     rank = quantile * (len(ordered) - 1)
     lower = int(rank)
     upper = min(lower + 1, len(ordered) - 1)

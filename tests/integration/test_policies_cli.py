@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +12,10 @@ import yaml
 from typer.testing import CliRunner
 
 from exporter.cli import app
+from exporter.config import ConfigError
 from exporter.incidents.alert import Observation, fingerprint
 from exporter.incidents.recorder import AlertRecorder
+from exporter.policies.new_normal import NewNormalCollector, load_new_normals
 from tests.support.database import Database, migrated_database
 from tests.support.stack import until
 
@@ -133,3 +136,46 @@ def test_incidents_are_listed_and_shown(database: Database, config: Path) -> Non
     assert "description: more than usual" in shown
     assert shown.rstrip().endswith("to now")
     assert "no alert has" in run("incidents", "show", "zz", "--config", str(config), code=1)
+
+
+def test_the_present_level_of_a_key_becomes_its_new_normal(
+    database: Database, config: Path
+) -> None:
+    client = database.connect()
+    client.command(
+        "INSERT INTO flows (time_received, dst_addr, dst_host, bytes) "
+        "SELECT now64(3) - 30 * number, toIPv6(concat('10.0.2.', toString(number % 2))), 'ag', "
+        "7500000 FROM numbers(480)"
+    )
+    client.close()
+    arguments = ["policies", "new-normal", "hosts", "--config", str(config)]
+    assert "2 keys match: dst_addr=10.0.2." in run(*arguments, "dst_host=ag", code=2)
+    assert run(*arguments, "dst_host=other", code=2) == "no key matches\n"
+    for hours in ("2", "3"):
+        said = run(*arguments, "dst_addr=10.0.2.1", "--hours", hours)
+    assert "usual is 1,000,000 bit/s, from 1,000,000 to 1,000,000" in said
+    (entry,) = load_new_normals(config.parent / "policies.yaml")
+    assert (entry.policy, entry.key) == ("hosts", {"dst_addr": "10.0.2.1", "dst_host": "ag"})
+    assert timedelta(hours=3) < datetime.now(UTC) - entry.since < timedelta(hours=3, minutes=3)
+
+    collector = NewNormalCollector([entry])
+    told = {
+        (s.name, s.labels.get("quantile")): s.value for f in collector.collect() for s in f.samples
+    }
+    assert told[("flow_policy_new_normal", "0.5")] == 1_000_000
+    assert told[("flow_policy_new_normal_timestamp_seconds", None)] == entry.since.timestamp()
+    later = NewNormalCollector([entry], clock=lambda: time.time() + 22 * 86400)
+    assert not [sample for family in later.collect() for sample in family.samples]
+
+
+def test_a_wrong_new_normal_is_refused_with_its_line(config: Path) -> None:
+    policies = config.parent / "policies.yaml"
+    assert load_new_normals(policies) == []
+    (config.parent / "new-normal.yaml").write_text(
+        "new_normal:\n  - policy: hosts\n    key: {nothing: x}\n"
+        "    since: 2026-01-01T00:00:00Z\n    p05: 1\n    p50: 1\n    p95: 1\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"new-normal\.yaml:3: .*no flow column is named 'nothing'"
+    ):
+        load_new_normals(policies)

@@ -1,0 +1,120 @@
+"""New normals: keys whose level has changed for good, as a person has said.
+
+They stand in ``new-normal.yaml`` beside ``policies.yaml``, written by ``flow-exporter policies
+new-normal``. The collector tells them as metrics; ``alerting/rules/baselines.yml`` takes them for
+the baseline until the key has a history of its new level.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import yaml
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from pydantic import AwareDatetime, Field, field_validator
+
+from exporter.config import Section, load_yaml
+from exporter.schema import BY_NAME
+
+FILE_NAME: Final = "new-normal.yaml"
+
+#: Seconds after which the weeks before are no longer in a key's baseline.
+_FORGOTTEN: Final = 22 * 86400
+
+_HEAD: Final = (
+    "# Written by `flow-exporter policies new-normal`. Entries do nothing after 22 days.\n"
+)
+
+Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class NewNormal(Section):
+    """The level of a key since a time (UTC): quantiles of its values in the policy's measure."""
+
+    policy: str = Field(description="The policy.")
+    key: dict[str, str] = Field(min_length=1, description="The key's dimensions and their values.")
+    since: AwareDatetime = Field(description="When the level began, with its time zone.")
+    p05: Level = Field(description="What 5 % of the values are below.")
+    p50: Level = Field(description="What half of the values are below.")
+    p95: Level = Field(description="What 95 % of the values are below.")
+
+    @field_validator("key")
+    @classmethod
+    def _columns(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in BY_NAME:
+                raise ValueError(f"no flow column is named {name!r}")
+        return {name: text for name, text in sorted(value.items()) if text}
+
+    def is_of(self, other: NewNormal) -> bool:
+        """Whether both are about the same key."""
+        return self.policy == other.policy and self.key == other.key
+
+
+class NewNormalFile(Section):
+    """All of ``new-normal.yaml``."""
+
+    new_normal: list[NewNormal] = Field(default_factory=list, max_length=10_000)
+
+
+def load_new_normals(policies: Path) -> list[NewNormal]:
+    """The new normals beside the file ``policies``; none where there is no such file.
+
+    Raises:
+        ConfigError: one line per fault, each with file and line.
+    """
+    file = policies.with_name(FILE_NAME)
+    return load_yaml(file, NewNormalFile).new_normal if file.exists() else []
+
+
+def add_new_normal(policies: Path, new: NewNormal) -> Path:
+    """Write ``new`` into the file beside ``policies``, in place of an earlier one of its key.
+
+    Raises:
+        ConfigError: the file that is there is wrong.
+        OSError: it cannot be written.
+    """
+    entries = [entry for entry in load_new_normals(policies) if not entry.is_of(new)]
+    document = NewNormalFile(new_normal=[*entries, new]).model_dump(mode="json")
+    file = policies.with_name(FILE_NAME)
+    draft = file.with_suffix(".tmp")
+    draft.write_text(_HEAD + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    draft.replace(file)
+    return file
+
+
+class NewNormalCollector(Collector):
+    """Tells the new normals as metrics, as long as they matter."""
+
+    def __init__(self, entries: list[NewNormal], clock: Callable[[], float] = time.time) -> None:
+        self._entries = entries
+        self._clock = clock
+
+    def replace(self, entries: list[NewNormal]) -> None:
+        """Tell these from now on."""
+        self._entries = entries
+
+    def collect(self) -> Iterator[Metric]:
+        """Both families; without a new normal they have no samples."""
+        level = Metric(
+            "flow_policy_new_normal",
+            "Quantiles of the level of a key that was said to be its new normal.",
+            "gauge",
+        )
+        since = Metric(
+            "flow_policy_new_normal_timestamp_seconds",
+            "When that level began, since the epoch.",
+            "gauge",
+        )
+        for entry in self._entries:
+            if self._clock() - entry.since.timestamp() > _FORGOTTEN:
+                continue
+            labels = {"policy": entry.policy, **entry.key}
+            since.add_sample(since.name, labels, entry.since.timestamp())
+            for quantile, value in (("0.05", entry.p05), ("0.5", entry.p50), ("0.95", entry.p95)):
+                level.add_sample(level.name, labels | {"quantile": quantile}, value)
+        yield from (level, since)
