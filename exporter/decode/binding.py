@@ -11,7 +11,7 @@ from exporter.decode.datagrams import Sets, is_data_set
 from exporter.decode.layout import Layout
 from exporter.decode.state import Stream, WaitingSet
 from exporter.decode.templates import Template
-from exporter.decode.values import distinct
+from exporter.decode.values import distinct_pairs
 
 
 class Binding:
@@ -43,12 +43,9 @@ class Binding:
     def bind_rest(self, data: NDArray[np.bool_], streams: Sequence[Stream]) -> None:
         """Bind all others to the templates in force."""
         rows = np.flatnonzero(data & (self._place < 0))
-        keys = self._stream[rows] << 16 | self._sets.number[rows]
-        found, place = distinct(keys)
+        found, place = distinct_pairs(self._stream[rows], self._sets.number[rows])
         self._place[rows] = place + len(self._templates)
-        self._templates.extend(
-            streams[key >> 16].templates.get(key & 0xFFFF) for key in found.tolist()
-        )
+        self._templates.extend(streams[owner].templates.get(number) for owner, number in found)
 
     def groups(self) -> Iterable[tuple[Template | None, NDArray[np.intp]]]:
         """Sets that are no flows: those of options, and those whose template is unknown."""

@@ -139,13 +139,14 @@ class Decoder:
 
     def _decode_source(self, batch: Batch, source: Source, index: Offsets) -> list[FlowBatch]:
         datagrams = read_headers(batch, source, index)
-        stream, streams, refused = self._streams(batch, datagrams)
-        if refused is not None:
-            datagrams, stream = datagrams.take(~refused), stream[~refused]
+        groups, stream, streams = self._streams(batch, datagrams)
+        refused = stream < 0
+        arrived = Arrived(batch.buffer, datagrams, stream, streams, groups)
+        if refused.any():
+            arrived = arrived.take(~refused)
+            datagrams, stream, groups = arrived.datagrams, arrived.stream, arrived.groups
         if not len(datagrams):
             return []
-        groups = ByStream.group(stream, len(streams))
-        arrived = Arrived(batch.buffer, datagrams, stream, streams, groups)
         accounting.count_received(datagrams, groups, streams)
         repeated = self._recent.repeated(batch.buffer, datagrams, stream, streams, groups)
         if repeated.any():
@@ -158,46 +159,48 @@ class Decoder:
 
     def _streams(
         self, batch: Batch, datagrams: Datagrams
-    ) -> tuple[NDArray[np.intp], list[Stream], NDArray[np.bool_] | None]:
-        """Per datagram the place of its stream in a list, and which were refused by a bound."""
+    ) -> tuple[ByStream, NDArray[np.intp], list[Stream]]:
+        """Datagrams by stream, of each the place in a list of streams; below 0: over a bound."""
         senders = batch.senders[datagrams.index]
-        first, place = self._distinct_streams(senders, datagrams.domain)
+        groups, stream = self._group(senders, datagrams.domain)
+        rows = groups.order[groups.first]
+        domains, received = datagrams.domain[rows].tolist(), datagrams.received[rows].tolist()
         streams: list[Stream] = []
-        numbers = np.full(len(first), -1, np.intp)
-        for number, row in enumerate(first.tolist()):
+        places = np.full(len(rows), -1, np.intp)
+        for number, row in enumerate(rows.tolist()):
             address = senders[row].tobytes()
-            received = int(datagrams.received[row])
             try:
                 found = self.state.stream(
-                    address, datagrams.source, int(datagrams.domain[row]), received
+                    address, datagrams.source, domains[number], received[number]
                 )
             except LimitError as limit:
-                for datagram in datagrams.index[place == number].tolist():
+                for datagram in datagrams.index[stream == number].tolist():
                     self._error(str(limit), self.state.devices.get(address), datagram, 0)
                 continue
-            numbers[number] = len(streams)
+            places[number] = len(streams)
             streams.append(found)
-        stream = numbers[place]
-        refused = stream < 0
-        return stream, streams, refused if refused.any() else None
+        if len(streams) < len(rows):
+            stream = places[stream]
+        return groups, stream, streams
 
-    def _distinct_streams(
+    def _group(
         self, senders: NDArray[np.uint8], domain: Offsets
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The first datagram of each stream, and per datagram which of these is its stream's."""
+    ) -> tuple[ByStream, NDArray[np.intp]]:
+        """Datagrams by sender and observation domain, and the number of each one's stream."""
         words = senders.view(np.uint64)
         if (words == words[0]).all() and (domain == domain[0]).all():
-            return np.zeros(1, np.intp), np.zeros(len(domain), np.intp)
+            return ByStream.one(len(domain)), np.zeros(len(domain), np.intp)
         salt = self._salt
         mixed = (words[:, 0] ^ salt[0]) * salt[1]
         mixed ^= (words[:, 1] + mixed) * salt[2]
         mixed ^= domain.astype(np.uint64) * salt[1]
-        _, first, place = np.unique(mixed, return_index=True, return_inverse=True)
-        same = (words == words[first[place]]).all() and (domain == domain[first[place]]).all()
-        if not same:  # two streams mixed to the same number: take the slow way
-            keys = np.column_stack((senders, domain.view(np.uint8).reshape(-1, 8)))
-            _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return first, place
+        groups, stream = ByStream.by_keys(mixed)
+        like = groups.order[groups.first][stream]
+        if (words == words[like]).all() and (domain == domain[like]).all():
+            return groups, stream
+        # Two streams mixed to the same number: take the slow way.
+        keys = np.column_stack((senders, domain.view(np.uint8).reshape(-1, 8)))
+        return ByStream.by_keys(np.unique(keys, axis=0, return_inverse=True)[1])
 
     def _decode_netflow5(self, arrived: Arrived) -> list[FlowBatch]:
         datagrams, stream, streams = arrived.datagrams, arrived.stream, arrived.streams

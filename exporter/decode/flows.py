@@ -119,7 +119,8 @@ def _batches(
     columns["observation_domain"] = records.spread(domains[sets.stream])
     columns["source"] = np.full(count, streams[0].source, np.int8)
     for name in ("bytes", "packets"):
-        columns.setdefault(name, np.zeros(count, np.uint64))
+        if name not in columns:
+            columns[name] = np.zeros(count, np.uint64)
     apply_rates(columns, records, sets, per_stream)
     for stream, rows in zip(streams, per_stream, strict=True):
         stream.records += rows

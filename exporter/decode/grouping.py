@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +26,31 @@ class ByStream:
     numbers: list[int]
 
     @classmethod
-    def group(cls, stream: Places, streams: int) -> ByStream:
-        """Group datagrams; ``stream`` is the stream of each, a number below ``streams``."""
-        count = len(stream)
-        if streams == 1 or not count:
-            some = min(count, 1)
-            return cls(
-                np.arange(count), np.zeros(some, np.intp), np.full(some, count - 1), [0] * some
-            )
-        order = np.argsort(stream, kind="stable")
-        of = stream[order]
-        begins = np.ones(count, np.bool_)
-        np.not_equal(of[1:], of[:-1], out=begins[1:])
-        first = np.flatnonzero(begins)
-        last = np.append(first[1:] - 1, count - 1)
-        return cls(order, first, last, of[first].tolist())
+    def one(cls, count: int) -> ByStream:
+        """All datagrams are of stream 0."""
+        some = min(count, 1)
+        return cls(np.arange(count), np.zeros(some, np.intp), np.full(some, count - 1), [0] * some)
+
+    @classmethod
+    def by_keys(cls, keys: NDArray[Any]) -> tuple[ByStream, Places]:
+        """Group datagrams by a key of their stream; streams are numbered, and told for each."""
+        order, first, last = _sorted(keys)
+        stream = np.empty(len(keys), np.intp)
+        stream[order] = np.repeat(np.arange(len(first)), last - first + 1)
+        return cls(order, first, last, list(range(len(first)))), stream
+
+    @classmethod
+    def group(cls, stream: Places) -> ByStream:
+        """Group datagrams by the number of their stream."""
+        order, first, last = _sorted(stream)
+        return cls(order, first, last, stream[order[first]].tolist())
+
+
+def _sorted(keys: NDArray[Any]) -> tuple[Places, Places, Places]:
+    """Rows in the order of their keys, and where there each key begins and ends."""
+    order = keys.argsort(kind="stable")
+    ordered = keys[order]
+    turns = np.flatnonzero(ordered[1:] != ordered[:-1])
+    some = min(len(keys), 1)
+    first = np.concatenate((np.zeros(some, np.intp), turns + 1))
+    return order, first, np.concatenate((turns, np.full(some, len(keys) - 1)))

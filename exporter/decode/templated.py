@@ -57,7 +57,7 @@ class Arrived:
         stream = self.stream[rows]
         return replace(
             self, datagrams=self.datagrams.take(rows), stream=stream,
-            groups=ByStream.group(stream, len(self.streams)),
+            groups=ByStream.group(stream),
         )  # fmt: skip
 
 

@@ -19,6 +19,9 @@ _MAPPED_ADDRESS: Final = np.frombuffer(bytes(10) + b"\xff\xff" + bytes(4), np.co
 #: ``::ffff:0.0.0.0`` as the second 64-bit word of an address, in memory order.
 _MAPPED_ZERO: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
 
+#: Below this many values, sorting them is cheaper than hashing.
+_FEW: Final = 2_048
+
 #: Stands for "not told" in columns of times.
 NO_TIME: Final = np.int64(np.iinfo(np.int64).min)
 
@@ -196,6 +199,8 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
         place = np.zeros(int(high) + 1, np.intp)
         place[found] = np.arange(len(found))
         return found.astype(values.dtype), place[values]
+    if len(values) < _FEW:
+        return np.unique(values, return_inverse=True)
     encoded = pa.array(values).dictionary_encode()
     return encoded.dictionary.to_numpy(), encoded.indices.to_numpy().astype(np.intp)
 
@@ -204,6 +209,9 @@ def distinct_pairs(
     first: NDArray[np.intp], second: NDArray[Any]
 ) -> tuple[list[tuple[int, int]], NDArray[np.intp]]:
     """Different pairs of two numbers, the second below 2**32, and, per row, which one it is."""
+    if not first.any():
+        found, places = distinct(second)
+        return [(0, number) for number in found.tolist()], places
     width = int(second.max(initial=0)) + 1
     found, places = distinct(first * width + second.astype(np.int64))
     return [divmod(pair, width) for pair in found.tolist()], places
