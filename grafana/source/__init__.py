@@ -7,12 +7,37 @@ import json
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from . import alerts, explorer, home, host, incident, pipeline
+from . import (
+    alerts,
+    baselines,
+    dns,
+    explorer,
+    home,
+    host,
+    incident,
+    interfaces,
+    pipeline,
+    services,
+)
+
+#: In the order in which the links at the top show them.
+_ALL = (
+    home,
+    explorer,
+    host,
+    alerts,
+    incident,
+    services,
+    interfaces,
+    dns,
+    baselines,
+    pipeline,
+)
 
 
 def build() -> list[Dashboard]:
-    """All dashboards, in the order in which the home dashboard's links show them."""
-    return [module.dashboard() for module in (home, explorer, host, alerts, incident, pipeline)]
+    """All dashboards."""
+    return [module.dashboard() for module in _ALL]
 
 
 def files() -> dict[str, str]:

@@ -54,8 +54,10 @@ def top_query(
     columns = [f"{key} AS key_1"] + ([f"{second} AS key_2"] if second else [])
     shown = [f'{text("key_1")} AS "Key"'] + ([f'{text("key_2")} AS "With"'] if second else [])
     filters = [f"{url_filter(k)} AS filter_{i}" for i, k in enumerate(keys, start=1)]
+    as_name = "joinGet('as_names', 'name', toUInt32OrZero(toString(key_1)))"
     key_name = {
-        "src_as": "joinGet('as_names', 'name', toUInt32OrZero(toString(key_1)))",
+        "src_as": as_name,
+        "dst_as": as_name,
         "dst_port": "if(key_name != '', key_name,"
         " joinGet('port_names', 'name', toUInt8(6), toUInt16OrZero(toString(key_1))))",
     }.get(key, "key_name")

@@ -27,7 +27,10 @@ LIMIT {limit}"""
 
 
 def evidence_query(limit: int = 200) -> str:
-    """What was kept of the alerts: the largest contributors before and during each."""
+    """What was kept of the alerts: the largest contributors before and during each.
+
+    Whoever freezes evidence may know an alert's start a little differently than the history does.
+    """
     return f"""\
 SELECT began AS "Since", toString(about) AS "By", value AS "Key",
   toFloat64(sumIf(bytes, window = 'before')) AS "Bytes before",
@@ -39,7 +42,9 @@ SELECT began AS "Since", toString(about) AS "By", value AS "Key",
 FROM (
   SELECT starts_at AS began, dimension AS about, window, value, bytes, packets, flows
   FROM incident_evidence FINAL
-  WHERE (fingerprint, starts_at) IN (SELECT fingerprint, starts_at FROM alerts FINAL WHERE {_WHERE})
+  WHERE fingerprint IN (SELECT fingerprint FROM alerts FINAL WHERE {_WHERE})
+    AND starts_at >= (SELECT min(starts_at) FROM alerts FINAL WHERE {_WHERE}) - 120
+    AND starts_at <= $__toTime
 )
 GROUP BY began, about, value
 ORDER BY began DESC, about, "Bytes during" DESC, value

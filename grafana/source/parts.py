@@ -104,7 +104,8 @@ def thresholds(*steps: tuple[float, str], base: str = GREEN) -> builders.Thresho
     )
 
 
-def _place(panel: Any, size: tuple[int, int], title: str, description: str) -> Any:
+def place(panel: Any, size: tuple[int, int], title: str, description: str) -> Any:
+    """A panel with what every panel has."""
     width, height = size
     return panel.title(title).description(description).span(width).height(height)
 
@@ -123,7 +124,7 @@ def time_series(
 ) -> timeseries.Panel:
     """Lines (or stacked areas) over time with a legend that can be sorted."""
     mode = common.StackingMode.NORMAL if stacked else common.StackingMode.NONE
-    panel = _place(timeseries.Panel(), size, title, description)
+    panel = place(timeseries.Panel(), size, title, description)
     return (  # type: ignore[no-any-return]
         panel.unit(unit)
         .datasource(source)
@@ -167,7 +168,7 @@ def table_panel(
     sort: str = "",
 ) -> table.Panel:
     """A table whose columns may be filtered; ``sort`` names the column it starts sorted by."""
-    panel = _place(table.Panel(), size, title, description)
+    panel = place(table.Panel(), size, title, description)
     panel = (
         panel.unit(unit)
         .datasource(source)
@@ -199,7 +200,7 @@ def stat_panel(
     empty: str = "none",
 ) -> stat.Panel:
     """One number, or several beside each other, coloured by thresholds; leads to ``target``."""
-    panel = _place(stat.Panel(), size, title, description)
+    panel = place(stat.Panel(), size, title, description)
     panel = (
         panel.unit(unit)
         .datasource(source)
@@ -224,8 +225,13 @@ def text_panel(title: str, description: str, content: str, height: int) -> text.
     """Markdown over the whole width."""
     from grafana_foundation_sdk.models.text import TextMode
 
-    panel = _place(text.Panel(), (WIDTH, height), title, description)
+    panel = place(text.Panel(), (WIDTH, height), title, description)
     return panel.mode(TextMode.MARKDOWN).content(content)  # type: ignore[no-any-return]
+
+
+def merge() -> dashboard.DataTransformerConfig:
+    """The tables of all queries as one, joined by what they have in common."""
+    return dashboard.DataTransformerConfig(id_val="merge", options={})
 
 
 def rename(names: Mapping[str, str], hidden: Sequence[str] = ()) -> dashboard.DataTransformerConfig:
@@ -286,6 +292,10 @@ def start(
         ("flow-host", "Host"),
         ("flow-alerts", "Alerts"),
         ("flow-incident", "Incident"),
+        ("flow-services", "Services"),
+        ("flow-interfaces", "Interfaces"),
+        ("flow-dns", "DNS"),
+        ("flow-baselines", "Baselines"),
         ("flow-pipeline", "Pipeline"),
     ):
         if target != uid:

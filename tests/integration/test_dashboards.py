@@ -488,3 +488,83 @@ def test_explorer_compares_with_an_earlier_range(reader: Client) -> None:
     assert {row["series"] for row in rows} == {"443 https, earlier"}
     assert len(rows) == MINUTES
     assert rows[0]["time"].timestamp() == START
+
+
+def test_services_show_rises_and_dips_on_one_screen(reader: Client) -> None:
+    """14999 of one host rises at half-time while 20012 falls silent at the end."""
+    changes = ask(reader, "flow-services", "Rises and dips")
+    assert (changes[0]["Key"], changes[0]["Second key"]) == ("10.1.0.1", "14999")
+    assert changes[0]["Change"] > 0
+    dips = [row for row in changes if row["Second key"] == "20012"]
+    assert dips
+    assert all(row["During"] == pytest.approx(row["Before"] * 2 / 3) for row in dips)
+    rows = ask(reader, "flow-services", "Traffic by destination port")
+    lines = {name: [r["Value"] for r in rows if r["series"] == name] for name in _names(rows)}
+    assert lines["14999 aggregation"][-1] > 5 * lines["14999 aggregation"][0]
+    assert lines["20012"][0] > lines["20012"][-1] == 0
+    assert {len(values) for values in lines.values()} == {MINUTES}
+
+
+def _names(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["series"] for row in rows}
+
+
+def test_services_have_a_panel_per_port(reader: Client) -> None:
+    for port, name in (("20012", "20012"), (["443"], "443 https")):
+        rows = ask(reader, "flow-services", "Port ${port}", port=port)
+        assert _names(rows) == {name}
+    both = ask(reader, "flow-services", "Port ${port}", port=["443", "20012"])
+    assert _names(both) == {"443 https", "20012"}
+    for hostile in HOSTILE:
+        rows = ask(reader, "flow-services", "Port ${port}", port=hostile)
+        assert not any(row["Value"] for row in rows)
+
+
+def test_services_count_the_sources_of_each(reader: Client) -> None:
+    rows = ask(reader, "flow-services", "Fan-in")
+    line = [row["Value"] for row in rows if row["series"] == "10.1.0.1 14999 ag04"]
+    assert (line[0], line[-1]) == (2, 3), "one more from half-time on"
+
+
+def test_node_graph_edges_join_nodes_that_exist(reader: Client) -> None:
+    title = "Who talks to which service"
+    nodes = {row["id"]: row for row in ask(reader, "flow-services", title)}
+    edges = ask(reader, "flow-services", title, ref="edges")
+    assert edges[0]["id"] == "lab > ag04 aggregation"
+    assert {edge[side] for edge in edges for side in ("source", "target")} == nodes.keys()
+    assert len({edge["id"] for edge in edges}) == len(edges)
+    into = sum(edge["mainstat"] for edge in edges if edge["target"] == "ag04 aggregation")
+    assert nodes["ag04 aggregation"]["mainstat"] == pytest.approx(into)
+
+
+def test_interfaces_are_billed_by_five_minute_samples(reader: Client) -> None:
+    rows = ask(reader, "flow-interfaces", "Interfaces in numbers")
+    by_name = {row["Interface"]: row for row in rows if row["Device"] == "r1"}
+    spike = by_name["eth2"]
+    # For half of the hour the spike is most of it.
+    assert spike["In, p95"] == pytest.approx(spike["In, maximum"], rel=0.25)
+    assert spike["In, p95"] > 1.5 * spike["In"]
+    assert (spike["Out"], spike["Out, p95"]) == (0, 0)
+    whole = ask(reader, "flow-explorer", ALL)[0]["Bits/s"]
+    for side in ("In", "Out"):
+        assert sum(row[side] for row in rows) == pytest.approx(whole, rel=0.02)
+    series = ask(reader, "flow-interfaces", "Into interfaces")
+    assert "r1 eth2" in _names(series)
+    assert sum(row["Value"] for row in series) / MINUTES == pytest.approx(whole, rel=0.02)
+
+
+def test_dns_tells_new_names_and_those_that_do_not_exist(reader: Client) -> None:
+    new = ask(reader, "flow-dns", "New names")
+    assert new[0]["Name"] == f"guess{MINUTES - 1}.example"
+    assert (new[0]["First by"], new[0]["NXDOMAIN"]) == ("10.0.0.8", 1)
+    names = ask(reader, "flow-dns", "Names")
+    assert names[0]["Questions"] == (MINUTES - 10) / 2, "while it sends"
+    clients = {row["Client"]: row for row in ask(reader, "flow-dns", "Clients")}
+    assert (clients["10.0.0.8"]["Names"], clients["10.0.0.8"]["NXDOMAIN"]) == (MINUTES, 1)
+    assert (clients["10.0.0.7"]["Names"], clients["10.0.0.7"]["NXDOMAIN"]) == (2, 0)
+    rows = ask(reader, "flow-dns", "Questions by answer", address="k8")
+    assert _names(rows) == {"NXDOMAIN"}
+    known = ask(reader, "flow-dns", "New names", start=START + 1800)
+    assert "pool.example.net" not in {row["Name"] for row in known}, "asked for before"
+    latency = ask(reader, "flow-dns", "Time to answer")
+    assert {round(row["Value"], 2) for row in latency} <= {0.01, 0.02}

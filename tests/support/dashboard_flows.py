@@ -6,6 +6,7 @@
 - An alert about that begins 100 seconds later; evidence of it is kept.
 - Port 20012 falls silent for the last ten minutes.
 - In the second minute of the same hour a day before there is one flow, to port 443.
+- ``10.0.0.8`` asks for a name that does not exist every minute, another one each time.
 - One IPv6 host has a quote in its name, one device a quote and a backslash.
 """
 
@@ -85,6 +86,15 @@ VALUES
    {{'dashboard_url': 'javascript:alert(1)'}}, 1, 'webhook')
 """
 
+_DNS = f"""
+INSERT INTO dns_queries (time_received, device, source, src_addr, dst_addr, src_host, dns_name,
+  dns_type, dns_rcode, dns_latency)
+SELECT toDateTime64({START + 5} + number * 60, 3, 'UTC'), 'r1', 'dnstap', toIPv6('10.0.0.8'),
+  toIPv6('10.1.0.3'), 'k8', 'guess' || toString(number) || '.example', 'A', 'NXDOMAIN',
+  0.01 * (1 + number % 2)
+FROM numbers({MINUTES})
+"""
+
 _EVIDENCE = f"""
 INSERT INTO incident_evidence
 VALUES
@@ -99,5 +109,5 @@ VALUES
 
 def fill(writer: Client) -> None:
     """Inserts all of it."""
-    for statement in (_FLOWS, _SPIKE, _IPV6, _DAY_BEFORE, _ALERTS, _EVIDENCE):
+    for statement in (_FLOWS, _SPIKE, _IPV6, _DAY_BEFORE, _ALERTS, _DNS, _EVIDENCE):
         writer.command(statement)

@@ -1,0 +1,230 @@
+"""Services: who talks to which, how much, from how many, and what rose or fell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from grafana_foundation_sdk.builders import nodegraph
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from exporter.explore.changes import changes_query
+from exporter.explore.columns import MEASURES
+from exporter.explore.expressions import quote
+from exporter.explore.question import TIME
+
+from .flows_sql import RANGE, variable
+from .parts import (
+    CLICKHOUSE,
+    WIDTH,
+    ClickHouseQuery,
+    address_box,
+    custom,
+    finish,
+    link,
+    links_property,
+    place,
+    prop,
+    query_variable,
+    start,
+    table_panel,
+    text_box,
+    time_series,
+    units_from,
+)
+
+UID = "flow-services"
+
+_HERE = replace(RANGE, address=variable("address"), measure=variable("measure"), top="'12'")
+
+_PORTS = f"splitByChar(',', trim(BOTH '{{}}' FROM {variable('port')}))"
+_OF_PORTS = f"has({_PORTS}, '*') OR has({_PORTS}, toString(dst_port))"
+
+
+def ports_query() -> str:
+    """The ports that most is sent to in the range."""
+    return (
+        f"SELECT toString(dst_port) FROM flows WHERE $__timeFilter({TIME}) AND dst_port != 0"
+        " GROUP BY dst_port ORDER BY sum(bytes) DESC LIMIT 12"
+    )
+
+
+def _edges(limit: int) -> str:
+    """The largest pairs of a network and a service of a host, with their bits per second."""
+    service = "if(dst_service != '', toString(dst_service), toString(dst_port))"
+    host = (
+        "multiIf(dst_host != '', toString(dst_host), dst_network != '', toString(dst_network),"
+        " 'elsewhere')"
+    )
+    return f"""\
+  SELECT if(src_network = '', 'elsewhere', toString(src_network)) AS talks,
+    concat({host}, ' ', {service}) AS listens,
+    toFloat64(sum(bytes)) * 8 / {_HERE.seconds} AS bits
+  FROM (
+{_HERE.selected_flows()}
+  )
+  GROUP BY talks, listens
+  ORDER BY bits DESC, talks, listens
+  LIMIT {limit}"""
+
+
+def edges_query(limit: int = 40) -> str:
+    """Edges as the node graph takes them: ``id``, ``source``, ``target``, ``mainstat``."""
+    return f"""\
+WITH
+{_HERE.address_constants()}
+SELECT concat(talks, ' > ', listens) AS id, concat('from ', talks) AS source, listens AS target,
+  bits AS mainstat
+FROM (
+{_edges(limit)}
+)
+ORDER BY bits DESC, id"""
+
+
+def nodes_query(limit: int = 40) -> str:
+    """Nodes as the node graph takes them: ``id``, ``title``, ``mainstat``."""
+    return f"""\
+WITH
+{_HERE.address_constants()}
+SELECT end.1 AS id, end.2 AS title, sum(bits) AS mainstat
+FROM (
+{_edges(limit)}
+)
+ARRAY JOIN [(concat('from ', talks), talks), (listens, listens)] AS end
+GROUP BY id, title
+ORDER BY mainstat DESC, id"""
+
+
+def _graph() -> nodegraph.Panel:
+    panel: Any = place(
+        nodegraph.Panel(),
+        (12, 12),
+        "Who talks to which service",
+        "The forty largest pairs of a network and a service of a host; numbers are bits per"
+        " second.",
+    )
+    return (  # type: ignore[no-any-return]
+        panel.unit("bps")
+        .datasource(CLICKHOUSE)
+        .targets([ClickHouseQuery(nodes_query()), ClickHouseQuery(edges_query(), ref_id="edges")])
+    )
+
+
+def dashboard() -> Dashboard:
+    """``flow-services``."""
+    ports = replace(_HERE, dimension=quote("dst_port"), column="dst_port")
+    chosen = replace(ports, where=_OF_PORTS)
+    listeners = replace(
+        _HERE,
+        dimension=quote("dst_addr"),
+        column="dst_addr",
+        dimension_2=quote("dst_port"),
+        column_2="dst_port",
+    )
+    fan_in = replace(listeners, measure=quote("unique_src_addr"))
+    explorer = "/d/flow-explorer?${__url_time_range}&${address:queryparam}&${measure:queryparam}"
+    only = "&var-filters=dst_addr%7C%3D%7C${__data.fields.filter_1:percentencode}"
+    only += "&var-filters=dst_port%7C%3D%7C${__data.fields.filter_2:percentencode}"
+    unit = ClickHouseQuery(_HERE.unit_query(), ref_id="unit")
+    number = units_from("unit", {"id": "byType", "options": "number"})
+    made = (
+        start(
+            UID,
+            "Flow Services",
+            "Who talks to which service, how much, from how many, and what rose or fell.",
+            "now-3h",
+            refresh="",
+        )
+        .with_variable(address_box())
+        .with_variable(
+            custom(
+                "measure",
+                "Measure",
+                "What is summed or counted.",
+                [(m.label, m.name) for m in MEASURES],
+                MEASURES[0].name,
+            )
+        )
+        .with_variable(
+            query_variable("port", "Ports", "Ports with a panel of their own.", ports_query())
+        )
+        .with_variable(
+            text_box(
+                "since",
+                "Since",
+                "When something began, in milliseconds since the epoch: rises and dips are against"
+                " the time before. Empty: the middle of the range.",
+            )
+        )
+        .with_panel(
+            table_panel(
+                "Rises and dips",
+                "Services of hosts by how much they changed: averages before and during. What"
+                " changed most comes first, whether it rose or fell.",
+                "short",
+                [ClickHouseQuery(changes_query(listeners, variable("since"), 20)), unit],
+                size=(12, 12),
+            )
+            .with_transformation(
+                units_from("unit", {"id": "byRegexp", "options": "/^(Before|During|Change)$/"})
+            )
+            .override_by_name(
+                "Key",
+                [
+                    links_property(
+                        link("Its sources", f"{explorer}&var-dimension=src_addr{only}"),
+                        link(
+                            "Host profile",
+                            "/d/flow-host?${__url_time_range}"
+                            "&var-address=${__data.fields.filter_1:percentencode}",
+                        ),
+                    )
+                ],
+            )
+            .override_by_regexp("filter_.", [prop("custom.hidden", True)])
+        )
+        .with_panel(_graph())
+        .with_panel(
+            time_series(
+                "Traffic by destination port",
+                "The measure of the largest ports, each as a line of its own, so that one that"
+                " falls is not hidden by one that rises. A port without flows reads zero.",
+                "short",
+                [ClickHouseQuery(ports.series_query(), series=True), unit],
+                size=(12, 9),
+                source=CLICKHOUSE,
+            )
+            .display_name("${__field.labels.series}")
+            .with_transformation(number)
+        )
+        .with_panel(
+            time_series(
+                "Fan-in",
+                "Different sources of each service of a host in every bucket; the services with"
+                " most of them over the range. Many sources that rise together show as one line.",
+                "short",
+                [ClickHouseQuery(fan_in.series_query(), series=True)],
+                size=(12, 9),
+                source=CLICKHOUSE,
+            ).display_name("${__field.labels.series}")
+        )
+        .with_panel(
+            time_series(
+                "Port ${port}",
+                "The measure of this destination port alone.",
+                "short",
+                [
+                    ClickHouseQuery(chosen.series_query(), series=True),
+                    unit,
+                ],
+                size=(WIDTH // 4, 7),
+                source=CLICKHOUSE,
+                calcs=("max", "lastNotNull"),
+            )
+            .display_name("${__field.labels.series}")
+            .with_transformation(number)
+            .repeat("port")
+            .repeat_direction("h")
+        )
+    )
+    return finish(made)
