@@ -20,6 +20,7 @@ import trustme
 import urllib3
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from tests.support.mounts import fill, small_disk
 from tests.support.store import RunningStore, running_store
 
 FOREVER = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)"
@@ -111,6 +112,38 @@ def test_an_unfinished_insert_stores_nothing(store: RunningStore) -> None:
         assert eventually(lambda: metric(store, "flow_store_queries_running") == 0)
         assert client.command("SELECT count() FROM unfinished") == 0
         client.command("DROP TABLE unfinished SYNC")
+
+
+def test_an_insert_that_fails_at_its_end_says_so(store: RunningStore) -> None:
+    with store.client() as client:
+        client.command("CREATE DATABASE ends")
+        try:
+            client.command("CREATE TABLE ends.t (a UInt64, CONSTRAINT low CHECK a < 10) "
+                           "ENGINE = MergeTree ORDER BY a")  # fmt: skip
+            with pytest.raises(ClickHouseError, match="VIOLATED_CONSTRAINT"):
+                client.raw_insert("ends.t", insert_block=b"10\n", fmt="TSV")
+            client.command("CREATE MATERIALIZED VIEW ends.v ENGINE = MergeTree ORDER BY a AS "
+                           "SELECT a + throwIf(a = 5) AS a FROM ends.t")  # fmt: skip
+            with pytest.raises(ClickHouseError, match="FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"):
+                client.raw_insert("ends.t", insert_block=b"5\n", fmt="TSV")
+        finally:
+            client.command("DROP DATABASE ends SYNC")
+
+
+def test_an_insert_into_a_full_disk_says_so(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "disk", "64m") as disk,
+        RunningStore(disk / "store") as store,
+        store.client() as client,
+    ):
+        client.command("CREATE DATABASE f")
+        client.command("CREATE TABLE f.t (a UInt64) ENGINE = MergeTree ORDER BY a")
+        ballast = fill(disk)
+        with pytest.raises(ClickHouseError, match="NOT_ENOUGH_SPACE"):
+            client.raw_insert("f.t", insert_block=b"1\n", fmt="TSV")
+        ballast.unlink()
+        client.raw_insert("f.t", insert_block=b"2\n", fmt="TSV")
+        assert client.command("SELECT sum(a) FROM f.t") == 2
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ def _mount(*arguments: str) -> None:
         pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """``folder`` on a disk of its own of that size (``16m``); skips the test if not allowed to."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """What is opened in ``folder`` from now on cannot be written; skips the test likewise."""
     _mount("--bind", str(folder), str(folder))
@@ -39,13 +39,11 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes all room that is left."""
+    """A file that takes all room that is left; called again, it takes what has become free."""
     ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
+    with ballast.open("ab", buffering=0) as file:
         for size in (1 << 20, 4096):
-            try:
+            with contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(size))
-            except OSError:
-                continue
     return ballast

@@ -86,3 +86,18 @@ def test_hostile_text_takes_linear_time(hostile: bytes) -> None:
     began = time.process_time()
     split_query(b"SELECT " + hostile, "TSV")
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("head", "statement"),
+    [
+        ("INSERT INTO t (a, b)", "INSERT INTO t (a, b) FROM INFILE '/f'  FORMAT CSV"),
+        (
+            "INSERT INTO t SETTINGS x = 1, y = 2",
+            "INSERT INTO t  FROM INFILE '/f' SETTINGS x = 1, y = 2 FORMAT CSV",
+        ),
+        ("INSERT INTO settings", "INSERT INTO settings FROM INFILE '/f'  FORMAT CSV"),
+    ],
+)
+def test_an_insert_can_take_its_data_from_a_file(head: str, statement: str) -> None:
+    assert Insert(head, "CSV", b"").from_file("/f") == statement

@@ -258,7 +258,9 @@ class Store:
             await self._in_thread(
                 partial(guard.check_values, connection, insert, whole=statement.whole)
             )
-            inserter = await self._in_thread(partial(connection.insert, insert.head, insert.format))
+            inserter = await self._in_thread(
+                partial(connection.insert, insert, self._engine.data_dir)
+            )
             try:
                 if insert.data:
                     await self._in_thread(partial(inserter.append, insert.data))

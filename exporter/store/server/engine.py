@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import importlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from types import TracebackType
 from typing import IO, Any, Final
 from xml.sax.saxutils import escape
 
-from exporter.store.server.errors import EngineError
+from exporter.store.server import sql
+from exporter.store.server.errors import EngineError, QueryError
 
 _CONFIG: Final = """<clickhouse>
   <timezone>UTC</timezone>
@@ -239,14 +241,9 @@ class Connection:
         counted.result_rows += result.rows_read()
         return bytes(result.bytes())
 
-    def insert(self, head: str, format: str) -> Inserter:
-        """Begin an insert of data in ``format``.
-
-        Raises:
-            EngineError: no such table, column or format.
-        """
-        with self.calling() as raw:
-            return Inserter(self, raw.send_insert(head, format))
+    def insert(self, insert: sql.Insert, folder: Path) -> Inserter:
+        """Begin an insert; its data waits in a nameless file in ``folder``."""
+        return Inserter(self, insert, folder)
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[Any]:
@@ -263,31 +260,48 @@ class Connection:
 
 
 class Inserter:
-    """An insert that is under way: ``append`` bytes, then ``finish`` or ``cancel``."""
+    """An insert whose data is arriving: ``append`` bytes, then ``finish`` or ``cancel``.
 
-    def __init__(self, connection: Connection, handle: Any) -> None:
+    The engine can be given data bit by bit, but then it keeps silent about what fails at the end: a
+    full disk, a violated constraint, a materialized view. So it gets all of it in one statement.
+    """
+
+    def __init__(self, connection: Connection, insert: sql.Insert, folder: Path) -> None:
         self._connection = connection
-        self._handle = handle
+        self._insert = insert
+        self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - held
 
     def append(self, data: bytes) -> None:
-        """Hand over bytes; they may end anywhere."""
-        with self._connection.calling() as raw:
-            raw.insert_append(self._handle, data)
+        """Take bytes; they may end anywhere.
+
+        Raises:
+            QueryError: the disk is full.
+        """
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise QueryError(
+                243, "NOT_ENOUGH_SPACE", f"Cannot keep the data of an insert: {error.strerror}."
+            ) from error
         self._connection.statistics.read_bytes += len(data)
 
     def finish(self) -> None:
-        """Commit; after this returns the rows are there."""
-        with self._connection.calling() as raw:
-            result = raw.insert_done(self._handle)
-        counted = self._connection.statistics
-        counted.written_rows += result.rows_written()
-        counted.written_bytes += result.bytes_written()
-        counted.read_rows += result.rows_written()
+        """Store it; after this returns the rows are there.
+
+        Raises:
+            EngineError: what the engine says; nothing is stored, or some of it, as in ClickHouse.
+        """
+        with self._file as file:
+            counted = self._connection.statistics
+            before = counted.written_rows
+            self._connection.run(self._insert.from_file(f"/proc/self/fd/{file.fileno()}"))
+            counted.read_rows += counted.written_rows - before
 
     def cancel(self) -> None:
-        """Give up; blocks that were complete may be stored already, as in ClickHouse."""
-        with contextlib.suppress(EngineError), self._connection.calling() as raw:
-            raw.insert_cancel(self._handle)
+        """Forget it; nothing is stored."""
+        self._file.close()
 
 
 def quote(value: str) -> str:

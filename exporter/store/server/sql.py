@@ -73,6 +73,21 @@ class Insert:
     format: str
     data: bytes
 
+    def from_file(self, path: str) -> str:
+        """The same insert, of data that lies in a file."""
+        head = self.head.encode()
+        found = list(tokens(head))
+        end = next(
+            (
+                word.start
+                for word, after in zip(found, found[2:], strict=False)
+                if word.depth == 0 and word.is_word(b"SETTINGS") and after.text == b"="
+            ),
+            len(head),
+        )
+        target, settings = head[:end].decode(), head[end:].decode()
+        return f"{target} FROM INFILE '{path}' {settings} FORMAT {self.format}"
+
 
 def verb(sql: bytes) -> str:
     """The first word in upper case; empty if there is none."""
