@@ -1,0 +1,145 @@
+"""What the rules cost: the real Prometheus evaluates all groups for many keys.
+
+``python -m tests.bench.rules --keys 10000`` writes the history that the rules look up, tells that
+many values, and prints how long each group takes beside its interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.policies.blocks import write_blocks
+from exporter.policies.past import HOUR_METRIC, Labels, Sample
+from exporter.resources import resource
+from tests.support.prometheus import Prometheus, running_prometheus
+
+_RULES = ("policies.yml", "baselines.yml")
+_LOOKED_UP = [hours * 3600 for hours in (24, 48, 72, 96, 144, 168, 336, 504, 672)]
+_TOTALS = (
+    "prometheus_rule_evaluation_failures_total",
+    "prometheus_tsdb_head_series",
+    "process_resident_memory_bytes",
+)
+_SETTINGS = """\
+flow_policy_minimum{policy="bench"} 1
+flow_policy_static_threshold{policy="bench",bound="above"} 1e6
+flow_policy_baseline_ratio{policy="bench",bound="above"} 3
+flow_policy_baseline_ratio{policy="bench",bound="below"} 0.5
+flow_policy_breach_minutes{policy="bench",of="5m"} 2
+flow_policy_info{policy="bench",severity="info",team="t",incident="i",dashboard="d",\
+measure="bits_per_second",combine="all",no_baseline="skip"} 1
+"""
+
+
+def _labels(key: int) -> Labels:
+    return (("policy", "bench"), ("dst_addr", f"10.{key >> 16}.{key >> 8 & 255}.{key & 255}"))
+
+
+def _history(keys: int, now: int, back: int) -> Iterator[Sample]:
+    """The recorded hours around one look-up."""
+    for time_ in range(now - back, now - back + 3601, 1800):
+        for key in range(keys):
+            for quantile, value in (("0.05", 90.0), ("0.5", 100.0), ("0.95", 120.0)):
+                yield Sample(HOUR_METRIC, (*_labels(key), ("quantile", quantile)), time_, value)
+
+
+def _last_hour(keys: int, now: int) -> Iterator[Sample]:
+    for time_ in range(now - 3600, now, 60):
+        for key in range(keys):
+            yield Sample("key:flow_policy_value:clamped", _labels(key), time_, 100.0)
+
+
+class _Metrics(http.server.BaseHTTPRequestHandler):
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def _own_metrics(prometheus: Prometheus) -> list[tuple[str, dict[str, str], float]]:
+    """What Prometheus tells of itself."""
+    with urllib.request.urlopen(f"{prometheus.url}/metrics") as answer:
+        text = answer.read().decode()
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
+def measure(keys: int, seconds: int, folder: Path) -> None:
+    """Run the rules once a minute for ``seconds`` and print what they took."""
+    now = int(time.time()) // 1800 * 1800
+    data = folder / "data"
+    data.mkdir()
+    for back in _LOOKED_UP:
+        write_blocks(_history(keys, now, back), data)
+    write_blocks(_last_hour(keys, int(time.time())), data)
+    intervals: dict[str, str] = {}
+    for name in _RULES:
+        rules = yaml.safe_load(resource(f"alerting/rules/{name}").read_text())
+        for group in rules["groups"]:
+            intervals[group["name"]] = group.pop("interval", "1m")
+        (folder / name).write_text(yaml.safe_dump(rules))
+    lines = []
+    for key in range(keys):
+        labels = ",".join(f'{name}="{text}"' for name, text in _labels(key))
+        lines.append(f"flow_policy_value{{{labels}}} {100 + key % 20}\n")
+    _Metrics.body = ("".join(lines) + _SETTINGS).encode()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Metrics)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    configuration = {
+        "global": {"scrape_interval": "15s", "evaluation_interval": "1m"},
+        "rule_files": [str(folder / name) for name in _RULES],
+        "scrape_configs": [
+            {"job_name": "exporter", "static_configs": [
+                {"targets": [f"127.0.0.1:{server.server_address[1]}"]}]},
+        ],
+    }  # fmt: skip
+    with running_prometheus(folder, configuration) as prometheus:
+        time.sleep(seconds)
+        print(f"{keys} keys; seconds that an evaluation takes, of its interval:")
+        own = _own_metrics(prometheus)
+        for name, labels, value in own:
+            if name == "prometheus_rule_group_last_duration_seconds":
+                group = labels["rule_group"].rpartition(";")[2]
+                print(f"  {group:28} {value:6.2f} of {intervals[group]}")
+        totals = {name: sum(v for n, _, v in own if n == name) for name in _TOTALS}
+        (bands,) = prometheus.query("count(key:flow_policy_baseline:upper)", time.time())
+    server.shutdown()
+    failures, series, memory = (totals[name] for name in _TOTALS)
+    print(
+        f"  {bands['value'][1]} bands, {failures:.0f} failures, {series:.0f} series in memory, "
+        f"{memory / 1e6:.0f} MB"
+    )
+
+
+def main() -> None:
+    """Read the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--seconds", type=int, default=200)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="flow-rules-") as folder:
+        measure(arguments.keys, arguments.seconds, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
