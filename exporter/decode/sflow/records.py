@@ -212,7 +212,7 @@ def _switch(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Inde
     # source VLAN and priority, destination VLAN and priority
     del end
     for name, position in (("src_vlan", body), ("dst_vlan", body + 2)):
-        vlan = buffer.words[position]
+        vlan = buffer.words[position].astype(np.uint32)
         known = vlan <= 4095  # 0xFFFFFFFF: unknown
         if known.all():
             packets.put(name, rows, vlan.astype(np.uint16))
@@ -238,7 +238,7 @@ def _addressed(
     packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index, rest: int
 ) -> Iterator[_Addressed]:
     """Records that begin with an address and have ``rest`` words after it, by address type."""
-    kinds = buffer.words[body]
+    kinds = buffer.words[body].astype(np.uint32)
     left = len(kinds)
     for kind, (size, layout) in enumerate(_ADDRESS_LAYOUTS):
         chosen = kinds == kind

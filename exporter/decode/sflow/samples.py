@@ -98,7 +98,7 @@ def read_samples(words: Words, parts: Parts) -> Samples:
             owner, body, end = owner[whole], body[whole], end[whole]
         row = np.dtype(f"V{4 * size}")
         view = np.ndarray((len(words) - size + 1,), row, words, strides=(4,))
-        head = view[body].view(np.uint32).reshape(-1, size)
+        head = view[body].view(">u4").astype(np.uint32).reshape(-1, size)
         found.append(read(head, owner, body + size, end, short))
     if not found:
         return _flow_sample(np.zeros((0, 8), np.uint32), *[np.zeros(0, np.int64)] * 4)

@@ -11,7 +11,6 @@ that lies beyond it is used.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -50,8 +49,9 @@ IPV6_ADDRESS: Final = np.dtype("V16")
 
 @dataclass(slots=True)
 class Buffer:
-    """Datagrams in one buffer: ``data`` as bytes of the wire, ``words`` as the machine's numbers.
+    """Datagrams in one buffer: ``data`` as bytes, ``words`` as big-endian numbers.
 
+    Swapping all words would cost more than swapping those that are read.
     ``starts`` and ``ends`` of the datagrams are in words; a last incomplete word does not count.
     """
 
@@ -65,9 +65,7 @@ class Buffer:
         """Of a batch, whose datagrams all begin at a multiple of four bytes."""
         data = batch.buffer
         starts = batch.starts >> 2
-        words = data[: len(data) & ~3].view(np.uint32)
-        if sys.byteorder == "little":
-            words = words.byteswap()
+        words = data[: len(data) & ~3].view(">u4")
         return cls(data, words, starts, starts + (batch.lengths >> 2))
 
     def rows(self, position: Index, layout: np.dtype[Any]) -> Array:
@@ -113,14 +111,14 @@ def read_headers(buffer: Buffer) -> Headers:
     """The headers of all datagrams; those that are not valid have worthless values."""
     words, starts = buffer.words, buffer.starts
     room = buffer.ends - starts
-    kind = words[starts + 1]
+    kind = words[starts + 1].astype(np.uint32)
     valid = (room >= 6) & (words[starts] == VERSION) & (kind <= 2)
     after = starts + 2 + _ADDRESS_WORDS[np.where(valid, kind, 0)]
     valid &= after + 4 <= buffer.ends
-    return Headers(
-        valid, kind, starts + 2,
-        words[after], words[after + 1], words[after + 2], words[after + 3], after + 4,
-    )  # fmt: skip
+    sub_agent, sequence, uptime, samples = (
+        words[after + place].astype(np.uint32) for place in range(4)
+    )
+    return Headers(valid, kind, starts + 2, sub_agent, sequence, uptime, samples, after + 4)
 
 
 #: Parts found together: their owners, kinds, and where their contents begin and end.
@@ -189,7 +187,7 @@ def walk(words: Words, start: Index, end: Index, count: Words, most: int) -> Par
                     found.append(parts)
             break
         body = position + 2
-        kind = words[position]
+        kind = words[position].astype(np.uint32)
         after = body + ((words[position + 1].astype(np.int64) + 3) >> 2)
         fits = after <= limit
         if not fits.all():
