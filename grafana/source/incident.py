@@ -37,6 +37,8 @@ from .parts import (
 
 UID = "flow-incident"
 RAW_FLOWS = 200
+#: Rows of a table: sources that rise together must all be there.
+KEYS = 100
 
 QUESTION = replace(RANGE, measure=variable("measure"), top="'8'", settings=flows_sql.SETTINGS)
 
@@ -153,7 +155,7 @@ def _changes(
             description,
             "short",
             [
-                ClickHouseQuery(changes_query(question, variable("since"))),
+                ClickHouseQuery(changes_query(question, variable("since"), KEYS)),
                 ClickHouseQuery(question.unit_query(), ref_id="unit"),
             ],
             size=(12, 8),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 Value = str | list[str]
 
@@ -122,3 +122,45 @@ def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def variables(dashboard: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The dashboard's variables by name."""
     return {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+
+
+def opened(url: str) -> tuple[str, Context]:
+    """The dashboard's uid and state that a link opens: absolute range, variables, filters."""
+    parts = urlsplit(url)
+    found = re.search(r"/d/([\w-]+)$", parts.path)
+    if found is None:
+        raise ValueError(f"{url}: not a dashboard")
+    chosen = parse_qs(parts.query, keep_blank_values=True, strict_parsing=True)
+    filters = []
+    for condition in chosen.pop("var-filters", []):
+        key, operator, value = condition.split("|")
+        filters.append(AdHoc(key, operator, value))
+    start, end = (int(chosen.pop(name)[0]) // 1000 for name in ("from", "to"))
+    held: dict[str, Value] = {
+        name.removeprefix("var-"): values[0] for name, values in chosen.items()
+    }
+    return found[1], Context(start, end, 60, held, filters)
+
+
+def followed(link: str, context: Context, row: Mapping[str, Any] | None = None) -> str:
+    """The URL of a link of a dashboard or of a field, as clicked in this state on this row."""
+    span = f"from={context.start * 1000}&to={context.end * 1000}"
+    if "${__url_time_range}" not in link:  # a dashboard's link that keeps the time
+        link = f"{link}{'&' if '?' in link else '?'}{span}"
+
+    def value(match: re.Match[str]) -> str:
+        name, form = match[1], match[2]
+        if name == "__url_time_range":
+            return span
+        if name.startswith("__data.fields."):
+            assert row is not None
+            return quote(str(row[name.removeprefix("__data.fields.")]), safe="-_.~")
+        if name == "filters":
+            parts = (quote(f"{f.key}|{f.operator}|{f.value}", safe="") for f in context.filters)
+            return "&".join(f"var-filters={part}" for part in parts)
+        held = str(context.variables[name])
+        if form == "queryparam":
+            return f"var-{name}={quote(held, safe='')}"
+        return quote(held, safe="-_.~")
+
+    return re.sub(r"\$\{([\w.]+)(?::(\w+))?\}", value, link)
