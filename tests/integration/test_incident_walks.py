@@ -10,6 +10,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -192,8 +193,8 @@ def sample(name: str, labels: dict[str, str], value: float) -> str:
     return f"{name}{{{told}}} {value} {time.time() - 5:.3f}"
 
 
-def rows(client: Client, url: str, title: str, ref: str = "A") -> list[dict[str, Any]]:
-    """What a panel of the dashboard that a link opens shows."""
+def state(url: str) -> tuple[str, Context]:
+    """The dashboard that a link opens, and its state: what the link says, else its defaults."""
     uid, context = opened(url)
     held = {
         name: variable.get("current", {}).get("value", variable.get("query"))
@@ -201,19 +202,24 @@ def rows(client: Client, url: str, title: str, ref: str = "A") -> list[dict[str,
         if variable["type"] != "adhoc"
     }
     held = {name: "*" if value == "$__all" else value for name, value in held.items()}
+    return uid, replace(context, variables=held | dict(context.variables))
+
+
+def rows(client: Client, url: str, title: str, ref: str = "A") -> list[dict[str, Any]]:
+    """What a panel of the dashboard that a link opens shows."""
+    uid, context = state(url)
     [sql] = [
         target["rawSql"]
         for panel in panels(DASHBOARDS[uid])
         for target in panel["targets"]
         if panel["title"] == title and target["refId"] == ref
     ]
-    state = Context(context.start, context.end, 60, held | dict(context.variables), context.filters)
-    return list(client.query(expand_sql(sql, state)).named_results())
+    return list(client.query(expand_sql(sql, context)).named_results())
 
 
 def click(url: str, panel_title: str, link_title: str, row: dict[str, Any] | None = None) -> str:
-    """The URL behind a link of a field (with a row) or of the dashboard itself."""
-    uid, context = opened(url)
+    """The URL behind a link of a row's key, or without a row of the dashboard itself."""
+    uid, context = state(url)
     if row is None:
         candidates = DASHBOARDS[uid]["links"]
     else:
@@ -221,6 +227,7 @@ def click(url: str, panel_title: str, link_title: str, row: dict[str, Any] | Non
         candidates = [
             link
             for override in panel["fieldConfig"]["overrides"]
+            if override["matcher"]["options"] == "Key"
             for changed in override["properties"]
             if changed["id"] == "links"
             for link in changed["value"]
