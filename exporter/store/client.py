@@ -20,6 +20,13 @@ UNKNOWN_DATABASE: Final = 81
 REPLICA_ALREADY_EXISTS: Final = 253
 _AUTHENTICATION_CODES: Final = frozenset({192, 193, 194, 516})
 _ACCESS_DENIED: Final = 497
+_NO_SUCH_COLUMN: Final = frozenset({10, 16})
+_UNKNOWN_SETTING: Final = 115
+_READ_ONLY: Final = frozenset({164, 242})
+_NOT_ENOUGH_SPACE: Final = 243
+
+#: Older ones store a retried insert twice in what materialized views fill.
+OLDEST_VERSION: Final = (24, 8)
 
 _CLUSTER_SETTINGS: Final = {
     # What is acknowledged is on its shard, not in a queue of the node that was asked.
@@ -59,7 +66,7 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
     for library in ("clickhouse_connect", "urllib3.connectionpool"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
-        return clickhouse_connect.get_client(
+        client = clickhouse_connect.get_client(
             interface=url.scheme,
             host=url.hostname,
             port=url.port or (8443 if url.scheme == "https" else 8123),
@@ -77,6 +84,27 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
         )
     except Exception as error:
         raise explain(error, settings) from error
+    try:
+        refuse_old_version(client.server_version or "", settings)
+    except StoreError:
+        client.close()
+        raise
+    return client
+
+
+def refuse_old_version(version: str, settings: ClickHouse) -> None:
+    """See :data:`OLDEST_VERSION`.
+
+    Raises:
+        StoreError: ``version``, such as ``25.8.1.2``, is older.
+    """
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) == 2 and numbers < OLDEST_VERSION:
+        raise StoreError(
+            f"ClickHouse at {settings.url} is version {version}: upgrade it to "
+            f"{'.'.join(map(str, OLDEST_VERSION))} or newer.",
+            name="old_version",
+        )
 
 
 def explain(error: Exception, settings: ClickHouse) -> StoreError:
@@ -96,6 +124,20 @@ def explain(error: Exception, settings: ClickHouse) -> StoreError:
         advice = f"{where} has no database {settings.database!r}: run `flow-exporter migrate`."
     elif code == UNKNOWN_TABLE:
         advice = f"{where} lacks a table: run `flow-exporter migrate`. It says: {text}"
+    elif code in _NO_SUCH_COLUMN:
+        advice = (
+            f"{where} lacks a column: run `flow-exporter migrate`; `flow-exporter check` tells "
+            f"what was changed by hand. It says: {text}"
+        )
+    elif code == _NOT_ENOUGH_SPACE or (code is not None and "No space left" in text):
+        advice = f"{where} has a full disk: free some of it, or keep less. It says: {text}"
+    elif code in _READ_ONLY or (code is not None and "Read-only file system" in text):
+        advice = (
+            f"{where} may only be read: check the rights of user {settings.user!r}, its disk, and "
+            f"on a cluster its Keeper. It says: {text}"
+        )
+    elif code == _UNKNOWN_SETTING:
+        advice = f"{where} does not know a setting; is its version old? It says: {text}"
     elif code is not None:
         advice = f"{where}: {text}"
     elif isinstance(error, exceptions.Error | OSError):

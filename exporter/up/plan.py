@@ -111,12 +111,17 @@ def write_effective_config(config: Config, file: Path, changes: dict[str, dict[s
 
 def _write_config(config: Config, data: Path, ports: Ports, *, own_store: bool) -> Path:
     changes: dict[str, dict[str, Any]] = {"http": {"port": ports.collector}}
+    clickhouse: dict[str, Any] = {}
     if own_store:
-        changes["clickhouse"] = {
+        clickhouse |= {
             "url": f"http://{_LOOPBACK}:{ports.store}",
             "user": "flow_writer",
             "password_file": str(data / "store" / "writer.password"),
         }
+    if not config.clickhouse.spool.directory:
+        spool = config.clickhouse.spool.model_dump(mode="json")
+        clickhouse["spool"] = spool | {"directory": str(data / "collector" / "spool")}
+    changes["clickhouse"] = clickhouse
     if not config.policies.file:
         changes["policies"] = {"file": str(resource("alerting/policies.yaml"))}
     if not config.decode.template_file:

@@ -82,6 +82,13 @@ def test_the_exporter_finds_clickhouse_by_its_service_name() -> None:
     assert port in _ports(host)
 
 
+def test_the_exporter_keeps_what_must_outlive_it_on_its_volume() -> None:
+    (volume,) = [target for name, source, target in _mounts() if source == "exporter"]
+    config = _exporter_config()
+    for kept in (config.clickhouse.spool.directory, config.decode.template_file):
+        assert Path(kept).is_relative_to(volume)
+
+
 def test_policies_are_mounted_where_the_exporter_looks() -> None:
     folder = Path(SERVICES["exporter"]["configs"][0]["target"]).parent
     targets = {target for name, _, target in _mounts() if name == "exporter"}
