@@ -65,8 +65,9 @@ class Step:
 class Window(NamedTuple):
     """Octets of a record from ``start`` on: the fields that ``dtype`` names.
 
-    Where ``copied`` is told they are taken out of the records before their fields are read: few
-    octets lie close together, so that reading field after field stays in the cache.
+    They are copied from all records before their fields are read: few octets lie close together,
+    so that reading field after field stays in the cache. ``copied`` tells where that pays even
+    for records that lie side by side already.
     """
 
     start: int

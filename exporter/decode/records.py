@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ TAIL: Final = PADDING
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6
-#: With more runs of sets of one size than this, gathering record by record is cheaper.
-_MOST_RUNS: Final = 32
+#: With more runs of equal sets than this, gathering record by record is cheaper.
+_MOST_RUNS: Final = 8
 
 
 @dataclass(slots=True)
@@ -69,42 +69,73 @@ def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: O
     """
     if layout.variable_fields:
         return _locate_variable(layout, buffer, start, start + length)
-    counts = length // layout.min_size
-    rows = _gather_sets(buffer, start, counts, layout.min_size)
-    windows = [_look(rows, window) for window in layout.windows] if len(rows) else []
-    return Records(buffer, len(rows), windows, counts)
+    size = layout.min_size
+    counts = length // size
+    total = int(counts.sum())
+    if not total:
+        return Records(buffer, 0, [], counts)
+    runs = _runs(start, counts)
+    if runs is not None:
+        windows = [_from_runs(buffer, runs, size, total, window) for window in layout.windows]
+    else:
+        first = np.cumsum(counts) - counts
+        offsets = np.repeat(start - first * size, counts) + np.arange(total) * size
+        rows = _pieces(buffer, offsets, size)
+        windows = [_from_rows(rows, window) for window in layout.windows]
+    return Records(buffer, total, windows, counts)
 
 
-def _look(rows: NDArray[Any], window: Window) -> NDArray[Any]:
+class _Run(NamedTuple):
+    """``sets`` of ``records`` each, the first at ``start``, each next one ``step`` octets on."""
+
+    start: int
+    step: int
+    sets: int
+    records: int
+
+
+def _runs(start: Offsets, counts: Offsets) -> list[_Run] | None:
+    """Sets by runs of equal ones at equal distances; None where there are too many runs.
+
+    Devices fill their datagrams, and these lie side by side: most sets have as many records as
+    the one before, and lie as far from it as that from the one before.
+    """
+    steps = np.diff(start)
+    turns = counts[1:] != counts[:-1]
+    turns[1:] |= steps[1:] != steps[:-1]
+    bounds = [0, *(np.flatnonzero(turns) + 1).tolist(), len(start)]
+    if len(bounds) > _MOST_RUNS + 1:
+        return None
+    return [
+        _Run(int(start[a]), int(steps[a]) if b - a > 1 else 0, b - a, int(counts[a]))
+        for a, b in pairwise(bounds)
+    ]
+
+
+def _from_runs(
+    buffer: bytes | memoryview, runs: Sequence[_Run], size: int, total: int, window: Window
+) -> NDArray[Any]:
+    """What a window shows of each record, copied from where the records lie."""
+    octets = f"V{window.dtype.itemsize}"
+    out = np.empty(total, octets)
+    at = 0
+    for start, step, sets, records in runs:
+        shape = (sets, records)
+        part = out[at : at + sets * records]
+        part.reshape(shape)[...] = np.ndarray(
+            shape, octets, buffer, start + window.start, (step, size)
+        )
+        at += len(part)
+    return out.view(window.dtype)
+
+
+def _from_rows(rows: NDArray[Any], window: Window) -> NDArray[Any]:
     """What a window shows of each of ``rows``."""
     start, dtype, copied = window
     shape, strides = (len(rows),), (rows.itemsize,)
     if not copied:
         return np.ndarray(shape, dtype, rows, start, strides)
     return np.ndarray(shape, f"V{dtype.itemsize}", rows, start, strides).copy().view(dtype)
-
-
-def _gather_sets(
-    buffer: bytes | memoryview, start: Offsets, counts: Offsets, size: int
-) -> NDArray[Any]:
-    """The records of sets, of which ``counts`` begin at each ``start``, of ``size`` octets.
-
-    Devices fill their datagrams: most sets have as many records as the one before. Runs of such
-    sets are copied set by set, else record by record.
-    """
-    bounds = [0, *(np.flatnonzero(counts[1:] != counts[:-1]) + 1).tolist(), len(counts)]
-    if len(bounds) > _MOST_RUNS:
-        first = np.cumsum(counts) - counts
-        offsets = np.repeat(start - first * size, counts) + np.arange(counts.sum()) * size
-        return _pieces(buffer, offsets, size)
-    runs = [
-        _pieces(buffer, start[begin:end], int(counts[begin]) * size).view(f"V{size}")
-        for begin, end in pairwise(bounds)
-        if begin < end and counts[begin]
-    ]
-    if not runs:
-        return np.zeros(0, f"V{size}")
-    return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
 def _pieces(buffer: bytes | memoryview, offsets: Offsets, size: int) -> NDArray[Any]:

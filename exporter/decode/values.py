@@ -56,6 +56,8 @@ def unsigned(field: Array, dtype: np.dtype[Any] | type[Any]) -> Array:
 def addresses(field: Array) -> NDArray[np.uint8]:
     """IPv4 (``u4`` in memory order) or IPv6 (``V16``) as rows of 16 octets."""
     count = len(field)
+    if field.dtype.itemsize == 16 and field.flags.c_contiguous:
+        return field.view(np.uint8).reshape(count, 16)
     out = np.empty((count, 16), np.uint8)
     if field.dtype.itemsize == 4:
         out.view(np.complex128)[:] = _MAPPED_ADDRESS
