@@ -27,7 +27,8 @@ FULL_BYTES: Final = 8 << 20
 _CALL: Final = 1_024
 _NAME_BYTES: Final = 32
 _SOCKADDR_IN6: Final = struct.Struct("=H2x4x16s4x")
-_V4_MAPPED: Final = np.frombuffer(bytes(10) + b"\xff\xff", np.uint8)
+_V4_MAPPED: Final = bytes(10) + b"\xff\xff"
+_MAPPED_WORD: Final = np.frombuffer(_V4_MAPPED, np.uint32)[2]
 
 #: ``struct mmsghdr`` of 64-bit Linux: a ``msghdr`` with its padding, then ``msg_len``.
 _MMSGHDR: Final = np.dtype(
@@ -74,8 +75,7 @@ class DatagramBuffer:
         self._batched = batched
         self._names = np.zeros((slots, _NAME_BYTES), np.uint8)
         self._headers = np.zeros(slots, _MMSGHDR)
-        self._lengths = self._headers["length"]
-        self._flags = self._headers["flags"]
+        self._lengths = np.zeros(slots, np.int64)
         self._times = np.zeros(slots, np.int64)
         self._starts = np.arange(slots) * self._stride
         self._starts.flags.writeable = False
@@ -134,14 +134,17 @@ class DatagramBuffer:
         self.filled = end
         self._times[start:end] = time.time_ns() // 1_000_000
         lengths = self._lengths[start:end]
+        lengths[:] = self._headers["length"][start:end]
         self._bytes += int(lengths.sum())
+        if int(lengths.max()) <= self._slot_bytes:
+            return 0
         for slot in (start + np.flatnonzero(lengths > self._slot_bytes)).tolist():
             at, rest = self._starts[slot], slot % _CALL * self._rest_bytes
             self._large[slot] = (
                 self._data[at : at + self._slot_bytes].tobytes()
                 + self._rests[rest : rest + int(self._lengths[slot]) - self._slot_bytes]
             )
-        return int(np.count_nonzero(self._flags[start:end] & socket.MSG_TRUNC))
+        return int(np.count_nonzero(self._headers["flags"][start:end] & socket.MSG_TRUNC))
 
     def _read_many(self, sock: socket.socket, start: int, room: int) -> int:
         self._headers["namelen"][start : start + room] = _NAME_BYTES
@@ -169,26 +172,20 @@ class DatagramBuffer:
                 return slot - start
             packed = socket.inet_pton(sock.family, address[0].partition("%")[0])
             if len(packed) == 4:
-                packed = _V4_MAPPED.tobytes() + packed
+                packed = _V4_MAPPED + packed
             name = _SOCKADDR_IN6.pack(socket.AF_INET6, packed)
             self._names[slot, : len(name)] = np.frombuffer(name, np.uint8)
             self._names[slot, 2:4] = tuple(address[1].to_bytes(2, "big"))
-            self._lengths[slot] = length
-            self._flags[slot] = flags
+            self._headers["length"][slot] = length
+            self._headers["flags"][slot] = flags
         return room
 
     def take(self) -> DatagramBatch:
         """What was received; all slots are free afterwards."""
         count = self.filled
-        names = self._names[:count]
-        senders = names[:, 8:24].copy()
-        v4 = names[:, :2].copy().view(np.uint16)[:, 0] == socket.AF_INET
-        if v4.any():
-            senders[v4, :12] = _V4_MAPPED
-            senders[v4, 12:] = names[v4, 4:8]
-        ports: NDArray[np.uint16] = names[:, 2:4].copy().view(">u2")[:, 0].astype(np.uint16)
         data = self._data[: count * self._stride + SPARE_BYTES]
-        lengths = self._lengths[:count].astype(np.int64)
+        lengths = self._lengths[:count].copy()
+        senders, ports = self._senders(count)
         times = self._times[:count].copy()
         taken = DatagramBatch(data, self._starts[:count], lengths, senders, ports, times)
         if self._large:
@@ -203,3 +200,16 @@ class DatagramBuffer:
         self.filled = 0
         self._bytes = 0
         return taken
+
+    def _senders(self, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """Addresses and ports of the first datagrams, from ``sockaddr_in`` and ``sockaddr_in6``."""
+        names = self._names[:count]
+        ports: NDArray[np.uint16] = names.view(">u2")[:, 1].astype(np.uint16)
+        mapped = np.zeros((count, 4), np.uint32)
+        mapped[:, 2] = _MAPPED_WORD
+        mapped[:, 3] = names.view(np.uint32)[:, 1]
+        senders = mapped.view(np.uint8)
+        v6 = names.view(np.uint16)[:, 0] != socket.AF_INET
+        if v6.any():
+            senders[v6] = names[v6, 8:24]
+        return senders, ports
