@@ -46,7 +46,7 @@ class EvidenceFreezer(Collector):
     """Takes the evidence of each alert that it is shown, once, in a thread of its own.
 
     ``find_policy`` gives the policy of a name, ``None`` where there is none (any more): of such
-    alerts, and of those without a policy, no evidence is taken. When more than a bounded number
+    alerts, and of those that are not about one key of a policy, no evidence is taken. When more than a bounded number
     wait, further ones are counted and left. The thread rests as long as it worked, so that a storm
     of alerts leaves ClickHouse to those who look into it.
     """
@@ -88,7 +88,8 @@ class EvidenceFreezer(Collector):
 
     def show(self, case: Case) -> None:
         """Queue an alert that fires."""
-        if self._find_policy(case.labels.get("policy", "")) is None:
+        policy = self._find_policy(case.labels.get("policy", ""))
+        if policy is None or not any(name in case.labels for name in policy.dimensions):
             return
         with self._condition:
             if len(self._queue) >= _MAX_QUEUED:

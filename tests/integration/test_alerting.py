@@ -190,7 +190,12 @@ def test_inhibition_names_alerts_and_labels_that_exist() -> None:
 def test_what_inhibits_outlives_what_it_hides() -> None:
     kept = {rule["alert"]: rule.get("keep_firing_for", "0m") for rule in ALERTS}
     below = int(kept["FlowPolicyBelow"].removesuffix("m"))
-    for name in ("FlowDeviceSilent", "FlowInsertsFailing", "FlowPolicyEvaluationFailing"):
+    for name in (
+        "FlowDeviceSilent",
+        "FlowInsertsFailing",
+        "FlowPolicyEvaluationFailing",
+        "FlowPolicyManyBelow",
+    ):
         assert int(kept[name].removesuffix("m")) > below
 
 

@@ -174,6 +174,7 @@ def test_labels_are_bound_and_what_clickhouse_refuses_is_counted(
         freezer.freezer.show(case(dst_addr="no address"))
         until("one refused", 10, lambda: freezer.count("dropped_total"))
         freezer.freezer.show(case(policy="unknown"))
+        freezer.freezer.show(Case(FINGERPRINT, STARTED, {"policy": "hosts"}))  # of no key
         freezer.freezer.show(case())
         until("the next", 10, lambda: freezer.count("taken_total"))
     assert freezer.count("taken_total") == 1
