@@ -46,9 +46,9 @@ class EvidenceFreezer(Collector):
     """Takes the evidence of each alert that it is shown, once, in a thread of its own.
 
     ``find_policy`` gives the policy of a name, ``None`` where there is none (any more): of such
-    alerts, and of those that are not about one key of a policy, no evidence is taken. When more than a bounded number
-    wait, further ones are counted and left. The thread rests as long as it worked, so that a storm
-    of alerts leaves ClickHouse to those who look into it.
+    alerts, and of those that are not about one key of a policy, no evidence is taken. When more
+    than a bounded number wait, further ones are counted and left. The thread rests as long as it
+    worked, so that a storm of alerts leaves ClickHouse to those who look into it.
     """
 
     def __init__(
