@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -34,6 +34,10 @@ _log = logging.getLogger(__name__)
 
 #: Rows of one call: more than a batch of real datagrams can hold.
 MAX_ROWS: Final = 4_000_000
+
+#: Template sets remembered as parsed, and octets of one of them at most.
+_PARSED_SETS: Final = 256
+_PARSED_OCTETS: Final = 2_048
 
 #: Counts an error: reason, device, datagram in the batch (below 0: none), octet in it.
 Fault = Callable[[str, Device | None, int, int], None]
@@ -67,6 +71,7 @@ class TemplatedDecoder:
     def __init__(self, state: State, fault: Fault) -> None:
         self._state = state
         self._fault = fault
+        self._parsed: dict[tuple[Source, int, bytes], tuple[Definition, ...]] = {}
 
     def decode(self, arrived: Arrived) -> list[FlowBatch]:
         """The flows of datagrams, all of NetFlow v9 or all of IPFIX."""
@@ -166,13 +171,36 @@ class TemplatedDecoder:
             body = bytes(arrived.buffer[at : at + int(sets.length[number])])
             now = int(datagrams.received[row])
             try:
-                for definition in _definitions(source, kind, body):
+                for definition in self._definitions(source, kind, body):
                     try:
                         self._apply(arrived, int(arrived.stream[row]), definition, now, binding, at)
                     except LimitError as limit:
                         self._fault_at(str(limit), arrived, row, at)
             except TemplateError as error:
                 self._fault_at(str(error), arrived, row, at)
+
+    def _definitions(self, source: Source, kind: int, body: bytes) -> Iterator[Definition]:
+        """Templates in a template set.
+
+        Devices repeat these octet by octet, some of them after every 20 datagrams: what was
+        parsed not long ago is not parsed again.
+
+        Raises:
+            TemplateError: after what could be parsed.
+        """
+        key = (source, kind, body)
+        known = self._parsed.get(key)
+        if known is not None:
+            yield from known
+            return
+        found = []
+        for definition in _definitions(source, kind, body):
+            found.append(definition)
+            yield definition
+        if len(body) <= _PARSED_OCTETS:
+            if len(self._parsed) >= _PARSED_SETS:
+                self._parsed.clear()
+            self._parsed[key] = tuple(found)
 
     def _apply(
         self, arrived: Arrived, owner: int, definition: Definition, now: int, binding: Binding,
