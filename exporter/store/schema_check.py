@@ -7,7 +7,7 @@ have by ``formatQuerySingleLine``; what is compared is then text against text, p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,7 +84,11 @@ def schema_differences(
     """
     try:
         expected = _expected(client, settings.database, migrations)
-        live = _live(client, settings.database)
+        live = {
+            name: _object(text, settings.database)
+            for name, text in _created(client, settings.database)
+            if name in expected
+        }
     except Exception as error:
         raise explain(error, settings) from error
     where = f" ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
@@ -230,12 +234,12 @@ def _expected(client: Client, database: str, migrations: Iterable[Migration]) ->
     return objects
 
 
-def _live(client: Client, database: str) -> dict[str, _Object]:
-    rows = client.query(
+def _created(client: Client, database: str) -> Sequence[Sequence[str]]:
+    """Names of tables and views, and the statements that make them as they are."""
+    return client.query(
         "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
         {"database": database},
     ).result_rows
-    return {name: _object(text, database) for name, text in rows}
 
 
 def _quote(text: str) -> str:

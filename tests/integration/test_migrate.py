@@ -259,6 +259,62 @@ def test_the_command_migrates(store: RunningStore, settings: ClickHouse, tmp_pat
     assert again.stdout.strip() == f"database {settings.database} is up to date"
 
 
+def test_a_dry_run_for_a_cluster_shows_what_the_cluster_would_run(
+    store: RunningStore, settings: ClickHouse, tmp_path: Path
+) -> None:
+    file = config(tmp_path, settings, cluster="big")
+    dry = run("--dry-run", "--config", file,
+              environment={"FLOW_CLICKHOUSE_PASSWORD": store.password})  # fmt: skip
+    assert dry.returncode == 0, dry.stderr
+    name = f"{settings.database}.flows"
+    assert f"CREATE TABLE IF NOT EXISTS {name}_local ON CLUSTER 'big'" in dry.stdout
+    assert f"ENGINE = Distributed('big', '{settings.database}', 'flows_local', " in dry.stdout
+    assert settings.database not in databases(settings)
+
+
+def test_a_database_of_one_node_does_not_become_a_clusters(settings: ClickHouse) -> None:
+    Migrator(settings, MIGRATIONS).apply()
+    on_cluster = settings.model_copy(update={"cluster": "big"})
+    with pytest.raises(MigrationError, match=r"made for one node, but clickhouse\.cluster is big"):
+        Migrator(on_cluster, MIGRATIONS).pending()
+
+
+def test_what_is_missing_is_made_again(
+    store: RunningStore, settings: ClickHouse, tmp_path: Path
+) -> None:
+    Migrator(settings, MIGRATIONS).apply()
+    file = config(tmp_path, settings)
+    password = {"FLOW_CLICKHOUSE_PASSWORD": store.password}
+    with connect(settings) as client:
+        client.command("INSERT INTO flows (bytes) VALUES (1)")
+        client.command("DROP VIEW flows_1m_from_flows")
+        client.command("DROP TABLE port_names")
+        assert run("--config", file, environment=password).returncode == 0
+        assert "port_names" not in tables(client)
+        again = run("--again", "--config", file, environment=password)
+        assert "applied 0006_names.sql" in again.stdout, again.stderr
+        assert {"port_names", "flows_1m_from_flows"} <= tables(client)
+        port = client.command("SELECT joinGet('port_names', 'name', 6::UInt8, 443::UInt16)")
+        assert port == "https"
+        recorded = client.command("SELECT count() - uniqExact(version) FROM schema_migrations")
+        assert recorded == 0
+
+
+def test_the_command_sets_the_retention(
+    store: RunningStore, settings: ClickHouse, tmp_path: Path
+) -> None:
+    password = {"FLOW_CLICKHOUSE_PASSWORD": store.password}
+    Migrator(settings, MIGRATIONS).apply()
+    file = config(tmp_path, settings, retention="{flows: {days: 7}}")
+    dry = run("--dry-run", "--config", file, environment=password)
+    assert "would change flows: rows are kept for 7 days\n\nALTER TABLE" in dry.stdout
+    assert (
+        "changed flows: rows are kept for 7 days"
+        in run("--config", file, environment=password).stdout
+    )
+    assert "is up to date" in run("--config", file, environment=password).stdout
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
