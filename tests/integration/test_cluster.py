@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
+from clickhouse_connect.driver.client import Client
 
-from exporter.config import ClickHouse
+from exporter.config import ClickHouse, Retention
 from exporter.resources import resource
 from exporter.store.insert import Encoding
 from exporter.store.migrate import lock_statement
 from exporter.store.render import local_name, render
+from exporter.store.retention import SizeKeeper, retention_changes
+from exporter.store.schema_check import schema_differences
 from exporter.store.statements import MigrationError, load_migrations
 from exporter.store.writer import Writer
 from tests.support.batches import random_batch
-from tests.support.cluster import ClusterNode, EngineRefusalError, here, plain
+from tests.support.cluster import ClusterNode, EngineRefusalError, NodeClient, here, plain
 from tests.support.golden import FOLDER, rendered
 
 STATEMENTS = [
@@ -150,6 +154,54 @@ def test_the_collector_inserts_into_the_table_of_the_node() -> None:
     assert bytes(body).startswith(b"INSERT INTO flows_local (")
     assert Writer(ClickHouse(cluster="flow")).table == "flows_local"
     assert Writer(ClickHouse()).table == "flows"
+
+
+def test_the_check_knows_the_tables_of_a_cluster(replicated: ClusterNode) -> None:
+    settings = ClickHouse(cluster="flow")
+    migrations = render(load_migrations(resource("clickhouse/migrations")), "flow", "flow")
+
+    def differences() -> list[str]:
+        client = cast("Client", NodeClient(replicated))
+        return [str(found) for found in schema_differences(client, settings, migrations)]
+
+    assert differences() == []
+    comment = "comment is 'other', should be"
+    replicated.run("ALTER TABLE flows MODIFY COMMENT 'other'")
+    try:
+        [found] = differences()
+        assert found.startswith(f"flows: {comment} 'Flows as reported;")
+        assert "ALTER TABLE flow.flows ON CLUSTER 'flow' MODIFY COMMENT 'Flows" in found
+    finally:
+        replicated.run(found[found.index("ALTER") :].replace(" ON CLUSTER 'flow'", ""))
+    assert differences() == []
+
+
+def test_times_of_a_clusters_tables_are_set_where_the_rows_are(replicated: ClusterNode) -> None:
+    client = cast("Client", NodeClient(replicated))
+    assert retention_changes(client, ClickHouse(cluster="flow")) == []
+    kept = ClickHouse(
+        cluster="flow", retention={"flows": Retention(days=7), "alerts": Retention(days=9)}
+    )
+    assert [change.sql for change in retention_changes(client, kept)] == [
+        "ALTER TABLE flow.alerts ON CLUSTER 'flow' "
+        "MODIFY TTL toDateTime(starts_at) + INTERVAL 9 DAY DELETE",
+        "ALTER TABLE flow.flows_local ON CLUSTER 'flow' "
+        "MODIFY TTL toDateTime(time_received) + INTERVAL 7 DAY DELETE",
+    ]
+
+
+def test_sizes_are_kept_where_the_rows_are(filled: ClusterNode) -> None:
+    for days in range(3):
+        filled.run(
+            "INSERT INTO flows_local (time_received, proto, bytes) "
+            f"SELECT now64(3) - toIntervalDay({days}), 99, rand64() FROM numbers(1000)"
+        )
+    client = cast("Client", NodeClient(filled))
+    SizeKeeper(
+        ClickHouse(cluster="flow", retention={"flows": Retention(max_gigabytes=1e-9)}),
+        lambda: client,
+    ).keep(client)
+    assert filled.run("SELECT count() FROM flows WHERE proto = 99") == [[1000]]
 
 
 def test_users_have_the_rights_to_every_engine(replicated: ClusterNode) -> None:

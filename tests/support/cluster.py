@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 _CONFIG = """<clickhouse>
@@ -88,6 +88,24 @@ class ClusterNode:
             raise EngineRefusalError(answer["error"])
         rows: list[list[Any]] = answer["rows"]
         return rows
+
+
+class NodeClient:
+    """As much of a driver's client as what is asked of a node needs."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._node = node
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> Any:
+        for name, value in (parameters or {}).items():
+            kind = "Array(String)" if isinstance(value, list) else "String"
+            sql = sql.replace(f"{{{name}:{kind}}}", repr(value))
+        return SimpleNamespace(result_rows=self._node.run(sql))
+
+    def command(self, sql: str, settings: dict[str, Any] | None = None) -> None:
+        assert " ON CLUSTER 'flow'" in sql
+        given = ", ".join(f"{name} = {value}" for name, value in (settings or {}).items())
+        self._node.run(here(sql) + (f" SETTINGS {given}" if given else ""))
 
 
 def here(sql: str) -> str:
