@@ -31,18 +31,23 @@ ENDS_TO_END = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
 
 @dataclass(frozen=True)
 class Size:
-    """How much is sent, how fast; pmacct gets the first part of it, slower, as it would lose."""
+    """How much is sent, how fast; pmacct gets the first part of it, slower, as it would lose.
+
+    Flows to warm up with are sent before those that are measured.
+    """
 
     flows: int
+    warm_up: int
     rate: float
     pmacct_flows: int
+    pmacct_warm_up: int
     pmacct_rate: float
     peak_seconds: float
     devices: tuple[int, ...]
 
 
-FULL = Size(500_000, 250_000, 50_000, 25_000, 1.5, (1, 100, 2000))
-QUICK = Size(200_000, 200_000, 20_000, 20_000, 0.7, (1, 100))
+FULL = Size(500_000, 250_000, 250_000, 50_000, 10_000, 25_000, 1.5, (1, 100, 2000))
+QUICK = Size(200_000, 100_000, 200_000, 20_000, 5_000, 20_000, 0.7, (1, 100))
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
     made: list[Workload] = []
 
     def make(_: Results) -> None:
-        made.append(build(kind, size.flows))
+        made.append(build(kind, size.warm_up + size.flows))
         made[0].save(file)
 
     def cost(name: str, starter: receivers.Starter) -> Step:
@@ -82,6 +87,7 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
         return Step(name, lambda results: results.costs.append(receive_cost(
             made[0], file, name, starter,
             flows=size.pmacct_flows if slow else size.flows,
+            warm_up_flows=size.pmacct_warm_up if slow else size.warm_up,
             flows_per_second=size.pmacct_rate if slow else size.rate,
             # The store merges, and pmacct writes, for a while after the last packet.
             idle_seconds=3.0 if slow or name == END_TO_END else 0.5,

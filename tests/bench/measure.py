@@ -17,8 +17,8 @@ from tests.bench.processes import cpu_seconds, memory_bytes, settle, udp_socket
 from tests.bench.receivers import ROOT, Receiver, Starter
 from tests.bench.workloads import KINDS, Workload, build
 
-#: Flows sent before measuring begins, so that templates are known and first uses are over.
-_WARM_UP_FLOWS = 2000
+#: Flows of the warm-up that are sent slowly, so that templates are known.
+_SLOW_FLOWS = 2000
 #: Longest that a socket may take to empty after the last datagram for a rate to count as kept.
 _BACKLOG_SECONDS = 0.3
 
@@ -109,16 +109,19 @@ def receive_cost(
     starter: Starter,
     *,
     flows: int,
+    warm_up_flows: int,
     flows_per_second: float,
     idle_seconds: float,
 ) -> Cost:
-    """One receiver: the first ``flows`` flows of the workload, evenly."""
-    first = workload.until(_WARM_UP_FLOWS)
-    last = workload.until(flows)
+    """One receiver: the first flows of the workload to warm up, then ``flows`` of them, evenly."""
+    slow = workload.until(_SLOW_FLOWS)
+    first = workload.until(warm_up_flows)
+    last = workload.until(warm_up_flows + flows)
     warm_up, sent = (int(workload.flows_before[at]) for at in (first, last))
     rate = flows_per_second * last / sent
     with running(starter) as receiver, Sender(file, receiver.port) as sender:
-        sender.send(0, first, 500)
+        sender.send(0, slow, 500)
+        sender.send(slow, first, rate)
         settle(receiver.processes, receiver.port, idle_seconds=0.5)
         before = cpu_seconds(*receiver.processes)
         seconds = sender.send(first, last, rate)

@@ -12,17 +12,29 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(*roots: int) -> float:
-    """User and system time of these processes, their descendants and their ended children."""
-    return sum(sum(map(int, fields[11:15])) for fields in _tree(roots)) / _TICKS
+    """User and system time of these processes, their descendants and their ended children.
+
+    To the nanosecond where no thread has ended, else to the kernel's tick of a hundredth of a
+    second.
+    """
+    used = 0.0
+    for pid, fields in _tree(roots).items():
+        ticks = sum(map(int, fields[11:15])) / _TICKS
+        threads = 0
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                threads += int(task.read_text().split()[0])
+        used += max(ticks, threads / 1e9)
+    return used
 
 
 def memory_bytes(*roots: int) -> int:
     """Resident memory of these processes and their descendants."""
-    return sum(int(fields[21]) * _PAGE for fields in _tree(roots))
+    return sum(int(fields[21]) * _PAGE for fields in _tree(roots).values())
 
 
-def _tree(roots: tuple[int, ...]) -> list[list[str]]:
-    """The fields of ``/proc/PID/stat`` from the state on, for each process."""
+def _tree(roots: tuple[int, ...]) -> dict[int, list[str]]:
+    """The fields of ``/proc/PID/stat`` from the state on, by process."""
     fields: dict[int, list[str]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -34,7 +46,7 @@ def _tree(roots: tuple[int, ...]) -> list[list[str]]:
     while True:
         children = {pid for pid in fields if int(fields[pid][1]) in chosen} - chosen
         if not children:
-            return [fields[pid] for pid in chosen]
+            return {pid: fields[pid] for pid in chosen}
         chosen |= children
 
 
