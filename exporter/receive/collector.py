@@ -32,7 +32,7 @@ class ReceiveCollector(Collector):
         )
         truncated = CounterMetricFamily(
             prefix + "truncated",
-            "UDP datagrams longer than a receive slot, whose end was lost.",
+            "UDP datagrams longer than 16 KiB, whose end was lost.",
             labels=label,
         )
         buffer = GaugeMetricFamily(
