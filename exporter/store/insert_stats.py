@@ -95,7 +95,7 @@ class InsertStats(Collector):
         yield failures
         refused = CounterMetricFamily(
             f"{p}refused_rows",
-            "Flows dropped because ClickHouse refuses them, by ClickHouse's name of the error.",
+            "Flows that ClickHouse refuses, by its name of the error; lost without a spool.",
             labels=["reason"],
         )
         for reason, count in sorted(self.refused_rows.items()):

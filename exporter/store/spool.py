@@ -221,13 +221,9 @@ class Spool:
                 log.warning("%s: the write was cut short; its flows are lost", path)
                 path.unlink()
                 self._stats.corrupt_files += 1
-            if path.suffix not in (_TRIED, _UNTRIED):
-                continue
-            sequence, _, rows = path.stem.partition("-")
-            if not (sequence.isdigit() and rows.isdigit()):
-                continue
+        for path, since, rows in waiting_files(self._folder):
             tried = path.suffix == _TRIED
-            entry = Spooled(path, int(sequence), int(rows), path.stat().st_size, tried)
+            entry = Spooled(path, round(since * 1000), rows, path.stat().st_size, tried)
             (self._tried if tried else self._untried)[entry.sequence] = entry
             self._last = max(self._last, entry.sequence)
             self._bytes += entry.size
@@ -320,3 +316,13 @@ class Spool:
             self._stats.batches = len(self)
             self._stats.rows = self._rows
             self._stats.oldest = min(heads, default=None)
+
+
+def waiting_files(folder: Path) -> list[tuple[Path, float, int]]:
+    """The inserts in a spool, the oldest first: path, when it came (Unix time), flows."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        sequence, _, rows = path.stem.partition("-")
+        if path.suffix in (_TRIED, _UNTRIED) and sequence.isdigit() and rows.isdigit():
+            found.append((path, int(sequence) / 1000, int(rows)))
+    return found

@@ -43,6 +43,9 @@ LOST = or_zero(
     rate("flow_exporter_sequence_lost_total"),
     rate("flow_exporter_waiting_dropped_total"),
     rate("flow_exporter_insert_refused_rows_total"),
+    "-" + rate("flow_exporter_quarantined_rows_total"),
+    rate("flow_exporter_quarantine_dropped_rows_total"),
+    rate("flow_exporter_spool_dropped_rows_total"),
     rate("flow_exporter_insert_lost_rows_total"),
 )
 
@@ -113,9 +116,14 @@ def _numbers(made: builders.Dashboard) -> builders.Dashboard:
         .with_panel(
             stat_panel(
                 "Waiting for insert",
-                "Flows in memory that wait for their insert. It grows while ClickHouse is away.",
+                "Flows in memory and in the spool that wait for their insert. It grows while"
+                " ClickHouse is away.",
                 "short",
-                [promql("sum(flow_exporter_insert_queue_rows)", "waiting")],
+                [
+                    promql(
+                        "sum(flow_exporter_insert_queue_rows + flow_exporter_spool_rows)", "waiting"
+                    )
+                ],
                 steps=thresholds((1_000_000, YELLOW), (1_500_000, RED), base="text"),
             )
         )
@@ -240,6 +248,31 @@ def dashboard() -> Dashboard:
             (rate("flow_exporter_insert_rows_total"), "stored"),
             (rate("flow_exporter_insert_refused_rows_total", "reason"), "refused: {{reason}}"),
             (rate("flow_exporter_insert_lost_rows_total"), "lost at stop"),
+        ),
+        _graph(
+            "Spool",
+            "Size of the inserts that wait on disk while ClickHouse does not take them, and the"
+            " size beyond which the oldest are dropped. Quarantine holds what ClickHouse refuses.",
+            "decbytes",
+            ("sum by (instance) (flow_exporter_spool_bytes)", "{{instance}}"),
+            ("sum by (instance) (flow_exporter_spool_bytes_limit > 0)", "{{instance}} limit"),
+            ("sum by (instance) (flow_exporter_quarantine_bytes)", "{{instance}} quarantine"),
+        ),
+        _graph(
+            "Age of the spool",
+            "Age of the oldest insert in the spool. ClickHouse lacks flows since then.",
+            "s",
+            ("max by (instance) (flow_exporter_spool_oldest_age_seconds)", "{{instance}}"),
+        ),
+        _graph(
+            "Through the spool",
+            "Flows written to the spool, replayed from it, and dropped since it was full or they"
+            " were too old; refused ones that went to quarantine.",
+            "cps",
+            (rate("flow_exporter_spool_spooled_rows_total"), "spooled"),
+            (rate("flow_exporter_spool_replayed_rows_total"), "replayed"),
+            (rate("flow_exporter_spool_dropped_rows_total", "reason"), "dropped: {{reason}}"),
+            (rate("flow_exporter_quarantined_rows_total", "reason"), "quarantined: {{reason}}"),
         ),
         _graph(
             "Time of an insert",

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from clickhouse_connect.driver.exceptions import OperationalError
+from typer.testing import CliRunner
 
+from exporter.cli.app import app
 from exporter.config import ClickHouse
 from exporter.resources import resource
 from exporter.store.client import connect
@@ -281,3 +284,40 @@ def test_without_room_anywhere_the_loss_is_told(tmp_path: Path, store: RunningSt
             assert time.monotonic() - began < 4
             assert metric(writer, "lost_rows_total") == 3000
             client.hanging = False
+
+
+def test_quarantine_can_be_listed_replayed_and_dropped(
+    settings: ClickHouse, tmp_path: Path
+) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text(yaml.safe_dump({"clickhouse": settings.model_dump(mode="json")}))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["spool", *arguments, "-c", str(config)])
+        return done.exit_code, done.output
+
+    with connect(settings) as client:
+        client.command("ALTER TABLE flows DROP COLUMN rtt")
+    writer = Writer(settings)
+    writer.start()
+    kept, given_up = random_batch(1000, seed=1), random_batch(1000, seed=2)
+    writer.write(kept)
+    wait_until(lambda: metric(writer, "quarantine_files") == 1)
+    writer.write(given_up)
+    wait_until(lambda: metric(writer, "quarantine_files") == 2)
+    first, second = (f.name for f in Quarantine(Path(settings.spool.directory), 1 << 30).files())
+    code, listed = run("list")
+    assert code == 0
+    assert "quarantine: 2 inserts, 2000 flows" in listed
+    assert first in listed
+    code, told = run("replay")
+    assert code == 1
+    assert "No such column rtt" in told
+    with connect(settings) as client:
+        client.command("ALTER TABLE flows ADD COLUMN rtt Float32")
+    assert run("drop", second) == (0, f"{second}: 1000 flows dropped\n")
+    assert run("replay", second)[0] == 1
+    assert run("replay", first) == (0, f"{first}: 1000 flows inserted\n")
+    assert metric(writer, "quarantine_files") == 0
+    assert writer.stop() == 0
+    assert sums(settings) == total(kept)

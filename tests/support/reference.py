@@ -74,7 +74,7 @@ METRIC_GROUPS = {
     "sflow-interfaces": ("flow_sflow_interface_",),
     "pipeline": ("flow_exporter_pipeline_", "flow_exporter_counter_"),
     "retention": ("flow_exporter_retention_",),
-    "insert": ("flow_exporter_insert_",),
+    "insert": ("flow_exporter_insert_", "flow_exporter_spool_", "flow_exporter_quarantin"),
     "policies": ("flow_policy", "flow_exporter_policy_"),
     "alerts": ("flow_exporter_alert_", "flow_exporter_webhook_"),
     "python": ("process_", "python_"),
