@@ -104,12 +104,15 @@ class RecentDatagrams:
         mine = self._kept[-1]
         start, length = int(mine.start[row]), int(mine.length[row])
         octets = mine.buffer[start : start + length]
+        sequence = mine.sequence[row]
         for kept in reversed(self._kept):
-            same = (kept.streams == stream) & (kept.sequence == mine.sequence[row])
-            same &= kept.length == length
+            rows = np.flatnonzero(kept.sequence == sequence)
             if kept is mine:
-                same[row:] = False
-            for at in kept.start[np.flatnonzero(same)[-4:]].tolist():
+                rows = rows[rows < row]
+            if not len(rows):
+                continue
+            rows = rows[(kept.streams[rows] == stream) & (kept.length[rows] == length)]
+            for at in kept.start[rows[-4:]].tolist():
                 if kept.buffer[at : at + length] == octets:
                     return True
         return False
