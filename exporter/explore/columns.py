@@ -68,6 +68,12 @@ NAMES = {
 }
 
 
+#: Columns of the rollups flows_1m and flows_1h to group by.
+ROLLUP_COLUMNS = (
+    "device", "device_addr", "site", "role", "in_if", "out_if", "in_if_name", "out_if_name",
+    "proto", "service",
+)  # fmt: skip
+
 #: Columns whose different values can be counted, with the words shown for them.
 COUNTED = {
     "src_addr": "sources",
@@ -84,7 +90,8 @@ class Measure:
     """What is summed or counted over a group of flows.
 
     ``total`` is an aggregate; ``per_second`` says whether a bucket shows it divided by its
-    length. ``total_unit`` is Grafana's unit of the sum over the whole range.
+    length. ``total_unit`` is Grafana's unit of the sum over the whole range. ``rollup_total`` is
+    the aggregate over rows of a rollup, where one can tell it.
     """
 
     name: str
@@ -93,12 +100,17 @@ class Measure:
     per_second: bool
     unit: str
     total_unit: str
+    rollup_total: str = ""
 
 
 MEASURES = (
-    Measure("bits_per_second", "Bits/s", "sum(bytes) * 8", True, "bps", "decbits"),
-    Measure("packets_per_second", "Packets/s", "sum(packets)", True, "pps", "short"),
-    Measure("flows_per_second", "Flows/s", "count()", True, "cps", "short"),
+    Measure(
+        "bits_per_second", "Bits/s", "sum(bytes) * 8", True, "bps", "decbits", "sum(bytes) * 8"
+    ),
+    Measure(
+        "packets_per_second", "Packets/s", "sum(packets)", True, "pps", "short", "sum(packets)"
+    ),
+    Measure("flows_per_second", "Flows/s", "count()", True, "cps", "short", "sum(flows)"),
     *(
         Measure(f"unique_{name}", f"Unique {words}", f"uniq({name})", False, "short", "short")
         for name, words in COUNTED.items()

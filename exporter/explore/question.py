@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from exporter.explore.columns import COUNTED, MEASURES, NAMES, NO_DIMENSION
+from exporter.explore.columns import COUNTED, MEASURES, NAMES, NO_DIMENSION, ROLLUP_COLUMNS
 from exporter.explore.expressions import choose, protocol, quote, text, url_filter
 
 #: What every query filters and buckets time by; the policies use the same column.
@@ -31,6 +31,8 @@ class Question:
         compare: ``day``, ``week`` or anything else for no earlier range to compare with, as String.
         pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
         offset: seconds by which flows are older than the buckets that they count in.
+        rollup: a rollup table to read instead of the flows, where the question is one that it can
+            answer: dimensions among ROLLUP_COLUMNS, a rate as measure, no address, no condition.
         settings: what ends every query, such as a SETTINGS clause.
         where: a further condition over flow columns.
     """
@@ -49,6 +51,7 @@ class Question:
     compare: str = "''"
     pinned: str = "''"
     offset: str = ""
+    rollup: str = ""
     settings: str = ""
     where: str = ""
 
@@ -108,6 +111,8 @@ class Question:
     def total(self) -> str:
         """The measure's aggregate over a group of flows."""
         cases = [(m.name, m.total) for m in MEASURES]
+        if self.rollup:
+            cases = [(m.name, m.rollup_total) for m in MEASURES if m.rollup_total]
         return choose(self.measure, cases[1:], cases[0][1], "toFloat64")
 
     def divisor(self, seconds: str) -> str:
@@ -202,6 +207,8 @@ class Question:
 
         A host has a name only in flows where enrichment knew it, hence the greatest of a group.
         """
+        if self.rollup:
+            return self._keyed_rollup()
         name = choose(self.dimension, list(NAMES.items()), "''", "toString")
         return f"""\
       SELECT {TIME}, bytes, packets, {", ".join(COUNTED)},
@@ -209,6 +216,21 @@ class Question:
         {name} AS name
       FROM (
 {self.selected_flows()}
+      )"""
+
+    def _keyed_rollup(self) -> str:
+        named = [pair for pair in NAMES.items() if pair[1] in ROLLUP_COLUMNS]
+        where = self.in_range().replace(TIME, "time")
+        if self.where:
+            where += f" AND {self.where}"
+        return f"""\
+      SELECT time AS {TIME}, bytes, packets, flows,
+        {self.column} AS key_1, {self.column_2} AS key_2,
+        {choose(self.dimension, named, "''", "toString")} AS name
+      FROM (
+        SELECT *, '' AS {NO_DIMENSION} FROM {self.rollup}
+        WHERE {where}
+          AND {self._device_matches()}
       )"""
 
     def second_display(self, key: str) -> str:

@@ -143,6 +143,45 @@ def test_a_filter_that_clickhouse_refuses_is_explained(config: Path) -> None:
     assert "startsWith" in refused.output
 
 
+@pytest.mark.parametrize(
+    ("days", "by", "measure"),
+    [
+        (1, ("proto",), "bits_per_second"),
+        (1, ("service",), "packets_per_second"),
+        (1, ("device", "out_if"), "flows_per_second"),
+        (8, ("device", "in_if"), "bits_per_second"),
+    ],
+)
+def test_long_ranges_read_a_rollup_that_says_the_same(
+    config: Path, days: int, by: tuple[str, ...], measure: str
+) -> None:
+    end = (END // 21600 + 1) * 21600
+    asks = [
+        "--from", moment(end - days * 86400), "--to", moment(end), "--top", "50",
+        "--measure", measure, "--json", *(part for name in by for part in ("--by", name)),
+    ]  # fmt: skip
+    rolled = json.loads(explore(config, *asks).output)["keys"]
+    # A condition that always holds makes it read the flows.
+    raw = json.loads(explore(config, *asks, "--where", "proto >= 0").output)["keys"]
+    assert rolled
+    told = [
+        {(*row["key"], row["name"], row["total"]) for row in answer} for answer in (rolled, raw)
+    ]
+    assert told[0] == told[1]
+
+
+def test_a_rollup_is_read_only_where_it_can_answer() -> None:
+    day = 86400
+    assert Asked(0, day, by=["device"]).rollup == "flows_1m"
+    assert Asked(0, 4 * day, by=["device", "proto"]).rollup == "flows_1h"
+    assert Asked(0, 6 * 3600, by=["device"]).rollup == ""
+    assert Asked(0, day, by=["src_addr"]).rollup == ""
+    assert Asked(0, day, by=["device", "src_as"]).rollup == ""
+    assert Asked(0, day, by=["device"], measure="unique_src_addr").rollup == ""
+    assert Asked(0, day, by=["device"], address="fl13").rollup == ""
+    assert Asked(0, day, by=["device"], where="proto = 6").rollup == ""
+
+
 def test_ranges_have_a_bucket_length_that_fits() -> None:
     assert Asked(0, 3600).step == 60
     assert Asked(0, 6 * 3600).step == 600
