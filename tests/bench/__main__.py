@@ -33,7 +33,8 @@ ENDS_TO_END = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
 class Size:
     """How much is sent, how fast; pmacct gets the first part of it, slower, as it would lose.
 
-    Flows to warm up with are sent before those that are measured.
+    Flows to warm up with are sent before those that are measured. ``busy`` is the second rate, at
+    which we and nfcapd are measured again: what naps between packets cost is small there.
     """
 
     flows: int
@@ -42,12 +43,16 @@ class Size:
     pmacct_flows: int
     pmacct_warm_up: int
     pmacct_rate: float
+    busy_flows: int
+    busy_rate: float
     peak_seconds: float
     devices: tuple[int, ...]
 
 
-FULL = Size(500_000, 250_000, 250_000, 50_000, 10_000, 25_000, 1.5, (1, 100, 2000))
-QUICK = Size(200_000, 100_000, 200_000, 20_000, 5_000, 20_000, 0.7, (1, 100))
+FULL = Size(
+    500_000, 250_000, 250_000, 50_000, 10_000, 25_000, 1_500_000, 1_000_000, 1.5, (1, 100, 2000)
+)
+QUICK = Size(200_000, 100_000, 200_000, 20_000, 5_000, 20_000, 400_000, 800_000, 0.7, (1, 100))
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
     made: list[Workload] = []
 
     def make(_: Results) -> None:
-        made.append(build(kind, size.warm_up + size.flows))
+        made.append(build(kind, size.warm_up + max(size.flows, size.busy_flows)))
         made[0].save(file)
 
     def cost(name: str, starter: receivers.Starter) -> Step:
@@ -93,6 +98,12 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
             idle_seconds=3.0 if slow or name == END_TO_END else 0.5,
         )))  # fmt: skip
 
+    def busy(name: str, starter: receivers.Starter) -> Step:
+        return Step(f"{name}, busy", lambda results: results.busy.append(receive_cost(
+            made[0], file, name, starter, flows=size.busy_flows, warm_up_flows=size.warm_up,
+            flows_per_second=size.busy_rate, idle_seconds=0.5,
+        )))  # fmt: skip
+
     def peak(name: str, starter: receivers.Starter) -> Step:
         return Step(f"{name}, highest rate", lambda results: results.peaks.append(peak_rate(
             made[0], file, name, starter, start=size.rate, seconds=size.peak_seconds,
@@ -103,6 +114,8 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
         Step("decode alone", lambda results: results.costs.append(decode_cost(made[0], file))),
         *(cost(name, starter) for name, starter in _who(kind)),
     ]
+    if kind.name != "sflow5":  # a million samples are 250,000 datagrams: beyond the sender
+        steps += [busy(n, starter) for n, starter in _who(kind) if n in (OURS, "nfcapd")]
     if peaks and kind.name in PEAKS:
         steps += [peak(n, starter) for n, starter in _who(kind) if n in (OURS, "nfcapd")]
     return [Step(f"{kind.name}: {step.what}", step.run) for step in steps]

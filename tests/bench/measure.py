@@ -25,10 +25,14 @@ _BACKLOG_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds per million flows that came out, at the rate they were offered."""
+    """CPU seconds per million flows that came out; ``offered`` flows a second, 0 from memory.
+
+    ``flows_per_second`` is what was reached.
+    """
 
     workload: str
     receiver: str
+    offered: float
     flows_per_second: float
     cpu_per_million: float
     lost: float
@@ -99,7 +103,7 @@ def decode_cost(workload: Workload, file: Path) -> Cost:
         raise AssertionError(f"{workload.name}: decoded {result['bytes']}, not {workload.bytes}")
     flows = result["flows"]
     seconds = result["seconds"]
-    return Cost(workload.name, "decode alone", flows / seconds, seconds / flows * 1e6, 0.0)
+    return Cost(workload.name, "decode alone", 0.0, flows / seconds, seconds / flows * 1e6, 0.0)
 
 
 def receive_cost(
@@ -130,7 +134,10 @@ def receive_cost(
         came_out = receiver.finish()
     measured = came_out - warm_up
     cost = used / measured * 1e6 if measured > 0 else float("nan")
-    return Cost(workload.name, name, (sent - warm_up) / seconds, cost, 1 - came_out / sent)
+    return Cost(
+        workload.name, name, flows_per_second, (sent - warm_up) / seconds, cost,
+        1 - came_out / sent,
+    )  # fmt: skip
 
 
 def peak_rate(
