@@ -24,7 +24,8 @@ up: $(VENV)/.run ## Run everything on this machine; Ctrl-C ends all of it. DEMO=
 
 test: lint ## Lint, check types, run all tests.
 	@exporter/up/packages.sh $(TEST_PACKAGES)
-	$(BIN)/python -m pytest
+	@# Most tests wait for other programs: three files at a time keep two cores busy.
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/.dev ## Style and types.
 	$(BIN)/ruff check .

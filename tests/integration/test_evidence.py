@@ -131,7 +131,7 @@ def test_contributors_are_ranked_by_what_the_policy_measures(
 ) -> None:
     with Freezer(database) as freezer:
         freezer.freezer.show(case())
-        until("the evidence", 10, lambda: freezer.count("taken_total"))
+        until("the evidence", 30, lambda: freezer.count("taken_total"))
     # 180 s at 5,000 bytes; 210 s, each second of which has one flow of 100 bytes.
     assert found(flows, "src_as") == [
         ("during", 1, "123456", 900_000),
@@ -151,13 +151,13 @@ def test_contributors_are_ranked_by_what_the_policy_measures(
 def test_evidence_is_taken_once(database: Database, flows: Client) -> None:
     with Freezer(database) as freezer:
         freezer.freezer.show(case())
-        until("the evidence", 10, lambda: freezer.count("taken_total"))
+        until("the evidence", 30, lambda: freezer.count("taken_total"))
         # A replica saw it seconds later.
         freezer.freezer.show(case(starts_at=STARTED + timedelta(seconds=7)))
-        until("the other looked at", 10, freezer.idle)
+        until("the other looked at", 30, freezer.idle)
     with Freezer(database) as again:
         again.freezer.show(case())
-        until("looked at", 10, again.idle)
+        until("looked at", 30, again.idle)
     assert freezer.count("taken_total") == 1
     assert again.count("taken_total") == 0
     assert (
@@ -172,11 +172,11 @@ def test_labels_are_bound_and_what_clickhouse_refuses_is_counted(
     with Freezer(database) as freezer:
         freezer.freezer.show(case(dst_host="' OR 1 = 1 --"))
         freezer.freezer.show(case(dst_addr="no address"))
-        until("one refused", 10, lambda: freezer.count("dropped_total"))
+        until("one refused", 30, lambda: freezer.count("dropped_total"))
         freezer.freezer.show(case(policy="unknown"))
         freezer.freezer.show(Case(FINGERPRINT, STARTED, {"policy": "hosts"}))  # of no key
         freezer.freezer.show(case())
-        until("the next", 10, lambda: freezer.count("taken_total"))
+        until("the next", 30, lambda: freezer.count("taken_total"))
     assert freezer.count("taken_total") == 1
     assert freezer.count("dropped_total") == 1
     assert freezer.count("failures_total") == 1
@@ -203,7 +203,7 @@ def test_a_recorded_alert_is_shown_once_and_printed_with_its_evidence(
         try:
             for _ in range(2):
                 recorder.offer([_observation()])
-            until("the evidence", 10, lambda: freezer.count("taken_total"))
+            until("the evidence", 30, lambda: freezer.count("taken_total"))
         finally:
             recorder.stop()
     config = tmp_path / "flow-exporter.yaml"
