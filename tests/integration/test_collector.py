@@ -299,7 +299,7 @@ def test_clickhouse_killed_and_back_loses_nothing(tmp_path: Path) -> None:
                 lambda: collector.metric("flow_exporter_insert_failures_total") > 0,
             )
             # Counting and answering go on.
-            assert collector.metric("flow_device_flows_total") == 3_000
+            until("counts", 10, lambda: collector.metric("flow_device_flows_total") == 3_000)
             assert collector.get("/-/healthy")[0] == 200
             store.start()
             until("flows after", 30, lambda: ask(store, "flow", sql)[0][0] >= 3_000)
