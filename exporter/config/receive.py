@@ -1,0 +1,74 @@
+"""Where flows come in, and what devices can make the decoders keep."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from exporter.config.section import FileName, Port, Section
+from exporter.schema import BY_NAME
+
+
+class UdpListener(Section):
+    """A UDP socket for NetFlow v5, v9, IPFIX and sFlow v5, told apart by what arrives."""
+
+    address: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(2055, description="UDP port.")
+
+
+def _default_listeners() -> list[UdpListener]:
+    return [UdpListener(port=port) for port in (2055, 4739, 6343)]
+
+
+class Receive(Section):
+    """Where flows come in."""
+
+    udp: list[UdpListener] = Field(
+        default_factory=_default_listeners, description="UDP sockets to listen on."
+    )
+    socket_buffer_bytes: int = Field(
+        64 << 20, ge=65536, description="Receive buffer to ask of the kernel for each socket."
+    )
+    reuse_port: bool = Field(
+        False, description="Let several collectors share the ports (SO_REUSEPORT)."
+    )
+
+
+class Element(Section):
+    """A NetFlow v9 or IPFIX information element that the built-in table lacks."""
+
+    id: Annotated[int, Field(ge=1, le=65535, description="Element number.")]
+    enterprise: Annotated[
+        int, Field(ge=0, le=2**32 - 1, description="Private enterprise number; 0: IANA's.")
+    ] = 0
+    column: str = Field(description="Flow column to store it in.")
+
+    @field_validator("column")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in BY_NAME:
+            raise ValueError(f"no flow column is named {value!r}")
+        return value
+
+
+class Decode(Section):
+    """Bounds on what devices can make the decoders keep."""
+
+    max_devices: int = Field(10_000, ge=1, description="Devices with decoder state.")
+    max_templates_per_device: int = Field(
+        2_000, ge=1, description="Templates kept per device, all observation domains together."
+    )
+    max_fields_per_template: int = Field(512, ge=1, description="Fields of one template.")
+    max_waiting_bytes_per_device: int = Field(
+        1 << 20, ge=0, description="Records kept per device until their template arrives."
+    )
+    max_waiting_bytes: int = Field(
+        64 << 20, ge=0, description="The same over all devices together."
+    )
+    template_file: FileName = Field(
+        "", description="Keeps templates and sampling rates over restarts; empty: not kept."
+    )
+    elements: list[Element] = Field(
+        default_factory=list, description="Further information elements to store."
+    )

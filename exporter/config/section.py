@@ -1,0 +1,38 @@
+"""What all parts of the configuration share: strict sections, file names, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+SamplingRate = Annotated[int, Field(ge=1, le=2**32 - 1)]
+
+
+def _from_folder(value: str, info: ValidationInfo) -> str:
+    """Relative names are taken from the configuration file's folder, not from where we started."""
+    folder = (info.context or {}).get("folder")
+    return str(folder / value) if value and folder is not None else value
+
+
+FileName = Annotated[str, AfterValidator(_from_folder)]
+
+
+class ConfigError(Exception):
+    """A file that cannot be used; the text names file and line and says what is wrong."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def refuse_twice(section: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{section}: {name} is listed twice")
+        seen.add(name)
