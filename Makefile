@@ -13,7 +13,7 @@ CONFIG ?=
 UP_FLAGS := $(if $(filter 0,$(DEMO)),--no-demo) $(if $(filter 1,$(DEMO)),--demo) \
 	$(if $(CONFIG),--config "$(CONFIG)")
 
-.PHONY: help up test lint format dashboards bench fuzz clean
+.PHONY: help up test lint format dashboards proto bench fuzz clean
 
 help: ## Say what can be made.
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ format: $(VENV)/.dev ## Format the code.
 
 dashboards: $(VENV)/.dev ## Write grafana/dashboards/*.json from grafana/source/.
 	$(BIN)/flow-exporter dashboards
+
+proto: $(VENV)/.dev ## Generate the code of exporter/proto/*.proto.
+	$(BIN)/python -m tests.support.protobuf
 
 bench: $(VENV)/.dev ## Measure ourselves against nfcapd and nfacctd, in one run.
 	@exporter/up/packages.sh nfdump pmacct
