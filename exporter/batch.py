@@ -1,4 +1,7 @@
-"""``FlowBatch``: many flows as columns, the one form in which flows move between the parts."""
+"""``FlowBatch``: many flows as columns, the one form in which flows move between the parts.
+
+``DnsBatch`` is the same for DNS queries.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from exporter.schema import BY_NAME, COLUMNS, Column, Kind
+from exporter.schema import BY_NAME, COLUMNS, DNS_QUERIES, FLOWS, Column, Kind, Table
 
 Array = NDArray[Any]
 
@@ -42,12 +45,14 @@ _ARROW: Final[dict[Kind, pa.DataType]] = {
     Kind.TEXT: pa.dictionary(pa.uint32(), pa.string()),
     Kind.NAME: pa.dictionary(pa.uint32(), pa.string()),
     Kind.LABELS: pa.list_(pa.uint32()),
+    Kind.ADDRESSES: pa.list_(pa.binary(16)),
 }
 
 #: The Arrow schema of a whole batch, all columns in table order.
 ARROW_SCHEMA: Final = pa.schema([(c.name, _ARROW[c.kind]) for c in COLUMNS])
 
-_DICT_KINDS: Final = frozenset({Kind.TEXT, Kind.NAME, Kind.LABELS})
+_LIST_KINDS: Final = frozenset({Kind.LABELS, Kind.ADDRESSES})
+_DICT_KINDS: Final = frozenset({Kind.TEXT, Kind.NAME}) | _LIST_KINDS
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class DictColumn:
     """Repeated values held once: row ``i`` is ``values[codes[i]]``.
 
     ``codes`` is ``uint32`` of shape ``(n,)``; ``values`` are unique, and ``str`` or, for
-    ``Kind.LABELS``, ``tuple[int, ...]``.
+    ``Kind.LABELS`` and ``Kind.ADDRESSES``, tuples of ``int`` and ``bytes``.
     """
 
     codes: NDArray[np.uint32]
@@ -82,13 +87,14 @@ class DictColumn:
 
 
 @dataclass(slots=True)
-class FlowBatch:
-    """``length`` flows; ``columns`` holds only those that someone filled.
+class Batch:
+    """``length`` rows of ``table``; ``columns`` holds only those that someone filled.
 
     A missing column stands for its default in every row: 0, ``::``, the empty string or list.
     Array shapes and types are those of :mod:`exporter.schema`.
     """
 
+    table: ClassVar[Table]
     length: int
     columns: dict[str, Array | DictColumn] = field(default_factory=dict)
 
@@ -99,7 +105,7 @@ class FlowBatch:
         """A column that is held as an array, its default filled in when missing."""
         found = self.columns.get(name)
         if found is None:
-            found = _default(BY_NAME[name], self.length)
+            found = _default(self.table.column(name), self.length)
         assert not isinstance(found, DictColumn), name
         return found
 
@@ -107,18 +113,32 @@ class FlowBatch:
         """A text or labels column, its default filled in when missing."""
         found = self.columns.get(name)
         if found is None:
-            found = _default(BY_NAME[name], self.length)
+            found = _default(self.table.column(name), self.length)
         assert isinstance(found, DictColumn), name
         return found
 
-    def take(self, rows: Array) -> FlowBatch:
+    def take(self, rows: Array) -> Self:
         """The rows that an index or a boolean mask selects, as a new batch."""
         columns = {
             name: column.take(rows) if isinstance(column, DictColumn) else column[rows]
             for name, column in self.columns.items()
         }
         length = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
-        return FlowBatch(length, columns)
+        return type(self)(length, columns)
+
+
+@dataclass(slots=True)
+class DnsBatch(Batch):
+    """DNS queries."""
+
+    table = DNS_QUERIES
+
+
+@dataclass(slots=True)
+class FlowBatch(Batch):
+    """Flows."""
+
+    table = FLOWS
 
     def to_arrow(self) -> pa.RecordBatch:
         """All columns, missing ones filled, in the order of :data:`ARROW_SCHEMA`."""
@@ -168,7 +188,7 @@ def _concat_dicts(parts: Sequence[DictColumn]) -> DictColumn:
 
 def _default(column: Column, length: int) -> Array | DictColumn:
     if column.kind in _DICT_KINDS:
-        return DictColumn.constant(() if column.kind is Kind.LABELS else "", length)
+        return DictColumn.constant(() if column.kind in _LIST_KINDS else "", length)
     shape = (length, 16) if column.kind is Kind.ADDRESS else (length,)
     return np.zeros(shape, DTYPES[column.kind])
 

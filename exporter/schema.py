@@ -1,7 +1,8 @@
 """The one table of flow columns, from which the DDL check, the Arrow schema and decoders follow.
 
-A flow column exists because it stands in :data:`COLUMNS`. ``clickhouse/migrations`` spells the
-same columns in SQL (with codecs and comments); a test compares both, so neither drifts.
+A flow column exists because it stands in :data:`COLUMNS`, a column of DNS queries because it
+stands in :data:`DNS_QUERIES`. ``clickhouse/migrations`` spells the same columns in SQL (with codecs
+and comments); a test compares both, so neither drifts.
 
 Values in memory, one array per column (see :mod:`exporter.batch`):
 
@@ -15,6 +16,7 @@ Values in memory, one array per column (see :mod:`exporter.batch`):
 ``Kind.TEXT``           :class:`exporter.batch.DictColumn` of ``str``, few different values
 ``Kind.NAME``           :class:`exporter.batch.DictColumn` of ``str``, many different values
 ``Kind.LABELS``         :class:`exporter.batch.DictColumn` of ``tuple[int, ...]``
+``Kind.ADDRESSES``      :class:`exporter.batch.DictColumn` of ``tuple[bytes, ...]``, 16 bytes each
 ======================  =============================================================
 """
 
@@ -41,6 +43,7 @@ class Kind(Enum):
     TEXT = auto()
     NAME = auto()
     LABELS = auto()
+    ADDRESSES = auto()
 
 
 _CLICKHOUSE_TYPES: Final = {
@@ -55,6 +58,7 @@ _CLICKHOUSE_TYPES: Final = {
     Kind.TEXT: "LowCardinality(String)",
     Kind.NAME: "String",
     Kind.LABELS: "Array(UInt32)",
+    Kind.ADDRESSES: "Array(IPv6)",
 }
 
 
@@ -191,3 +195,40 @@ COLUMNS: Final[tuple[Column, ...]] = _columns()
 
 #: The same by name.
 BY_NAME: Final = MappingProxyType({column.name: column for column in COLUMNS})
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of ClickHouse that the exporter inserts into, with its columns in order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    def column(self, name: str) -> Column:
+        """The column of that name; KeyError where there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+
+FLOWS: Final = Table("flows", COLUMNS)
+
+#: One row per DNS query, as a resolver told of it.
+DNS_QUERIES: Final = Table(
+    "dns_queries",
+    (
+        Column("time_received", Kind.TIME, "When the exporter heard of the query."),
+        Column("device", Kind.TEXT, "Name of the device that reported it."),
+        Column("source", Kind.TEXT, "How it was seen: dnstap, or the protocol of a flow."),
+        Column("src_addr", Kind.ADDRESS, "Who asked."),
+        Column("dst_addr", Kind.ADDRESS, "Which resolver was asked."),
+        Column("src_host", Kind.TEXT, "Name of who asked."),
+        Column("src_network", Kind.TEXT, "Named network of who asked."),
+        Column("dns_name", Kind.NAME, "Name asked for."),
+        Column("dns_type", Kind.TEXT, "Record type asked for (A, AAAA, MX)."),
+        Column("dns_rcode", Kind.TEXT, "Response code by name (NOERROR, NXDOMAIN)."),
+        Column("dns_latency", Kind.FLOAT32, "Seconds from query to response."),
+        Column("answers", Kind.ADDRESSES, "Addresses that the name resolved to then."),
+    ),
+)

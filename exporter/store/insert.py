@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from clickhouse_connect.driver.client import Client
 
-from exporter.batch import FlowBatch
+from exporter.batch import Batch
 from exporter.store.client import StoreError
 from exporter.store.native import Buffer, native_parts, present_columns
 
@@ -81,7 +81,7 @@ class Encoding:
         self._table = table
         self._buffer = bytearray()
 
-    def encode(self, batches: Sequence[FlowBatch], token: str) -> Insert:
+    def encode(self, batches: Sequence[Batch], token: str) -> Insert:
         """All rows of the batches as one insert into the table."""
         columns = present_columns(batches)
         names = ", ".join(column.name for column in columns)

@@ -10,13 +10,13 @@ texts travel as ``LowCardinality(String)``, a dictionary and codes, which the en
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from exporter.batch import DTYPES, Array, FlowBatch
-from exporter.schema import COLUMNS, Column, Kind
+from exporter.batch import DTYPES, Array, Batch
+from exporter.schema import Column, Kind
 
 assert sys.byteorder == "little", "Native is little-endian; big-endian machines are not supported"
 
@@ -27,20 +27,25 @@ _DICTIONARY_FLAGS: Final = (1 << 9) | (1 << 10)
 _CODE_TYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32))
 
 _TEXT_TYPE: Final = "LowCardinality(String)"
-_DEFAULTS: Final[dict[Kind, object]] = {Kind.TEXT: "", Kind.NAME: "", Kind.LABELS: ()}
+_DEFAULTS: Final[dict[Kind, object]] = {
+    Kind.TEXT: "",
+    Kind.NAME: "",
+    Kind.LABELS: (),
+    Kind.ADDRESSES: (),
+}
 #: Up to so many values, sending those that no row uses is cheaper than finding them.
 _FEW_VALUES: Final = 256
 
 Buffer = bytes | memoryview
 
 
-def present_columns(batches: Iterable[FlowBatch]) -> list[Column]:
+def present_columns(batches: Sequence[Batch]) -> list[Column]:
     """The columns that any of the batches holds, in table order: those that get encoded."""
     names = {name for batch in batches for name in batch.columns}
-    return [column for column in COLUMNS if column.name in names]
+    return [column for column in batches[0].table.columns if column.name in names]
 
 
-def encode_native(batches: Sequence[FlowBatch], columns: Sequence[Column] | None = None) -> bytes:
+def encode_native(batches: Sequence[Batch], columns: Sequence[Column] | None = None) -> bytes:
     """All rows of the batches, in order, as one Native block.
 
     ``columns`` are those to encode, by default the ones present; where a batch lacks one, its
@@ -49,7 +54,7 @@ def encode_native(batches: Sequence[FlowBatch], columns: Sequence[Column] | None
     return b"".join(native_parts(batches, columns or present_columns(batches)))
 
 
-def native_parts(batches: Sequence[FlowBatch], columns: Sequence[Column]) -> list[Buffer]:
+def native_parts(batches: Sequence[Batch], columns: Sequence[Column]) -> list[Buffer]:
     """The same as pieces that, one after the other, make up the block.
 
     They show the batches' own memory where it is in shape already: nothing is joined or copied.
@@ -63,14 +68,14 @@ def native_parts(batches: Sequence[FlowBatch], columns: Sequence[Column]) -> lis
             continue
         if text:
             parts += _texts(*_merge(column, batches))
-        elif column.kind is Kind.LABELS:
-            parts += _labels(*_merge(column, batches))
+        elif column.kind in _ITEMS:
+            parts += _arrays(*_merge(column, batches), *_ITEMS[column.kind])
         else:
             parts += [_fixed(column, batch) for batch in batches if len(batch)]
     return parts
 
 
-def _fixed(column: Column, batch: FlowBatch) -> Buffer:
+def _fixed(column: Column, batch: Batch) -> Buffer:
     width = DTYPES[column.kind].itemsize * (16 if column.kind is Kind.ADDRESS else 1)
     if column.name not in batch.columns:
         return bytes(width * len(batch))
@@ -80,7 +85,7 @@ def _fixed(column: Column, batch: FlowBatch) -> Buffer:
     return values.data.cast("B")
 
 
-def _merge(column: Column, batches: Sequence[FlowBatch]) -> tuple[Array, list[object]]:
+def _merge(column: Column, batches: Sequence[Batch]) -> tuple[Array, list[object]]:
     """Codes of all rows, as narrow as may be, and the values that they stand for."""
     index: dict[object, int] = {}
     mappings = []
@@ -128,13 +133,20 @@ def _texts(codes: Array, values: list[object]) -> list[Buffer]:
     ]
 
 
-def _labels(codes: Array, values: list[object]) -> list[Buffer]:
-    stacks: list[Array] = [np.array(value, np.uint32) for value in values]
-    lengths = np.array([len(stack) for stack in stacks], np.uint64)[codes]
-    flat: Array = np.zeros(0, np.uint32)
-    if lengths.any():
-        flat = np.concatenate([stacks[code] for code in codes.tolist()])
-    return [np.cumsum(lengths, dtype=np.uint64).tobytes(), flat.tobytes()]
+def _arrays(
+    codes: Array, values: list[Any], pack: Callable[[Any], bytes], width: int
+) -> list[Buffer]:
+    packed = [pack(value) for value in values]
+    lengths = np.array([len(items) // width for items in packed], np.uint64)[codes]
+    flat = b"".join([packed[code] for code in codes.tolist()]) if lengths.any() else b""
+    return [np.cumsum(lengths, dtype=np.uint64).tobytes(), flat]
+
+
+#: How the items of a list are packed, and the width of one.
+_ITEMS: Final[dict[Kind, tuple[Callable[[Any], bytes], int]]] = {
+    Kind.LABELS: (lambda labels: np.array(labels, np.uint32).tobytes(), 4),
+    Kind.ADDRESSES: (b"".join, 16),
+}
 
 
 def _string(text: str) -> bytes:
