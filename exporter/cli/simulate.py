@@ -41,7 +41,7 @@ def simulate(
     end the totals of each device are printed, as estimates (scaled up by the sampling rate).
     """
     from exporter.simulate.live import send_live
-    from exporter.simulate.scenarios import SCENARIOS
+    from exporter.simulate.scenarios import SCENARIOS, told_together
 
     if scenario is None:
         for known in SCENARIOS.values():
@@ -58,8 +58,8 @@ def simulate(
         signal.signal(number, lambda *_: stop.set())
     try:
         totals = send_live(
-            chosen, target, seed=seed, flows_per_second=rate, speed=speed, duration=duration,
-            stop=stop,
+            told_together([(chosen, 0.0)]), target, seed=seed, flows_per_second=rate,
+            speed=speed, duration=duration, stop=stop,
         )  # fmt: skip
     except OSError as error:
         typer.echo(f"flow-exporter simulate: {to}: {error.strerror}", err=True)

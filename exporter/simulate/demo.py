@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.simulate.site import DEVICES, HOSTS, HOSTS_IPV6, NETWORKS, SERVICES, SITE_NAME
+from exporter.simulate.devices import DEVICES
+from exporter.simulate.site import HOSTS, HOSTS_IPV6, NETWORKS, SERVICES, SITE_NAME
 
 
 def demo_config() -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Sending a scenario as packets, second by second."""
+"""Sending stories as packets, second by second."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 
 from exporter.batch import FlowBatch
+from exporter.simulate.devices import DEVICES, SimulatedDevice
+from exporter.simulate.drawing import Traffic
 from exporter.simulate.encode import (
     Encoder,
     InterfaceCounters,
@@ -23,11 +25,9 @@ from exporter.simulate.encode import (
     SFlow5Encoder,
 )
 from exporter.simulate.encode.ipfix import NAT_LAYOUTS
-from exporter.simulate.scenarios import Scenario
-from exporter.simulate.site import DEVICES, SimulatedDevice
-from exporter.simulate.streams import Traffic
+from exporter.simulate.scenarios import Story
 
-#: How long devices have been up when a scenario begins.
+#: How long devices have been up when sending begins.
 _UPTIME: Final = 3 * 86_400_000
 _TEMPLATE_SECONDS: Final = 20.0
 _COUNTER_SECONDS: Final = 20
@@ -144,7 +144,7 @@ def _senders(target: tuple[str, int], boot: int) -> Iterator[dict[str, _Sender]]
 
 
 def send_live(
-    scenario: Scenario,
+    story: Story,
     target: tuple[str, int],
     *,
     seed: int = 1,
@@ -155,14 +155,15 @@ def send_live(
 ) -> dict[str, Totals]:
     """Send until ``duration`` seconds have passed or ``stop`` is set; what each device sent.
 
-    Each second the flows that ended in it go out, stamped with the real time. ``speed`` is how
-    much faster than the clock the scenario's own time (rhythm and story) passes.
+    The story's origin is now. Each second the flows that ended in it go out, stamped with the real
+    time. ``speed`` is how much faster than the clock the story's own time (and the daily rhythm)
+    passes.
 
     Raises:
         OSError: the target cannot be sent to.
     """
     stop = stop or threading.Event()
-    traffic = Traffic(scenario.streams, seed=seed, flows_per_second=flows_per_second)
+    traffic = Traffic(story.streams, seed=seed, flows_per_second=flows_per_second)
     begin = time.time()
     boot = int(begin) * 1000 - _UPTIME
     second = 0

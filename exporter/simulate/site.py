@@ -1,22 +1,19 @@
-"""The small datacenter: its hosts, networks, services, devices, and who is around it.
+"""The small datacenter: its hosts, networks, services, and who is around it.
 
 Nothing here is random, so that names and addresses are the same in every run and scenario.
 External addresses are those reserved for documentation and benchmarks (RFC 5737, RFC 2544,
-RFC 3849).
+RFC 3849); AS numbers are those reserved for documentation (RFC 5398) and private use (RFC 6996),
+but for 123456, which stands for one that does not fit 16 bits.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-Protocol = Literal["netflow5", "netflow9", "ipfix", "sflow5"]
+SITE_NAME: Final = "dc1"
 
 #: Services by name: transport and port.
 SERVICES: Final[Mapping[str, tuple[Literal["tcp", "udp"], int]]] = MappingProxyType(
@@ -36,10 +33,13 @@ SERVICES: Final[Mapping[str, tuple[Literal["tcp", "udp"], int]]] = MappingProxyT
     }
 )
 
-#: Networks by name. The longest prefix wins, so the NAT and the proxy stand out of production.
+#: Networks by name; the longest prefix wins. ``production`` is the 20 ingest and aggregation nodes
+#: and the workers on them, so traffic within it is traffic among 20 nodes.
 NETWORKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "production": ("10.0.0.0/16", "2001:db8:d0c::/48"),
+        "production": ("10.0.1.0/24", "10.0.2.0/24", "10.0.7.0/24"),
+        "servers": ("10.0.0.0/16", "2001:db8:d0c::/48"),
+        "dc-wifi": ("10.0.8.0/24",),
         "vms": ("10.1.0.0/16",),
         "office": ("10.2.0.0/16",),
         "wifi": ("10.3.0.0/16",),
@@ -53,11 +53,11 @@ def _numbered(prefix: str, network: str, count: int, first: int = 1) -> dict[str
     return {f"{prefix}{n:02d}": f"{network}.{n}" for n in range(first, first + count)}
 
 
-#: Hosts by name.
-HOSTS: Final[Mapping[str, str]] = MappingProxyType(
+#: Machines by name.
+MACHINES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **_numbered("fl", "10.0.1", 16),
-        **_numbered("ag", "10.0.2", 8),
+        **_numbered("fl", "10.0.1", 14),
+        **_numbered("ag", "10.0.2", 6),
         **_numbered("db", "10.0.3", 4),
         **_numbered("web", "10.0.4", 4),
         **_numbered("dns", "10.0.5", 2),
@@ -67,7 +67,25 @@ HOSTS: Final[Mapping[str, str]] = MappingProxyType(
         "k122": "10.1.1.22",
         "k212": "10.1.2.12",
         **{f"k{n}": f"10.1.3.{n - 300}" for n in range(301, 307)},
-        "gcr.io": "203.0.113.82",
+    }
+)
+#: Query workers, four on each ingest node, each with an address of its own.
+WORKERS: Final[Mapping[str, str]] = MappingProxyType(_numbered("w", "10.0.7", 56))
+WORKERS_ON_EACH: Final = 4
+
+#: The registry that the build machines and many others push to and pull from.
+REGISTRY: Final = "gcr.io"
+#: A laptop that nobody knew, on the WiFi of the datacenter, by the name that it told DHCP.
+ROGUE: Final = "contractor-laptop"
+
+#: All named addresses: machines, workers, and those below.
+HOSTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **MACHINES,
+        **WORKERS,
+        **_numbered("cart", "10.0.8", 3, first=11),
+        ROGUE: "10.0.8.66",
+        REGISTRY: "203.0.113.82",
     }
 )
 
@@ -87,125 +105,45 @@ class Neighbour:
 
     asn: int
     prefix: str
+    name: str
 
 
+_PRIVATE_AS: Final = 4_200_000_000
+
+#: The transits, one behind each edge router.
+TRANSIT_NORTH: Final = Neighbour(64501, "198.51.100.128/25", "Example Northern Transit")
+TRANSIT_SOUTH: Final = Neighbour(64502, "192.0.2.128/25", "Example Southern Transit")
 #: The source network of the load spike; its number does not fit 16 bits.
-SPIKE_AS: Final = Neighbour(123456, "198.51.100.0/24")
+SPIKE_AS: Final = Neighbour(123456, "198.51.100.0/25", "Example Transit")
 #: Customers that send to the ingest nodes.
 CUSTOMERS: Final = tuple(
-    [Neighbour(64496 + n if n < 4 else 131072 + n, f"198.18.{16 * n}.0/20") for n in range(11)]
+    [
+        Neighbour(
+            64503 + n if n < 4 else _PRIVATE_AS + n,
+            f"198.18.{16 * n}.0/20",
+            f"Example Customer {n + 1}",
+        )
+        for n in range(11)
+    ]
     + [SPIKE_AS]
 )
 #: The content network in front of the web servers, and the web at large.
-CDN: Final = Neighbour(65536, "198.19.0.0/20")
-CDN_IPV6: Final = Neighbour(65536, "2001:db8:cd0::/48")
-WEB: Final = tuple(Neighbour(65537 + n, f"198.19.{16 * (n + 1)}.0/20") for n in range(8))
-REGISTRY_AS: Final = Neighbour(65551, "203.0.113.0/24")
+CDN: Final = Neighbour(65536, "198.19.0.0/20", "Example Content")
+CDN_IPV6: Final = Neighbour(65536, "2001:db8:cd0::/48", "Example Content")
+WEB: Final = tuple(
+    Neighbour(65537 + n, f"198.19.{16 * (n + 1)}.0/20", f"Example Web {n + 1}") for n in range(8)
+)
+REGISTRY_AS: Final = Neighbour(65551, "203.0.113.0/25", "Example Cloud")
+#: Who runs the mining pools.
+POOLS_AS: Final = Neighbour(65550, "203.0.113.128/25", "Example Mining Pools")
 
-
-@dataclass(frozen=True, slots=True)
-class SimulatedDevice:
-    """A device of the site: where it sends from, what it speaks and how it samples."""
-
-    name: str
-    address: str
-    role: str
-    protocol: Protocol
-    sampling_rate: int
-    observation_domain: int
-    interfaces: Mapping[int, str] = field(default_factory=dict)
-
-
-_SWITCH_HOSTS: Final = [name for name, address in HOSTS.items() if address.startswith("10.")]
-
-#: Devices by name. Two edge routers (one for each transit), the NAT, the WiFi controller, a switch.
-DEVICES: Final[Mapping[str, SimulatedDevice]] = MappingProxyType(
-    {
-        device.name: device
-        for device in (
-            SimulatedDevice("edge1", "127.0.0.11", "router", "netflow9", 100, 1,
-                            {1: "transit-north", 2: "core"}),
-            SimulatedDevice("edge2", "127.0.0.12", "router", "ipfix", 100, 2,
-                            {1: "transit-south", 2: "core"}),
-            SimulatedDevice("nat01", "127.0.0.13", "nat", "ipfix", 1, 3,
-                            {1: "outside", 2: "inside"}),
-            SimulatedDevice("wifi01", "127.0.0.14", "wifi controller", "netflow5", 1, 4,
-                            {1: "uplink", 2: "clients"}),
-            SimulatedDevice("sw01", "127.0.0.21", "switch", "sflow5", 500, 5,
-                            {n + 1: f"port-{name}" for n, name in enumerate(_SWITCH_HOSTS)}),
+#: Names of AS numbers.
+AS_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {OUR_AS: "Example SaaS"}
+    | {
+        neighbour.asn: neighbour.name
+        for neighbour in (
+            TRANSIT_NORTH, TRANSIT_SOUTH, *CUSTOMERS, CDN, *WEB, REGISTRY_AS, POOLS_AS,
         )
     }
 )  # fmt: skip
-SITE_NAME: Final = "dc1"
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Addresses that flows are drawn from, ``(n, 16)``, and what goes with each of them."""
-
-    addresses: NDArray[np.uint8]
-    asn: NDArray[np.uint32]
-    prefix_len: NDArray[np.uint8]
-    port: NDArray[np.uint32]
-
-    def __len__(self) -> int:
-        return len(self.addresses)
-
-
-def packed(address: str) -> bytes:
-    """An address as 16 octets, IPv4 mapped."""
-    parsed = ipaddress.ip_address(address)
-    return parsed.packed if parsed.version == 6 else bytes(10) + b"\xff\xff" + parsed.packed
-
-
-def pool(
-    addresses: Iterable[str], *, asn: int = OUR_AS, prefix_len: int = 24, port: int = 0
-) -> Pool:
-    """A pool of addresses of one AS; ``port`` is the switch port that they are behind."""
-    rows = np.frombuffer(b"".join(packed(a) for a in addresses), np.uint8).reshape(-1, 16)
-    count = len(rows)
-    return Pool(
-        rows,
-        np.full(count, asn, np.uint32),
-        np.full(count, prefix_len, np.uint8),
-        np.full(count, port, np.uint32),
-    )
-
-
-def joined(pools: Iterable[Pool]) -> Pool:
-    """All addresses of several pools."""
-    parts = list(pools)
-    return Pool(
-        np.concatenate([p.addresses for p in parts]),
-        np.concatenate([p.asn for p in parts]),
-        np.concatenate([p.prefix_len for p in parts]),
-        np.concatenate([p.port for p in parts]),
-    )
-
-
-def hosts(*prefixes: str) -> Pool:
-    """Our hosts whose names begin so, each behind its own switch port."""
-    chosen = [name for name in HOSTS if name.startswith(prefixes)]
-    if not chosen:
-        raise ValueError(f"no host is named {' or '.join(prefixes)}…")
-    return joined(pool([HOSTS[name]], port=_port(name)) for name in chosen)
-
-
-def _port(name: str) -> int:
-    return _SWITCH_HOSTS.index(name) + 1 if name in _SWITCH_HOSTS else 0
-
-
-def neighbours(members: Iterable[Neighbour], each: int) -> Pool:
-    """``each`` addresses of every one of these ASes."""
-    pools = []
-    for member in members:
-        network = ipaddress.ip_network(member.prefix)
-        addresses = [str(network[10 + n]) for n in range(each)]
-        pools.append(pool(addresses, asn=member.asn, prefix_len=network.prefixlen))
-    return joined(pools)
-
-
-def clients(prefix: str, count: int) -> Pool:
-    """Workstations and phones: the first ``count`` addresses of a network of ours."""
-    network = ipaddress.ip_network(prefix)
-    return pool([str(network[20 + n]) for n in range(count)], prefix_len=network.prefixlen)

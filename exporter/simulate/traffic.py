@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from exporter.simulate.pools import Pool, clients, hosts, joined, neighbours, pool
 from exporter.simulate.site import (
     CDN,
     CDN_IPV6,
@@ -17,28 +18,28 @@ from exporter.simulate.site import (
     HOSTS,
     HOSTS_IPV6,
     NAT_PUBLIC,
+    REGISTRY,
     REGISTRY_AS,
     WEB,
-    clients,
-    hosts,
-    neighbours,
-    pool,
+    WORKERS,
 )
-from exporter.simulate.streams import STEADY, Rhythm, Stream
+from exporter.simulate.streams import AGENTS, STEADY, Rhythm, Stream
 
 _MBIT: Final = 1e6
 _OFFICE_HOURS: Final = Rhythm(night=0.05, weekend=0.15, peak_hour=13.0)
+#: The aggregation node that a large query overwhelms; its ingest is a stream of its own.
+AGGREGATOR: Final = "ag04"
 
 
 def normal_streams() -> tuple[Stream, ...]:
     """All streams of a quiet day."""
-    return (*_ingest(), *_web(), *_outgoing(), *_offices(), *_inside())
+    return (*_ingest(), *_web(), *_outgoing(), *_registry(), *_offices(), *_inside())
 
 
-def _both_ways(
+def both_ways(
     stream: Stream, reply_bits_per_second: float, flows_per_second: float, packet_size: int
 ) -> Iterator[Stream]:
-    """The stream and its answers, through the same device."""
+    """The stream and its answers, told by the same devices."""
     yield stream
     yield replace(
         stream,
@@ -53,26 +54,37 @@ def _both_ways(
     )
 
 
+def registry() -> Pool:
+    """The registry's address."""
+    return pool([HOSTS[REGISTRY]], asn=REGISTRY_AS.asn)
+
+
 def _ingest() -> Iterator[Stream]:
-    """Customers send measurements to the ingest nodes, half of them over each transit."""
-    for device, senders in (("edge1", CUSTOMERS[1::2]), ("edge2", CUSTOMERS[0::2])):
-        yield from _both_ways(
-            Stream(f"ingest-{device}", device, neighbours(senders, 2), hosts("fl"), "ingest",
-                   48 * _MBIT, 40.0, packet_size=650),
-            2 * _MBIT, 20.0, packet_size=80,
-        )  # fmt: skip
+    """Customers send measurements, half of them over each transit."""
+    others = joined(*(hosts(name) for name in HOSTS if name[:2] == "ag" and name != AGGREGATOR))
+    for device, members in (("edge1", CUSTOMERS[1::2]), ("edge2", CUSTOMERS[0::2])):
+        for name, nodes, each, share in (
+            ("ingest", hosts("fl"), 2, 1.0),
+            ("ingest-ag", others, 1, 0.25),
+            (f"ingest-{AGGREGATOR}", hosts(AGGREGATOR), 1, 0.06),
+        ):
+            yield from both_ways(
+                Stream(f"{name}-{device}", device, neighbours(members, each), nodes, "ingest",
+                       48 * _MBIT * share, 40.0 * share, packet_size=650),
+                2 * _MBIT * share, 20.0 * share, packet_size=80,
+            )  # fmt: skip
 
 
 def _web() -> Iterator[Stream]:
     """The content network asks our web servers, over IPv4 and IPv6."""
     for device in ("edge1", "edge2"):
-        yield from _both_ways(
+        yield from both_ways(
             Stream(f"web-{device}", device, neighbours([CDN], 24), hosts("web"), "https",
                    3 * _MBIT, 10.0, packet_size=250),
             20 * _MBIT, 15.0, packet_size=1200,
         )  # fmt: skip
     servers = pool(HOSTS_IPV6.values(), prefix_len=48)
-    yield from _both_ways(
+    yield from both_ways(
         Stream("web-ipv6", "edge2", neighbours([CDN_IPV6], 12), servers, "https",
                1 * _MBIT, 4.0, packet_size=250),
         8 * _MBIT, 6.0, packet_size=1200,
@@ -80,22 +92,30 @@ def _web() -> Iterator[Stream]:
 
 
 def _outgoing() -> Iterator[Stream]:
-    """Name servers, mail, the registry, updates through the proxy."""
+    """Name servers, mail, updates through the proxy."""
     world = neighbours(WEB, 3)
     yield Stream("dns-out", "edge1", hosts("dns"), world, "dns", 0.4 * _MBIT, 6.0,
                  packet_size=90, inbound=False)  # fmt: skip
     yield Stream("mail-in", "edge2", world, hosts("mail"), "smtp", 2 * _MBIT, 4.0,
                  rhythm=_OFFICE_HOURS)  # fmt: skip
-    registry = pool([HOSTS["gcr.io"]], asn=REGISTRY_AS.asn)
-    yield from _both_ways(
-        Stream("registry", "edge1", hosts("k"), registry, "https", 0.3 * _MBIT, 3.0,
-               packet_size=200, inbound=False),
-        8 * _MBIT, 4.0, packet_size=1300,
-    )  # fmt: skip
-    yield from _both_ways(
+    yield from both_ways(
         Stream("updates", "edge2", hosts("proxy"), world, "https", 0.5 * _MBIT, 4.0,
                packet_size=200, inbound=False),
         6 * _MBIT, 4.0, packet_size=1300,
+    )  # fmt: skip
+
+
+def _registry() -> Iterator[Stream]:
+    """Builds pull a lot, all others something now and then; a private link without a router."""
+    yield from both_ways(
+        Stream("registry", AGENTS, hosts("fl", "ag", "k1", "k2"), registry(), "https",
+               0.05 * _MBIT, 0.8, packet_size=200, inbound=False),
+        1 * _MBIT, 0.8, packet_size=1300,
+    )  # fmt: skip
+    yield from both_ways(
+        Stream("builds", AGENTS, hosts("k3"), registry(), "https", 0.6 * _MBIT, 2.0,
+               packet_size=90, inbound=False, rhythm=Rhythm(night=0.6, weekend=0.8, peak_hour=13)),
+        18 * _MBIT, 3.0, packet_size=1300,
     )  # fmt: skip
 
 
@@ -103,26 +123,31 @@ def _offices() -> Iterator[Stream]:
     """Phones and workstations: the web through the NAT, the proxy, names, mail."""
     wifi = clients("10.3.0.0/16", 30)
     office = clients("10.2.0.0/16", 25)
-    surfing = Stream("surfing", "nat01", wifi, neighbours(WEB, 8), "https", 2 * _MBIT, 12.0,
-                     packet_size=200, inbound=False, nat_address=NAT_PUBLIC,
-                     rhythm=_OFFICE_HOURS)  # fmt: skip
-    yield from _both_ways(surfing, 18 * _MBIT, 12.0, packet_size=1250)
+    yield from both_ways(
+        Stream("surfing", "nat01", wifi, neighbours(WEB, 4), "https", 2 * _MBIT, 12.0,
+               packet_size=200, inbound=False, nat_address=NAT_PUBLIC, rhythm=_OFFICE_HOURS),
+        18 * _MBIT, 12.0, packet_size=1250,
+    )  # fmt: skip
     yield Stream("proxied", "wifi01", wifi, hosts("proxy"), "proxy", 4 * _MBIT, 8.0,
                  inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
     yield Stream("names", "wifi01", wifi, hosts("dns"), "dns", 0.3 * _MBIT, 10.0,
                  packet_size=75, inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
     yield Stream("imap", "wifi01", office, hosts("mail"), "imaps", 1 * _MBIT, 4.0,
                  inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+    yield Stream("carts", "wifi01", hosts("cart"), hosts("dns"), "dns", 0.002 * _MBIT, 0.2,
+                 packet_size=75, inbound=False)  # fmt: skip
 
 
 def _inside() -> Iterator[Stream]:
-    """Between our own servers, as the switch samples it."""
+    """Between our own servers, as their agents tell it, or the switch where they have none."""
     ingest, aggregation = hosts("fl"), hosts("ag")
-    yield from _both_ways(
-        Stream("aggregation", "sw01", ingest, aggregation, "aggregation", 160 * _MBIT,
+    yield from both_ways(
+        Stream("aggregation", AGENTS, ingest, aggregation, "aggregation", 48 * _MBIT, 20.0,
                packet_size=900),
-        10 * _MBIT, 0.0, packet_size=90,
+        6 * _MBIT, 8.0, packet_size=90,
     )  # fmt: skip
+    yield Stream("answers", AGENTS, pool(WORKERS.values()), aggregation, "aggregation",
+                 6 * _MBIT, 0.15, packet_size=1200)  # fmt: skip
     yield Stream("queries", "sw01", hosts("web"), aggregation, "aggregation", 16 * _MBIT,
                  packet_size=600)  # fmt: skip
     yield Stream("storage", "sw01", aggregation, hosts("db"), "postgresql", 40 * _MBIT,

@@ -17,7 +17,7 @@ from exporter.simulate.encode import (
     SFlow5Encoder,
 )
 from exporter.simulate.encode.ipfix import NAT_LAYOUTS, VARIABLE_LAYOUTS
-from exporter.simulate.site import packed
+from exporter.simulate.pools import packed
 from tests.support.flows import one_packet_flows, random_flows, scaled
 
 NOW = 1_760_000_000_000

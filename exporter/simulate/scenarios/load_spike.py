@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from exporter.simulate.pools import hosts, neighbours
 from exporter.simulate.scenarios.scenario import Scenario
-from exporter.simulate.site import SPIKE_AS, hosts, neighbours
+from exporter.simulate.site import SPIKE_AS
 from exporter.simulate.streams import STEADY, Stream, Window
-from exporter.simulate.traffic import normal_streams
 
 #: The node that is hit.
 NODE: Final = "fl13"
-#: Seconds of quiet before the spike.
+#: Seconds of quiet before the spike, and when it is over.
 BEGIN: Final = 10.0
+END: Final = BEGIN + 3 * 3600
+#: CPU load of the node meanwhile.
+_CPU: Final = 0.93
 
 _SPIKE: Final = Stream(
     "spike",
@@ -24,12 +27,14 @@ _SPIKE: Final = Stream(
     flows_per_second=60.0,
     packet_size=650,
     rhythm=STEADY,
-    windows=(Window(BEGIN),),
+    windows=(Window(BEGIN, END),),
     only_in_windows=True,
 )
 
 SCENARIO: Final = Scenario(
     "load-spike",
     f"AS {SPIKE_AS.asn} sends several times the usual volume to {NODE}.",
-    (*normal_streams(), _SPIKE),
+    hour=22.25,
+    added=(_SPIKE,),
+    busy_nodes={NODE: (Window(BEGIN, END, _CPU),)},
 )

@@ -1,0 +1,164 @@
+"""Flow records of a stream, as columns, and who reports each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.batch import Array, FlowBatch
+from exporter.schema import Direction
+from exporter.simulate.devices import AGENT_INTERFACE, AGENT_OF
+from exporter.simulate.pools import packed
+from exporter.simulate.site import SERVICES
+from exporter.simulate.streams import AGENTS, Stream
+
+_PROTOCOLS: Final = {"tcp": 6, "udp": 17}
+_TCP_FLAGS: Final = 0x1B  # FIN, SYN, PSH, ACK: a connection from begin to end
+_FORWARDED: Final = 64
+_INSIDE: Final = 2
+_OUTSIDE: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What was drawn of a stream: one row per flow.
+
+    ``sources`` and ``destinations`` are rows of the stream's pools; ``packets`` were seen, before
+    scaling up; ``ends`` are milliseconds since the epoch and ``durations`` milliseconds.
+    """
+
+    sources: NDArray[np.int64]
+    destinations: NDArray[np.int64]
+    packets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    durations: NDArray[np.int64]
+
+
+def packet_sizes(stream: Stream, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Octets of a packet, one value per flow."""
+    sizes = rng.normal(stream.packet_size, stream.packet_size / 8, count)
+    return np.clip(sizes, 78, 1500).astype(np.int64)
+
+
+def records(stream: Stream, drawn: Drawn, rng: np.random.Generator) -> dict[str, FlowBatch]:
+    """The flows as records, by the device that reports them.
+
+    The columns are those that devices report; bytes and packets are estimates.
+    """
+    batch = _batch(stream, drawn, rng)
+    if stream.device != AGENTS:
+        return {stream.device: batch} if len(batch) else {}
+    return _by_agent(stream, drawn, batch)
+
+
+def _batch(stream: Stream, drawn: Drawn, rng: np.random.Generator) -> FlowBatch:
+    count = len(drawn.ends)
+    rate = stream.sampling_rate
+    transport, port = SERVICES[stream.service]
+    proto = _PROTOCOLS[transport]
+    service_port = np.full(count, port, np.uint16)
+    other_port = rng.integers(32768, 61000, count).astype(np.uint16)
+    src, dst = drawn.sources, drawn.destinations
+    src_addr = stream.sources.addresses[src]
+    dst_addr = stream.destinations.addresses[dst]
+    columns: dict[str, Array] = {
+        "time_flow_start": drawn.ends - drawn.durations,
+        "time_flow_end": drawn.ends,
+        "bytes": (drawn.packets * drawn.sizes * rate).astype(np.uint64),
+        "packets": (drawn.packets * rate).astype(np.uint64),
+        "src_addr": src_addr,
+        "dst_addr": dst_addr,
+        "proto": np.full(count, proto, np.uint8),
+        "src_port": service_port if stream.reply else other_port,
+        "dst_port": other_port if stream.reply else service_port,
+        "tcp_flags": np.full(count, _TCP_FLAGS if proto == 6 else 0, np.uint16),
+        "direction": np.full(count, Direction.INGRESS, np.int8),
+        "forwarding_status": np.full(count, _FORWARDED, np.uint8),
+    }
+    if stream.device != AGENTS:
+        columns |= _network(stream, drawn)
+    if stream.nat_address:
+        columns |= _translated(stream, columns, rng)
+    return FlowBatch(count, dict(columns))
+
+
+def _network(stream: Stream, drawn: Drawn) -> dict[str, Array]:
+    """What routers and switches know beyond the packets: interfaces, routes, and MACs."""
+    src, dst = drawn.sources, drawn.destinations
+    if stream.is_sampled_packets:
+        in_if, out_if = stream.sources.port[src], stream.destinations.port[dst]
+    else:
+        first, second = (_OUTSIDE, _INSIDE) if stream.inbound else (_INSIDE, _OUTSIDE)
+        in_if, out_if = _full(len(src), first), _full(len(src), second)
+    return {
+        "in_if": in_if,
+        "out_if": out_if,
+        "src_as": stream.sources.asn[src],
+        "dst_as": stream.destinations.asn[dst],
+        "src_prefix_len": stream.sources.prefix_len[src],
+        "dst_prefix_len": stream.destinations.prefix_len[dst],
+        "src_mac": _macs(stream.sources.addresses[src]),
+        "dst_mac": _macs(stream.destinations.addresses[dst]),
+    }
+
+
+def _translated(
+    stream: Stream, columns: dict[str, Array], rng: np.random.Generator
+) -> dict[str, Array]:
+    """Addresses before and after translation: on the way in, packets come to the NAT's address."""
+    side = "dst" if stream.inbound else "src"
+    ours = columns[f"{side}_addr"]
+    count = len(ours)
+    public = np.tile(np.frombuffer(packed(stream.nat_address), np.uint8), (count, 1))
+    port = rng.integers(32768, 61000, count).astype(np.uint16)
+    if not stream.inbound:
+        return {"nat_src_addr": public, "nat_src_port": port}
+    return {
+        "dst_addr": public,
+        "dst_port": port,
+        "nat_dst_addr": ours,
+        "nat_dst_port": columns["dst_port"],
+    }
+
+
+def _by_agent(stream: Stream, drawn: Drawn, batch: FlowBatch) -> dict[str, FlowBatch]:
+    """Each flow as the agent on its source saw it leave, and as the one at its end saw it come."""
+    found: dict[str, list[tuple[Array, Direction]]] = {}
+    for pool, chosen, direction in (
+        (stream.sources, drawn.sources, Direction.EGRESS),
+        (stream.destinations, drawn.destinations, Direction.INGRESS),
+    ):
+        names = [AGENT_OF.get(".".join(map(str, row[12:]))) for row in pool.addresses]
+        for name in dict.fromkeys(names):
+            if name is not None:
+                mine = np.array([other == name for other in names])
+                rows = np.flatnonzero(mine[chosen])
+                if len(rows):
+                    found.setdefault(name, []).append((rows, direction))
+    return {name: _seen(batch, parts) for name, parts in found.items()}
+
+
+def _seen(batch: FlowBatch, parts: list[tuple[Array, Direction]]) -> FlowBatch:
+    seen = batch.take(np.concatenate([rows for rows, _ in parts]))
+    direction = np.concatenate([np.full(len(rows), way, np.int8) for rows, way in parts])
+    comes = direction == Direction.INGRESS
+    seen.columns |= {
+        "direction": direction,
+        "in_if": np.where(comes, AGENT_INTERFACE, 0).astype(np.uint32),
+        "out_if": np.where(comes, 0, AGENT_INTERFACE).astype(np.uint32),
+    }
+    return seen
+
+
+def _full(count: int, value: int) -> NDArray[np.uint32]:
+    return np.full(count, value, np.uint32)
+
+
+def _macs(addresses: NDArray[Any]) -> NDArray[np.uint64]:
+    """Locally administered MAC addresses that repeat the last four octets of the address."""
+    low = np.ascontiguousarray(addresses[:, 12:]).view(">u4").astype(np.uint64)
+    return low.reshape(-1) | np.uint64(0x02_00 << 32)
