@@ -22,7 +22,7 @@ from exporter.config import Config, ConfigError, load_config, read_secret
 from exporter.decode import Decoder
 from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import InterfaceCollector
-from exporter.enrich import Enricher
+from exporter.enrich import NameSources
 from exporter.http import Guard, Health, HttpServer, create_app
 from exporter.incidents.freezer import EvidenceFreezer
 from exporter.incidents.http import routes
@@ -94,6 +94,7 @@ class CollectorProcess(Collector):
             lambda: connect(config.clickhouse), on_firing=self._freezer.show
         )
         self._decoder = Decoder(config.decode, config.devices)
+        self._names = NameSources(config)
         counters = TrafficCounters(config.counters)
         self._guard = Guard(web, alerts_have_token=bool(token))
         self._registry = CollectorRegistry()
@@ -110,12 +111,13 @@ class CollectorProcess(Collector):
             receivers = open_receivers(config.receive)
             undo.pop_all()
         self._pipeline = Pipeline(
-            receivers, self._decoder, Enricher(config), counters, self._writer
+            receivers, self._decoder, self._names.enricher, counters, self._writer
         )
         sflow = self._decoder.sflow
         for part in (
             self,
             counters,
+            self._names,
             self._pipeline,
             ReceiveCollector(receivers),
             self._decoder.stats,
@@ -164,6 +166,7 @@ class CollectorProcess(Collector):
     def start(self) -> None:
         """Take in flows and answer requests; ClickHouse may come later."""
         self._readiness.start()
+        self._names.start()
         self._pipeline.start()
         self._http.start()
         log.info("listening for HTTP on %s port %d", self._config.http.address, self._http.port)
@@ -177,6 +180,7 @@ class CollectorProcess(Collector):
             # A query that runs can take as long as all flows that are left.
             meanwhile.submit(self._evaluator.stop)
             self._pipeline.stop()
+            self._names.stop()
             self._http.stop()
             self._recorder.stop()
             self._freezer.stop()
@@ -191,7 +195,6 @@ class CollectorProcess(Collector):
         with self._reloading:
             try:
                 new = load_config(self._file)
-                enricher = Enricher(new)
                 policies = _policies(new)
                 new_normals = _new_normals(new)
                 web = load_web_config(new.http.web_config_file)
@@ -200,7 +203,8 @@ class CollectorProcess(Collector):
                 self._reload_succeeded = False
                 log.error("the configuration was not reloaded: %s", error)
                 raise
-            self._pipeline.enricher = enricher
+            self._names.configure(new)
+            self._pipeline.enricher = self._names.enricher
             self._decoder.configure(new.devices)
             self._evaluator.reload(policies)
             self._new_normals.replace(new_normals)

@@ -1,52 +1,61 @@
-"""Host and network names of both ends of a flow."""
+"""Everything that is filled in for both ends of a flow by their addresses."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from exporter.batch import DictColumn, FlowBatch
-from exporter.config import Host, Network
-from exporter.distinct import distinct_addresses
-from exporter.enrich.names import name_column
-from exporter.enrich.prefixes import Prefix, PrefixTable
+import numpy as np
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.batch import FlowBatch
+from exporter.enrich.address_cache import AddressCache, AddressFact
+
+#: Addresses that are kept with all that is known of them: about 30 MB.
+MAX_ADDRESSES: Final = 500_000
+
+_SIDES: Final = ("src", "dst")
 
 
-class AddressNames:
-    """Fills ``src_host``, ``dst_host``, ``src_network`` and ``dst_network``."""
+class EndFacts(Collector):
+    """Lets each fact fill its columns of both ends."""
 
-    def __init__(self, hosts: Sequence[Host], networks: Sequence[Network]) -> None:
-        self._hosts = _Names((ipaddress.ip_network(host.address), host.name) for host in hosts)
-        self._networks = _Names(
-            (ipaddress.ip_network(prefix), network.name)
-            for network in networks
-            for prefix in network.prefixes
-        )
+    def __init__(self, facts: Sequence[AddressFact], *, max_addresses: int = MAX_ADDRESSES) -> None:
+        self._facts = facts
+        self._cache = AddressCache(facts, max_addresses)
 
     def apply(self, batch: FlowBatch) -> None:
-        """Add the columns."""
-        for side in ("src", "dst"):
-            found = self._name(batch, f"{side}_addr")
-            batch.columns[f"{side}_host"], batch.columns[f"{side}_network"] = found
+        """Add the columns; an end whose addresses are missing is one of which nothing is known."""
+        present = [side for side in _SIDES if f"{side}_addr" in batch.columns]
+        self._cache.refresh()
+        numbers = self._cache.numbers([batch.array(f"{side}_addr") for side in present])
+        of_side = dict(zip(present, numbers, strict=True))
+        for row, fact in enumerate(self._facts):
+            known = self._cache.fact(row)
+            for side in _SIDES:
+                codes = of_side.get(side)
+                found = np.zeros(len(batch), np.uint32) if codes is None else known[codes]
+                fact.fill(batch, side, found)
 
-    def _name(self, batch: FlowBatch, column: str) -> tuple[DictColumn, DictColumn]:
-        if column not in batch.columns or not (self._hosts.known or self._networks.known):
-            nothing = DictColumn.constant("", len(batch))
-            return nothing, nothing
-        codes, addresses = distinct_addresses(batch.array(column))
-        return (
-            name_column(codes, self._hosts.table.find(addresses), self._hosts.names),
-            name_column(codes, self._networks.table.find(addresses), self._networks.names),
+    def collect(self) -> Iterator[Metric]:
+        """``flow_exporter_enrich_*``."""
+        prefix = "flow_exporter_enrich_"
+        yield GaugeMetricFamily(
+            prefix + "cached_addresses",
+            "Addresses whose names and other facts are kept.",
+            len(self._cache),
         )
-
-
-class _Names:
-    """Names by prefix; number 0 is the empty name."""
-
-    def __init__(self, prefixes: Iterable[tuple[Prefix, str]]) -> None:
-        numbers = {"": 0}
-        self.table = PrefixTable(
-            (prefix, numbers.setdefault(name, len(numbers))) for prefix, name in prefixes
+        yield GaugeMetricFamily(
+            prefix + "cache_bytes", "Memory of the table of these addresses.", self._cache.bytes
         )
-        self.names = list(numbers)
-        self.known = len(numbers) > 1
+        yield CounterMetricFamily(
+            prefix + "looked_up_addresses",
+            "Addresses that were not in the table, and for which all facts were found.",
+            self._cache.misses,
+        )
+        yield CounterMetricFamily(
+            prefix + "cache_restarts",
+            "How often the table was full and began anew.",
+            self._cache.restarts,
+        )

@@ -10,7 +10,7 @@ from exporter.batch import FlowBatch, format_address
 from exporter.config import Device
 from exporter.distinct import distinct_addresses, pack_address
 from exporter.enrich.interfaces import InterfaceNames
-from exporter.enrich.names import name_column
+from exporter.enrich.texts import Texts
 
 
 class DeviceNames:
@@ -37,7 +37,6 @@ class DeviceNames:
         facts = [self._known.get(a) or (format_address(a), "", "") for a in addresses]
         for name, values in zip(("device", "site", "role"), zip(*facts, strict=True), strict=True):
             # Two devices may have one name, which the column then holds once.
-            numbers: dict[str, int] = {}
-            of_code = np.array([numbers.setdefault(v, len(numbers)) for v in values], np.intp)
-            batch.columns[name] = name_column(codes, of_code, list(numbers))
+            texts = Texts()
+            batch.columns[name] = texts.column(np.array([texts.number(v) for v in values])[codes])
         self._interfaces.apply(batch, codes, addresses)

@@ -8,7 +8,7 @@ import numpy as np
 
 from exporter.batch import FlowBatch
 from exporter.config import Service
-from exporter.enrich.names import name_column
+from exporter.enrich.texts import Texts
 from exporter.enrich.well_known import WELL_KNOWN
 
 _PORTS = 65536
@@ -33,9 +33,9 @@ class ServiceNames:
         named |= {(s.protocol, s.port): (1, s.name) for s in services}
         # Ports get ranks such that of two ports the service has the higher rank.
         ranked = sorted(named.items(), key=lambda item: (item[1][0], -item[0][1], item[0][0]))
-        self._names = ["", *dict.fromkeys(name for _, (_, name) in ranked)]
-        number = {name: n for n, name in enumerate(self._names)}
-        self._number_of_rank = np.array([0, *(number[name] for _, (_, name) in ranked)], np.intp)
+        self._texts = Texts()
+        numbers = [self._texts.number(name) for _, (_, name) in ranked]
+        self._number_of_rank = np.array([0, *numbers], np.uint32)
         # Ports of TCP, of UDP, and of other protocols, where none has a name.
         ranks = np.zeros((3, _PORTS), np.uint32)
         rows = {protocol: row for row, protocol in enumerate(_PROTOCOLS, 1)}
@@ -56,4 +56,4 @@ class ServiceNames:
             ("dst_service", destination),
             ("service", np.maximum(source, destination)),
         ):
-            batch.columns[column] = name_column(None, self._number_of_rank[ranks], self._names)
+            batch.columns[column] = self._texts.column(self._number_of_rank[ranks])

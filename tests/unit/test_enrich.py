@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config
 from exporter.distinct import distinct_addresses, pack_address
-from exporter.enrich import Enricher
+from exporter.enrich import NameSources
 from exporter.enrich.prefixes import PrefixTable
 from exporter.enrich.well_known import WELL_KNOWN
 
 
 def addresses(*texts):
     return np.frombuffer(b"".join(map(pack_address, texts)), np.uint8).reshape(-1, 16)
+
+
+def enricher(config):
+    return NameSources(Config.model_validate(config)).enricher
 
 
 def enrich(config, **columns):
@@ -31,7 +35,7 @@ def enrich(config, **columns):
             made[name] = np.array(values, {"proto": np.uint8}.get(name, np.uint16))
     length = len(next(iter(columns.values())))
     batch = FlowBatch(length, made)
-    assert Enricher(Config.model_validate(config)).enrich(batch) is batch
+    assert enricher(config).enrich(batch) is batch
     for column in batch.columns.values():
         assert len(column) == length
         if isinstance(column, DictColumn):
@@ -132,16 +136,16 @@ def test_a_flow_belongs_to_the_service_at_its_named_end(
 
 
 def test_a_batch_without_the_columns_gets_empty_names():
-    batch = Enricher(Config()).enrich(FlowBatch(2))
+    batch = enricher({}).enrich(FlowBatch(2))
     for name in ("src_host", "dst_network", "service", "site"):
         assert [row[name] for row in batch.rows()] == ["", ""]
-    assert len(Enricher(Config()).enrich(FlowBatch(0))) == 0
+    assert len(enricher({}).enrich(FlowBatch(0))) == 0
 
 
 def test_only_names_that_occur_are_carried():
     hosts = [{"address": f"10.0.{n // 256}.{n % 256}", "name": f"h{n}"} for n in range(1000)]
     batch = FlowBatch(2, {"src_addr": addresses("10.0.0.5", "10.0.0.5")})
-    Enricher(Config.model_validate({"hosts": hosts})).enrich(batch)
+    enricher({"hosts": hosts}).enrich(batch)
     assert batch.dictionary("src_host").values == ["h5"]
 
 

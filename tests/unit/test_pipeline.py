@@ -11,6 +11,7 @@ import exporter.pipeline
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config, Counter
 from exporter.enrich import Enricher
+from exporter.enrich.host_names import HostNames
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
 from exporter.store.writer import WriterStoppedError
@@ -95,7 +96,11 @@ class Rig:
         self.receivers, self.writer = Given(), Kept()
         self.counters = TrafficCounters([Counter(name="x", labels=["src_as"])])
         self.pipeline = Pipeline(
-            self.receivers, AsGiven(), enricher or Enricher(Config()), self.counters, self.writer
+            self.receivers,
+            AsGiven(),
+            enricher or Enricher(Config(), HostNames()),
+            self.counters,
+            self.writer,
         )
 
     def __enter__(self):
@@ -149,7 +154,7 @@ def test_an_error_in_one_batch_is_counted_logged_once_and_stops_nothing(stage, c
                 raise ZeroDivisionError
             return super().enrich(batch)
 
-    with Rig(Faulty(Config())) as rig, caplog.at_level(logging.ERROR):
+    with Rig(Faulty(Config(), HostNames())) as rig, caplog.at_level(logging.ERROR):
         for _ in range(3):
             rig.receivers.put.append(ZeroDivisionError() if stage == "decode" else [flows(13)])
             until(lambda: not rig.receivers.put)

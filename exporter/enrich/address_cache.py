@@ -1,0 +1,159 @@
+"""What is known of addresses, kept from batch to batch.
+
+A fact is found once for each address and then read by its number. The addresses of a batch are
+numbered once, for all facts and both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.batch import Array, FlowBatch
+from exporter.distinct import distinct_addresses
+from exporter.enrich.address_index import AddressIndex
+
+#: The second half of an IPv4-mapped address, as this machine reads it.
+_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
+_LOW_MASK: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
+_SMALLEST: Final = 1024
+_NONE: Final = np.zeros((0, 16), np.uint8)
+
+
+class AddressFact(Protocol):
+    """One thing that can be found about an address, as a number of 32 bits.
+
+    What the number means is its own affair: an index into texts, an AS number, a flag.
+    """
+
+    def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """The number of each of the ``(n, 16)`` addresses."""
+        ...
+
+    def changed(self) -> Sequence[bytes] | None:
+        """Addresses whose number may be another than before, ``None`` for all. Once per batch."""
+        ...
+
+    def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
+        """Add columns about one end, ``src`` or ``dst``; ``numbers`` has one per row.
+
+        Number 0 stands for an end whose address is not in the batch.
+        """
+
+
+class AddressCache:
+    """Numbers addresses and keeps ``facts`` by number; when there are too many it starts anew.
+
+    Not for several threads. ``max_addresses`` bounds the memory, or the addresses of one batch
+    where they are more: about 40 bytes for each, and 4 for each fact, twice that while it grows.
+    """
+
+    def __init__(self, facts: Sequence[AddressFact], max_addresses: int) -> None:
+        self._facts = facts
+        self._max = max_addresses
+        self.restarts = 0
+        self.misses = 0
+        self._forget()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self._known.nbytes + self._ipv4.bytes + self._ipv6.bytes
+
+    def refresh(self) -> None:
+        """Find again what has changed; to be called before a batch is numbered."""
+        for row, fact in enumerate(self._facts):
+            changed = fact.changed()
+            if changed is None:
+                self._forget()
+            elif changed and self._count:
+                addresses = _rows(dict.fromkeys(changed))
+                numbers = self._find(addresses)
+                kept = numbers != 0
+                self._known[row, numbers[kept]] = fact.find(addresses[kept])
+
+    def numbers(self, columns: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint32]]:
+        """The numbers of the ``(n, 16)`` addresses in the columns of one batch.
+
+        They hold until the next call.
+        """
+        found = [self._find(column) for column in columns]
+        missing = self._missing(columns, found)
+        if self._count + len(missing) > self._max and self._count:
+            self.restarts += 1
+            self._forget()
+            found = [np.zeros(len(column), np.uint32) for column in columns]
+            missing = self._missing(columns, found)
+        if len(missing):
+            self._add(missing)
+            for column, numbers in zip(columns, found, strict=True):
+                new = np.flatnonzero(numbers == 0)
+                numbers[new] = self._find(column[new])
+        return found
+
+    def fact(self, row: int) -> NDArray[np.uint32]:
+        """One fact of all addresses, to be indexed with what :meth:`numbers` gave."""
+        known: NDArray[np.uint32] = self._known[row]
+        return known
+
+    def _forget(self) -> None:
+        self._count = 0
+        self._known = np.zeros((len(self._facts), _SMALLEST), np.uint32)
+        self._ipv4 = AddressIndex(np.uint32)
+        self._ipv6 = AddressIndex(np.uint64, np.uint64)
+
+    def _missing(
+        self, columns: Sequence[NDArray[np.uint8]], found: Sequence[NDArray[np.uint32]]
+    ) -> NDArray[np.uint8]:
+        """The distinct addresses that have no number."""
+        rows = [column[numbers == 0] for column, numbers in zip(columns, found, strict=True)]
+        return distinct_addresses(np.concatenate([_NONE, *rows]))[1]
+
+    def _add(self, addresses: NDArray[np.uint8]) -> None:
+        self.misses += len(addresses)
+        numbers = np.arange(self._count + 1, self._count + len(addresses) + 1, dtype=np.uint32)
+        self._count += len(addresses)
+        if self._count >= self._known.shape[1]:
+            larger = np.zeros((len(self._facts), 2 * self._count), np.uint32)
+            larger[:, : self._known.shape[1]] = self._known
+            self._known = larger
+        for row, fact in enumerate(self._facts):
+            self._known[row, numbers] = fact.find(addresses)
+        is_ipv4 = _is_ipv4(addresses)
+        self._ipv4.add(_ipv4_keys(addresses[is_ipv4]), numbers[is_ipv4])
+        self._ipv6.add(_ipv6_keys(addresses[~is_ipv4]), numbers[~is_ipv4])
+
+    def _find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        is_ipv4 = _is_ipv4(addresses)
+        if is_ipv4.all():
+            return self._ipv4.find(_ipv4_keys(addresses))
+        numbers = np.empty(len(addresses), np.uint32)
+        numbers[is_ipv4] = self._ipv4.find(_ipv4_keys(addresses[is_ipv4]))
+        numbers[~is_ipv4] = self._ipv6.find(_ipv6_keys(addresses[~is_ipv4]))
+        return numbers
+
+
+def _rows(addresses: Iterable[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(addresses), np.uint8).reshape(-1, 16)
+
+
+def _is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    high, low = _ipv6_keys(addresses)
+    is_ipv4: NDArray[np.bool_] = (low & _LOW_MASK) == _MAPPED
+    is_ipv4 &= high == 0
+    return is_ipv4
+
+
+def _ipv4_keys(addresses: NDArray[np.uint8]) -> tuple[Array]:
+    return (np.ascontiguousarray(addresses).view(np.uint32)[:, 3],)
+
+
+def _ipv6_keys(addresses: NDArray[np.uint8]) -> tuple[Array, Array]:
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    return words[:, 0], words[:, 1]

@@ -1,0 +1,102 @@
+"""A hash table of addresses for numpy: many are looked up, or added, at once.
+
+Open addressing with linear probing: all addresses take their first step together, those that met
+another one take the next. A lookup costs about 15 ns an address, however many are known; sorting
+or hashing each batch anew, and searching tables for its distinct addresses, costs several times
+that.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.batch import Array
+
+_SMALLEST: Final = 1 << 12
+#: Other ones in each process: senders cannot choose addresses that all fall on one place.
+_FACTORS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(2))
+
+
+class AddressIndex:
+    """Numbers that were given to keys; a key is a row of one or two unsigned columns.
+
+    Number 0 stands for keys that are not in it.
+    """
+
+    def __init__(self, *kinds: Any) -> None:
+        self._kinds = [np.dtype(kind) for kind in kinds]
+        self._resize(_SMALLEST)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self._numbers.nbytes + sum(keys.nbytes for keys in self._keys)
+
+    def find(self, keys: Sequence[Array]) -> NDArray[np.uint32]:
+        """The number of each key."""
+        places = self._first(keys)
+        numbers = self._numbers[places]
+        others = np.flatnonzero((numbers != 0) & ~self._holds(places, keys))
+        places = places[others]
+        while len(others):
+            places = (places + self._step) & self._mask
+            found = self._numbers[places]
+            numbers[others] = found
+            held = self._holds(places, [key[others] for key in keys])
+            again = np.flatnonzero((found != 0) & ~held)
+            others, places = others[again], places[again]
+        return numbers
+
+    def add(self, keys: Sequence[Array], numbers: NDArray[np.uint32]) -> None:
+        """Give ``numbers`` (from 1) to keys that are distinct and not in it."""
+        self._count += len(numbers)
+        if 2 * self._count > len(self._numbers):
+            taken = np.flatnonzero(self._numbers)
+            old = [key[taken] for key in self._keys], self._numbers[taken]
+            self._resize(1 << int(4 * self._count - 1).bit_length())
+            self._put(*old)
+        self._put(keys, numbers)
+
+    def _put(self, keys: Sequence[Array], numbers: NDArray[np.uint32]) -> None:
+        places = self._first(keys)
+        while len(numbers):
+            free = self._numbers[places] == 0
+            self._numbers[places[free]] = numbers[free]  # of several for one place, one stays
+            put = self._numbers[places] == numbers
+            for own, key in zip(self._keys, keys, strict=True):
+                own[places[put]] = key[put]
+            left = ~put
+            places = (places[left] + self._step) & self._mask
+            keys, numbers = [key[left] for key in keys], numbers[left]
+
+    def _resize(self, size: int) -> None:
+        self._keys = [np.zeros(size, kind) for kind in self._kinds]
+        self._numbers = np.zeros(size, np.uint32)
+        self._mask = np.uint32(size - 1)
+        self._step = np.uint32(1)
+        self._shift = np.uint64(64 - (size.bit_length() - 1))
+
+    def _first(self, keys: Sequence[Array]) -> NDArray[np.uint32]:
+        mixed = keys[0].astype(np.uint64)
+        mixed *= _FACTORS[0]
+        for key, factor in zip(keys[1:], _FACTORS[1:], strict=False):
+            mixed ^= mixed >> np.uint64(32)
+            mixed += key
+            mixed *= factor
+        mixed >>= self._shift
+        return mixed.astype(np.uint32)
+
+    def _holds(self, places: Array, keys: Sequence[Array]) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = self._keys[0][places] == keys[0]
+        for own, key in zip(self._keys[1:], keys[1:], strict=True):
+            same &= own[places] == key
+        return same

@@ -1,0 +1,44 @@
+"""The name of a host, by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.batch import FlowBatch
+from exporter.enrich.host_names import HostNames
+from exporter.enrich.texts import Texts
+
+#: Names that have come up, above which they are numbered anew: those of the past do not stay.
+_MAX_TEXTS: Final = 1_000_000
+
+
+class HostFact:
+    """Fills ``src_host`` and ``dst_host``."""
+
+    def __init__(self, hosts: HostNames) -> None:
+        self._hosts = hosts
+        self._seen = hosts.changes
+        self._texts = Texts()
+
+    def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """The number of the name, 0 for none."""
+        packed = np.ascontiguousarray(addresses).view("V16").ravel().tolist()
+        number = self._texts.number
+        found = (number(facts.name) if facts else 0 for facts in self._hosts.find(packed))
+        return np.fromiter(found, np.uint32, len(packed))
+
+    def changed(self) -> Sequence[bytes] | None:
+        """Addresses that may have another name than before."""
+        self._seen, addresses = self._hosts.changed_since(self._seen)
+        if len(self._texts) > _MAX_TEXTS:
+            self._texts = Texts()
+            return None
+        return addresses
+
+    def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
+        """Add the names of one end."""
+        batch.columns[f"{side}_host"] = self._texts.column(numbers)
