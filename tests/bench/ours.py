@@ -21,7 +21,6 @@ from exporter.decode import Decoder
 from exporter.memory import keep_freed_memory
 from exporter.receive.datagrams import DatagramBatch
 from exporter.receive.udp import BATCH_DATAGRAMS, open_receivers
-from tests.bench.workloads import NOW
 
 
 def receive(port: int, buffer_bytes: int) -> None:
@@ -44,6 +43,7 @@ def decode(path: Path) -> None:
         flat = memoryview(saved["payload"].tobytes())
         ends = np.cumsum(saved["lengths"])
         senders = saved["senders"]
+        now = int(saved["now"])
     starts = np.concatenate([[0], ends[:-1]])
     payloads = [flat[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
     addresses = np.zeros((len(payloads), 16), np.uint8)
@@ -55,7 +55,7 @@ def decode(path: Path) -> None:
             payloads[at : at + BATCH_DATAGRAMS],
             addresses[at : at + BATCH_DATAGRAMS],
             np.full(len(payloads[at : at + BATCH_DATAGRAMS]), 40000, np.uint16),
-            np.full(len(payloads[at : at + BATCH_DATAGRAMS]), NOW, np.int64),
+            np.full(len(payloads[at : at + BATCH_DATAGRAMS]), now, np.int64),
         )
         for at in range(0, len(payloads), BATCH_DATAGRAMS)
     ]

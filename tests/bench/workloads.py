@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -19,8 +20,8 @@ from exporter.simulate.encode import (
 from exporter.simulate.encode.ipfix import VARIABLE_LAYOUTS
 from tests.support.flows import one_packet_flows, random_flows
 
-NOW = 1_760_000_000_000
-BOOT = NOW - 10_000_000
+#: Uptime of the devices, in milliseconds.
+UPTIME = 10_000_000
 SFLOW_RATE = 512
 
 
@@ -29,7 +30,8 @@ class Workload:
     """Datagrams of one protocol from one or more devices, in sending order.
 
     ``senders`` gives the device, a number from 0 on, of each datagram; ``flows_before`` the flows
-    of all datagrams before each one, and at the end of all.
+    of all datagrams before each one, and at the end of all. ``now`` is when the flows were
+    exported, in milliseconds: not long ago, for whoever receives them to believe their times.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Workload:
     senders: np.ndarray
     flows_before: np.ndarray
     bytes: int
+    now: int
 
     @property
     def flows(self) -> int:
@@ -53,35 +56,36 @@ class Workload:
             payload=np.frombuffer(b"".join(self.datagrams), np.uint8),
             lengths=np.array([len(d) for d in self.datagrams]),
             senders=self.senders,
+            now=self.now,
         )
 
 
-def _netflow5(_: int) -> Encoder:
-    return NetFlow5Encoder(boot=BOOT)
+def _netflow5(_: int, boot: int) -> Encoder:
+    return NetFlow5Encoder(boot=boot)
 
 
-def _netflow9(_: int) -> Encoder:
-    return NetFlow9Encoder(boot=BOOT)
+def _netflow9(_: int, boot: int) -> Encoder:
+    return NetFlow9Encoder(boot=boot)
 
 
-def _ipfix(_: int) -> Encoder:
+def _ipfix(_: int, boot: int) -> Encoder:
     return IpfixEncoder()
 
 
-def _ipfix_variable(_: int) -> Encoder:
+def _ipfix_variable(_: int, boot: int) -> Encoder:
     return IpfixEncoder(layouts=VARIABLE_LAYOUTS)
 
 
-def _sflow5(number: int) -> Encoder:
-    return SFlow5Encoder(agent=f"127.0.1.{number + 1}", boot=BOOT, sampling_rate=SFLOW_RATE)
+def _sflow5(number: int, boot: int) -> Encoder:
+    return SFlow5Encoder(agent=f"127.0.1.{number + 1}", boot=boot, sampling_rate=SFLOW_RATE)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a workload is made."""
+    """How a workload is made: ``encoder`` takes a device's number and when it started."""
 
     name: str
-    encoder: Callable[[int], Encoder]
+    encoder: Callable[[int, int], Encoder]
     family: int = 4
     devices: int = 1
 
@@ -101,6 +105,7 @@ KINDS = (
 def build(kind: Kind, flows: int) -> Workload:
     """About that many flows, the devices' datagrams in turns."""
     each = flows // kind.devices
+    now = int(time.time()) * 1000
     total = 0
     queues: list[list[tuple[bytes, int, int]]] = []
     for number in range(kind.devices):
@@ -108,9 +113,9 @@ def build(kind: Kind, flows: int) -> Workload:
             batch = one_packet_flows(each, rate=SFLOW_RATE, seed=number)
         else:
             texts = kind.encoder is _ipfix_variable
-            batch = random_flows(each, seed=number, family=kind.family, now=NOW, texts=texts)
+            batch = random_flows(each, seed=number, family=kind.family, now=now, texts=texts)
         total += int(batch.array("bytes").sum())
-        datagrams = kind.encoder(number).encode(batch, NOW)
+        datagrams = kind.encoder(number, now - UPTIME).encode(batch, now)
         counts = flow_counts(datagrams, each)
         queues.append([(d, n, number) for d, n in zip(datagrams, counts, strict=True)])
     ordered = [x for x in chain.from_iterable(zip_longest(*queues)) if x is not None]
@@ -122,6 +127,7 @@ def build(kind: Kind, flows: int) -> Workload:
         np.array([number for _, _, number in ordered]),
         before,
         total,
+        now,
     )
 
 
