@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 from exporter.batch import Batch
 from exporter.store.client import StoreError
 from exporter.store.native import Buffer, native_parts, present_columns
+from exporter.store.render import LOCAL
 
 #: ClickHouse's errors (ErrorCodes.cpp) that blame the rows: no retry can help.
 REFUSALS: Final = {
@@ -50,6 +51,10 @@ _SETTINGS: Final = {
 }
 
 
+#: Bytes in which a statement has named its table.
+_LONGEST_HEAD: Final = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Insert:
     """A statement and its block in the Native format, as they are sent.
@@ -60,6 +65,12 @@ class Insert:
     token: str
     rows: int
     body: Buffer
+
+    @property
+    def table(self) -> str:
+        """The table that its statement names; on a cluster by its public name."""
+        words = bytes(self.body[:_LONGEST_HEAD]).split(maxsplit=3)
+        return words[2].decode("utf-8", "replace").removesuffix(LOCAL) if len(words) > 2 else ""
 
     def send(self, client: Client) -> None:
         """Insert it; raises what the driver raises."""

@@ -16,6 +16,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from exporter.schema import DNS_QUERIES, FLOWS
+
 _SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS: Final = (100.0, 1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 5e6)
 
@@ -54,7 +56,7 @@ class InsertStats(Collector):
 
     def __init__(self, failures: Iterable[str] = (), refusals: Iterable[str] = ()) -> None:
         self.lock = threading.Lock()
-        self.rows = 0
+        self.rows = Counter({FLOWS.name: 0, DNS_QUERIES.name: 0})
         self.bytes = 0
         self.retries = 0
         self.failures = Counter(dict.fromkeys(failures, 0))
@@ -74,14 +76,19 @@ class InsertStats(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         p = "flow_exporter_insert_"
-        yield CounterMetricFamily(f"{p}rows", "Flows that ClickHouse has taken.", value=self.rows)
+        rows = CounterMetricFamily(
+            f"{p}rows", "Rows that ClickHouse has taken, by table.", labels=["table"]
+        )
+        for table, count in sorted(self.rows.items()):
+            rows.add_metric([table], count)
+        yield rows
         yield CounterMetricFamily(
             f"{p}bytes", "Bytes (Native format) that ClickHouse has taken.", value=self.bytes
         )
         yield self.duration.family(
             f"{p}duration_seconds", "Time of one attempt to insert, successful or not."
         )
-        yield self.batch_rows.family(f"{p}batch_rows", "Flows of one successful insert.")
+        yield self.batch_rows.family(f"{p}batch_rows", "Rows of one successful insert.")
         yield CounterMetricFamily(
             f"{p}retries", "Inserts tried again after a failure.", value=self.retries
         )
@@ -95,17 +102,17 @@ class InsertStats(Collector):
         yield failures
         refused = CounterMetricFamily(
             f"{p}refused_rows",
-            "Flows that ClickHouse refuses, by its name of the error; lost without a spool.",
+            "Rows that ClickHouse refuses, by its name of the error; lost without a spool.",
             labels=["reason"],
         )
         for reason, count in sorted(self.refused_rows.items()):
             refused.add_metric([reason], count)
         yield refused
         yield CounterMetricFamily(
-            f"{p}lost_rows", "Flows given up because the collector stopped.", value=self.lost_rows
+            f"{p}lost_rows", "Rows given up because the collector stopped.", value=self.lost_rows
         )
         yield GaugeMetricFamily(
-            f"{p}queue_rows", "Flows waiting for their insert.", value=self.queue_rows
+            f"{p}queue_rows", "Rows waiting for their insert.", value=self.queue_rows
         )
         yield GaugeMetricFamily(
             f"{p}queue_batches", "Batches waiting for their insert.", value=self.queue_batches

@@ -1,4 +1,4 @@
-"""Writes flows to ClickHouse in large batches, from threads of its own."""
+"""Writes flows, and what else is reported, to ClickHouse in large batches, from its own threads."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from exporter.batch import FlowBatch
+from exporter.batch import Batch
 from exporter.config import ClickHouse, ConfigError
 from exporter.logs import RareLog
 from exporter.store.client import StoreError, connect, explain
@@ -41,22 +42,43 @@ _USUAL_FAILURES: Final = (
 )
 _FIRST_RETRY_SECONDS: Final = 0.25
 _LONGEST_RETRY_SECONDS: Final = 15.0
-#: Part of the queue beyond which flows go to the spool, as ClickHouse is too slow.
+#: Part of the queue beyond which rows go to the spool, as ClickHouse is too slow.
 _HIGH_WATER: Final = 0.75
 #: A spool that cannot be written to is tried again after so long.
 _SPOOL_RETRY_SECONDS: Final = 5.0
-#: How often the spooler looks whether flows have waited enough.
+#: How often the spooler looks whether rows have waited enough.
 _SPOOLER_NAP_SECONDS: Final = 0.25
 #: Part of the time to stop that is left for writing to the spool what ClickHouse did not take.
 _SPOOL_STOP_SHARE: Final = 0.4
 
 
 class WriterStoppedError(Exception):
-    """The writer takes no more flows."""
+    """The writer takes no more rows."""
+
+
+@dataclass(slots=True, eq=False)
+class _Queue:
+    """Rows of one table that wait, with the times when they came."""
+
+    table: str
+    waiting: deque[tuple[float, Batch]] = field(default_factory=deque)
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What was taken from a queue for one insert."""
+
+    queue: _Queue
+    batches: list[tuple[float, Batch]]
+    rows: int
 
 
 class Writer:
-    """Collects flows and inserts them, ``batch_rows`` at a time or after ``batch_seconds``.
+    """Collects rows and inserts them, ``batch_rows`` at a time or after ``batch_seconds``.
+
+    A batch goes into the table that its class names; rows of each table wait in a queue of their
+    own, and one bound is for all of them.
 
     Each insert carries a token that stays the same over its retries, so that ClickHouse counts it
     once. An insert that fails goes to the spool, and so does what comes after it, until ClickHouse
@@ -64,7 +86,7 @@ class Writer:
     Without a spool, or when its disk is full, the insert is tried again for as long as it takes, up
     to ``queue_batches`` full inserts wait in memory, and then :meth:`write` waits.
 
-    Flows that ClickHouse refuses are put into quarantine (dropped, without a spool), counted and
+    Rows that ClickHouse refuses are put into quarantine (dropped, without a spool), counted and
     logged; they hold up no others.
 
     Raises:
@@ -83,12 +105,12 @@ class Writer:
         self._client: Client | None = None
         self._capacity = settings.batch_rows * settings.queue_batches
         self._changed = threading.Condition()
-        self._pending: deque[tuple[float, FlowBatch]] = deque()
+        self._queues: dict[str, _Queue] = {}
         self._pending_rows = 0
-        #: New flows that are in the hands of one of the threads.
+        #: New rows that are in the hands of one of the threads.
         self._inserting_rows = 0
         self._spooling_rows = 0
-        #: The insert of new flows that is under way.
+        #: The insert of new rows that is under way.
         self._inserting: Insert | None = None
         #: ClickHouse does not take inserts; the first of the spool is to show when it does again.
         self._away = self._has_spooled()
@@ -103,9 +125,7 @@ class Writer:
         self._spooler = threading.Thread(target=self._run_spooler, name="spool", daemon=True)
         prefix = uuid.uuid4().hex
         self._tokens = (f"{prefix}-{number}" for number in count(1))
-        #: Where flows go: on a cluster to the node's own shard, which the rows need not leave.
-        self.table = local_name("flows", settings.cluster)
-        self._encoding = Encoding(self.table)
+        self._encoding = _Encodings()
         self._log = RareLog(log)
 
     def start(self) -> None:
@@ -114,11 +134,15 @@ class Writer:
         if self._spool is not None:
             self._spooler.start()
 
-    def write(self, batch: FlowBatch) -> None:
-        """Queues flows; waits while the queue is full. The batch must not change afterwards.
+    def table(self, batch: Batch) -> str:
+        """Where rows go: on a cluster to the node's own shard, which they need not leave."""
+        return local_name(batch.table.name, self._settings.cluster)
+
+    def write(self, batch: Batch) -> None:
+        """Queues rows; waits while there is no room. The batch must not change afterwards.
 
         Raises:
-            WriterStoppedError: it was stopped before there was room; the flows are counted as lost.
+            WriterStoppedError: it was stopped before there was room; the rows are counted as lost.
         """
         if not len(batch):
             return
@@ -132,7 +156,10 @@ class Writer:
                 with self.stats.lock:
                     self.stats.lost_rows += len(batch)
                 raise WriterStoppedError
-            self._pending.append((time.monotonic(), batch))
+            table = self.table(batch)
+            queue = self._queues.setdefault(table, _Queue(table))
+            queue.waiting.append((time.monotonic(), batch))
+            queue.rows += len(batch)
             self._pending_rows += len(batch)
             self._count_queue()
             self._changed.notify_all()
@@ -140,7 +167,7 @@ class Writer:
     def stop(self, timeout: float = 10.0) -> int:
         """Brings what is queued to ClickHouse or to the spool, for at most ``timeout`` seconds.
 
-        Returns how many flows are lost. Without a spool an insert that is still under way counts as
+        Returns how many rows are lost. Without a spool an insert that is still under way counts as
         lost, though ClickHouse may yet finish it.
         """
         with self._changed:
@@ -157,7 +184,7 @@ class Writer:
             if self._inserting is not None and self._keep(self._inserting):
                 self._inserting_rows = 0
             lost = self._pending_rows + self._inserting_rows + self._spooling_rows
-            self._pending.clear()
+            self._queues.clear()
             self._pending_rows = self._inserting_rows = self._spooling_rows = 0
             self._count_queue()
             with self.stats.lock:
@@ -167,7 +194,7 @@ class Writer:
             self._spool.close()
         if lost:
             log.error(
-                "stopped before ClickHouse took everything: %d flows lost, %d in all", lost, total
+                "stopped before ClickHouse took everything: %d rows lost, %d in all", lost, total
             )
         return lost
 
@@ -177,36 +204,59 @@ class Writer:
         # What goes to the spool may come back.
         return self._pending_rows + self._spooling_rows >= self._capacity
 
-    def _full(self) -> bool:
-        """Whether there are enough flows for an insert, or the oldest has waited enough."""
-        if not self._pending:
-            return False
-        age = time.monotonic() - self._pending[0][0]
-        return (
-            self._pending_rows >= self._settings.batch_rows or age >= self._settings.batch_seconds
-        )
+    def _next(self) -> _Queue | None:
+        """The queue whose oldest came first; before others those with enough rows for an insert."""
+        waiting = [queue for queue in self._queues.values() if queue.waiting]
+        aged = time.monotonic() - self._settings.batch_seconds
+        due = [q for q in waiting if self._enough(q) or q.waiting[0][0] <= aged]
+        return min(due or waiting, key=lambda queue: queue.waiting[0][0], default=None)
 
-    def _take(self) -> list[tuple[float, FlowBatch]]:
-        """The next insert's flows, with the times when they came."""
-        taken: list[tuple[float, FlowBatch]] = []
+    def _enough(self, queue: _Queue) -> bool:
+        return queue.rows >= self._settings.batch_rows
+
+    def _due_in(self) -> float | None:
+        """Seconds until there is an insert to make; ``None`` while nothing waits."""
+        queue = self._next()
+        if queue is None:
+            return None
+        age = time.monotonic() - queue.waiting[0][0]
+        return 0.0 if self._enough(queue) else max(0.0, self._settings.batch_seconds - age)
+
+    def _full(self) -> bool:
+        """Whether there are enough rows for an insert, or the oldest has waited enough."""
+        return self._due_in() == 0.0
+
+    def _take(self) -> _Taken:
+        """The next insert's rows; there must be some."""
+        queue = self._next()
+        assert queue is not None
+        batches: list[tuple[float, Batch]] = []
         rows = 0
-        while self._pending and rows < self._settings.batch_rows:
-            taken.append(self._pending.popleft())
-            rows += len(taken[-1][1])
+        while queue.waiting and rows < self._settings.batch_rows:
+            batches.append(queue.waiting.popleft())
+            rows += len(batches[-1][1])
+        queue.rows -= rows
         self._pending_rows -= rows
         self._count_queue()
         self._changed.notify_all()
-        return taken
+        return _Taken(queue, batches, rows)
+
+    def _put_back(self, taken: _Taken) -> None:
+        """What could not be done comes first the next time."""
+        taken.queue.waiting.extendleft(reversed(taken.batches))
+        taken.queue.rows += taken.rows
+        self._pending_rows += taken.rows
+        self._count_queue()
 
     def _count_queue(self) -> None:
         with self.stats.lock:
             self.stats.queue_rows = self._pending_rows
-            self.stats.queue_batches = len(self._pending)
+            self.stats.queue_batches = sum(len(queue.waiting) for queue in self._queues.values())
 
     def _has_spooled(self) -> bool:
         return self._spool is not None and len(self._spool) > 0
 
-    # To ClickHouse: new flows and those of the spool in turn
+    # To ClickHouse: new rows and those of the spool in turn
 
     def _run(self) -> None:
         try:
@@ -238,28 +288,26 @@ class Writer:
                     turn = True if now >= self._retry_at else None
                     pause: float | None = self._retry_at - now
                 elif stopping:
-                    turn = False if self._pending and now < self._insert_until else None
+                    turn = False if self._pending_rows and now < self._insert_until else None
                     if turn is None:
                         return None
                 else:
-                    new = self._full()
+                    pause = self._due_in()
+                    new = pause == 0.0
                     turn = None if not new else False
                     if self._has_spooled() and not (new and replayed):
                         turn = True
-                    pause = None
-                    if self._pending:
-                        pause = self._settings.batch_seconds - (now - self._pending[0][0])
                 if turn is not None:
                     self._busy = True
                     return turn
                 self._changed.wait(pause)
 
     def _insert(self) -> None:
-        """Inserts new flows: until they are taken, refused, in the spool, or it has to stop."""
+        """Inserts new rows: until they are taken, refused, in the spool, or it has to stop."""
         with self._changed:
             taken = self._take()
-            self._inserting_rows = sum(len(batch) for _, batch in taken)
-        insert = self._encode(self._encoding, [batch for _, batch in taken])
+            self._inserting_rows = taken.rows
+        insert = self._encode(self._encoding, taken)
         del taken  # the bytes are enough from here on
         with self._changed:
             self._inserting = insert
@@ -312,14 +360,14 @@ class Writer:
         with self.stats.lock:
             self.stats.retries += 1
 
-    def _encode(self, encoding: Encoding, batches: list[FlowBatch]) -> Insert | None:
+    def _encode(self, encodings: _Encodings, taken: _Taken) -> Insert | None:
         try:
-            return encoding.encode(batches, next(self._tokens))
+            encoding = encodings.of(taken.queue.table)
+            return encoding.encode([batch for _, batch in taken.batches], next(self._tokens))
         except Exception:  # a fault in one batch must not end the thread
-            rows = sum(map(len, batches))
-            log.exception("a batch of %d flows cannot be encoded, they are dropped", rows)
+            log.exception("a batch of %d rows cannot be encoded, they are dropped", taken.rows)
             with self.stats.lock:
-                self.stats.refused_rows[_ENCODING] += rows
+                self.stats.refused_rows[_ENCODING] += taken.rows
             return None
 
     def _try(self, insert: Insert) -> StoreError | None:
@@ -334,7 +382,7 @@ class Writer:
             where = "in memory" if self._spool is None else "in the spool"
             self._log.warning(
                 failure_reason(failure),
-                f"insert failed, will be tried again; flows wait {where}: {failure}",
+                f"insert failed, will be tried again; rows wait {where}: {failure}",
             )
         return failure
 
@@ -353,7 +401,7 @@ class Writer:
 
     def _taken(self, insert: Insert) -> None:
         with self.stats.lock:
-            self.stats.rows += insert.rows
+            self.stats.rows[insert.table] += insert.rows
             self.stats.bytes += len(insert.body)
             self.stats.batch_rows.observe(insert.rows)
             self.stats.last_success = time.time()
@@ -368,7 +416,7 @@ class Writer:
         with self.stats.lock:
             self.stats.refused_rows[reason] += insert.rows
         what = "put into quarantine" if kept else "dropped"
-        self._log.error(f"refused {reason}", f"{insert.rows} flows {what}, refused: {failure}")
+        self._log.error(f"refused {reason}", f"{insert.rows} rows {what}, refused: {failure}")
 
     def _delay(self) -> float:
         """Ever longer, with jitter."""
@@ -404,20 +452,18 @@ class Writer:
         return True
 
     def _run_spooler(self) -> None:
-        encoding = Encoding(self.table)
+        encodings = _Encodings()
         while taken := self._take_for_spool():
-            insert = self._encode(encoding, [batch for _, batch in taken])
+            insert = self._encode(encodings, taken)
             kept = insert is None or self._spool_new(insert)
             with self._changed:
                 if not kept:
-                    self._pending.extendleft(reversed(taken))
-                    self._pending_rows += self._spooling_rows
-                    self._count_queue()
+                    self._put_back(taken)
                     self._spool_retry_at = time.monotonic() + _SPOOL_RETRY_SECONDS
                 self._spooling_rows = 0
                 self._changed.notify_all()
                 if not self._away:
-                    encoding.free()
+                    encodings.free()
 
     def _spool_new(self, insert: Insert) -> bool:
         assert self._spool is not None
@@ -428,25 +474,40 @@ class Writer:
             return False
         return True
 
-    def _take_for_spool(self) -> list[tuple[float, FlowBatch]]:
-        """Flows that ClickHouse will not take soon; none when stopped."""
+    def _take_for_spool(self) -> _Taken | None:
+        """Rows that ClickHouse will not take soon; ``None`` when stopped."""
         with self._changed:
             while not self._spooling_due():
-                if self._stop_at is not None and (not self._pending or self._spool_broken()):
-                    return []
-                self._changed.wait(_SPOOLER_NAP_SECONDS if self._pending else None)
+                if self._stop_at is not None and (not self._pending_rows or self._spool_broken()):
+                    return None
+                self._changed.wait(_SPOOLER_NAP_SECONDS if self._pending_rows else None)
             taken = self._take()
-            self._spooling_rows = sum(len(batch) for _, batch in taken)
+            self._spooling_rows = taken.rows
             return taken
 
     def _spool_broken(self) -> bool:
         return time.monotonic() < self._spool_retry_at
 
     def _spooling_due(self) -> bool:
-        if not self._pending or self._spool_broken():
+        if not self._pending_rows or self._spool_broken():
             return False
         if self._stop_at is not None:
             return self._away or time.monotonic() >= self._insert_until
         if self._away:
             return self._full()
         return self._busy and self._pending_rows >= _HIGH_WATER * self._capacity
+
+
+class _Encodings:
+    """One thread's encoding of each table."""
+
+    def __init__(self) -> None:
+        self._by_table: dict[str, Encoding] = {}
+
+    def of(self, table: str) -> Encoding:
+        """That of a table; its insert before ends."""
+        return self._by_table.setdefault(table, Encoding(table))
+
+    def free(self) -> None:
+        """Let go of the memory until it is needed again."""
+        self._by_table.clear()

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from exporter.batch import FlowBatch
 from exporter.config import ClickHouse, Retention
 from exporter.resources import resource
 from exporter.store.insert import Encoding
@@ -152,8 +153,8 @@ def test_the_collector_inserts_into_the_table_of_the_node() -> None:
     assert local_name("flows", "") == "flows"
     body = Encoding("flows_local").encode([random_batch(3)], "token").body
     assert bytes(body).startswith(b"INSERT INTO flows_local (")
-    assert Writer(ClickHouse(cluster="flow")).table == "flows_local"
-    assert Writer(ClickHouse()).table == "flows"
+    assert Writer(ClickHouse(cluster="flow")).table(FlowBatch(0)) == "flows_local"
+    assert Writer(ClickHouse()).table(FlowBatch(0)) == "flows"
 
 
 def test_the_check_knows_the_tables_of_a_cluster(replicated: ClusterNode) -> None:

@@ -14,7 +14,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import OperationalError
 
-from exporter.batch import FlowBatch
+from exporter.batch import DictColumn, DnsBatch, FlowBatch
 from exporter.config import ClickHouse
 from exporter.resources import resource
 from exporter.store.client import connect
@@ -240,3 +240,36 @@ def test_after_the_stop_nothing_is_taken(settings: ClickHouse) -> None:
     with pytest.raises(WriterStoppedError):
         writer.write(random_batch(7))
     assert metric(writer, "lost_rows_total") == 7
+
+
+def test_queries_are_stored_beside_flows(settings: ClickHouse) -> None:
+    writer = Writer(settings.model_copy(update={"batch_seconds": 0.05}))
+    writer.start()
+    flows = [random_batch(1000, seed) for seed in range(4)]
+    addresses = np.arange(160, dtype=np.uint8).reshape(10, 16)
+    answers = [(), (bytes(range(16)), bytes(16))] * 5
+    queries = DnsBatch(
+        10,
+        {
+            "source": DictColumn.constant("dnstap", 10),
+            "src_addr": addresses,
+            "dns_name": DictColumn.encode([f"{n}.example" for n in range(10)]),
+            "dns_latency": np.full(10, 0.25, np.float32),
+            "answers": DictColumn.encode(answers),
+        },
+    )
+    for batch in (flows[0], queries, *flows[1:]):
+        writer.write(batch)
+    assert writer.stop() == 0
+    assert sums(settings) == total(*flows)
+    assert metric(writer, "rows_total") == 4000
+    assert metric(writer, "rows_total", table="dns_queries") == 10
+    with connect(settings) as client:
+        rows = client.query(
+            "SELECT reinterpretAsFixedString(src_addr), dns_name, dns_latency, dns_rcode, "
+            "arrayMap(a -> reinterpretAsFixedString(a), answers) FROM dns_queries "
+            "WHERE source = 'dnstap' ORDER BY dns_name"
+        ).result_rows
+    assert rows == [
+        (addresses[n].tobytes(), f"{n}.example", 0.25, "", list(answers[n])) for n in range(10)
+    ]

@@ -180,7 +180,7 @@ def test_refused_flows_are_kept_with_the_reason(
     reason = {"reason": "no_such_column_in_table"}
     assert metric(writer, "refused_rows_total", **reason) == 1000
     assert metric(writer, "quarantined_rows_total", **reason) == 1000
-    assert "1000 flows put into quarantine, refused" in caplog.text
+    assert "1000 rows put into quarantine, refused" in caplog.text
     (kept,) = Quarantine(Path(settings.spool.directory), 1 << 30).files()
     assert kept.rows == 1000
     assert "No such column rtt" in kept.reason

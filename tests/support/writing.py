@@ -72,4 +72,6 @@ def metric(writer: Writer, name: str, **labels: str) -> float | None:
     registry.register(writer.spool_stats)
     if not name.startswith(("spool_", "quarantine")):
         name = f"insert_{name}"
+    if name == "insert_rows_total":
+        labels = {"table": "flows"} | labels
     return registry.get_sample_value(f"flow_exporter_{name}", labels)
