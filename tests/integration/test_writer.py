@@ -251,6 +251,7 @@ def test_queries_are_stored_beside_flows(settings: ClickHouse) -> None:
     queries = DnsBatch(
         10,
         {
+            "time_received": np.full(10, int(time.time() * 1000), np.int64),
             "source": DictColumn.constant("dnstap", 10),
             "src_addr": addresses,
             "dns_name": DictColumn.encode([f"{n}.example" for n in range(10)]),
