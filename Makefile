@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 # What `make up` starts beside our own processes, and what the tests use besides.
 RUN_PACKAGES := prometheus prometheus-alertmanager
-TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch
+TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch systemd
 
 # DEMO=0: no demo traffic. DEMO=1: demo traffic even with a CONFIG. CONFIG=file: your own settings.
 DEMO ?=
