@@ -34,6 +34,8 @@ from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import PolicySet, load_policies
 from exporter.policies.new_normal import NewNormal, NewNormalCollector, load_new_normals
 from exporter.receive.collector import ReceiveCollector
+from exporter.receive.grpc import GrpcServer
+from exporter.receive.grpc.stats import GrpcCollector
 from exporter.receive.udp import open_receivers
 from exporter.resources import resource
 from exporter.store.client import connect
@@ -88,7 +90,9 @@ class CollectorProcess(Collector):
             query_timeout_seconds=config.policies.query_timeout_seconds,
         )
         self._freezer = EvidenceFreezer(
-            lambda: connect(config.clickhouse), self._evaluator.find_policy
+            lambda: connect(config.clickhouse),
+            self._evaluator.find_policy,
+            lists=self._evaluator.lists,
         )
         self._recorder = AlertRecorder(
             lambda: connect(config.clickhouse), on_firing=self._freezer.show
@@ -109,9 +113,16 @@ class CollectorProcess(Collector):
             self._http = HttpServer(config.http, web, app)
             undo.callback(self._http.stop)
             receivers = open_receivers(config.receive)
+            undo.callback(receivers.stop)
+            self._grpc = _grpc(config)
             undo.pop_all()
         self._pipeline = Pipeline(
-            receivers, self._decoder, self._names.enricher, counters, self._writer
+            receivers,
+            self._decoder,
+            self._names.enricher,
+            counters,
+            self._writer,
+            [self._grpc] if self._grpc else [],
         )
         sflow = self._decoder.sflow
         for part in (
@@ -132,6 +143,8 @@ class CollectorProcess(Collector):
             self._size_keeper,
         ):
             self._registry.register(part)
+        if self._grpc is not None:
+            self._registry.register(GrpcCollector(self._grpc.stats))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -206,6 +219,8 @@ class CollectorProcess(Collector):
             self._names.configure(new)
             self._pipeline.enricher = self._names.enricher
             self._decoder.configure(new.devices)
+            if self._grpc is not None:
+                self._grpc.configure(new.devices)
             self._evaluator.reload(policies)
             self._new_normals.replace(new_normals)
             self._guard.replace(web)
@@ -250,6 +265,13 @@ class CollectorProcess(Collector):
 
     def _congestion(self) -> str | None:
         return self._pipeline.congestion()
+
+
+def _grpc(config: Config) -> GrpcServer | None:
+    settings = config.receive.grpc
+    if settings is None:
+        return None
+    return GrpcServer(settings, config.devices, reuse_port=config.receive.reuse_port)
 
 
 def _policies(config: Config) -> PolicySet:

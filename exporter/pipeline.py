@@ -1,11 +1,12 @@
 """The path of the flows: receive, decode, enrich, count, write.
 
-One thread decodes what the receivers hand over. Another enriches and counts what was decoded,
-and gives it to the writer. Between them is a bounded hand-over in which small batches become a
-large one: every step has a cost per batch that tens of thousands of flows share.
+One thread decodes what the receivers hand over; sources of flows bring theirs. Another thread
+enriches and counts, and gives the flows to the writer. Between them is a bounded hand-over in which
+small batches become a large one: every step has a cost per batch that tens of thousands of flows
+share.
 
 When ClickHouse is away for long the writer's queue fills, then this hand-over, then the receive
-buffers, and last the kernel's, which count what they lose.
+buffers, and last the kernel's, which count what they lose. Sources of flows are told to wait.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from exporter.batch import FlowBatch, concat
 from exporter.enrich import Enricher
 from exporter.metrics.counters import TrafficCounters
 from exporter.receive.datagrams import DatagramBatch
+from exporter.receive.sources import FlowSource
 from exporter.store.writer import Writer, WriterStoppedError
 
 log = logging.getLogger(__name__)
@@ -83,8 +85,10 @@ class Pipeline(Collector):
         enricher: Enricher,
         counters: TrafficCounters,
         writer: Writer,
+        sources: Sequence[FlowSource] = (),
     ) -> None:
         self.enricher = enricher
+        self._sources = sources
         self._receivers = receivers
         self._decoder = decoder
         self._counters = counters
@@ -106,10 +110,18 @@ class Pipeline(Collector):
         self._passing.start()
         self._decoding.start()
         self._receivers.start()
+        for source in self._sources:
+            source.start(self.offer)
+
+    def offer(self, flows: FlowBatch, seconds: float) -> bool:
+        """Take flows, if there is or within ``seconds`` becomes room for them."""
+        return self._waiting.offer(flows, seconds)
 
     def stop(self, timeout: float = 8.0) -> None:
         """Take in no more, then bring what was taken in to its end, for ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
+        for source in self._sources:
+            source.stop()
         self._stop.set()
         # A writer that waits for ClickHouse gets half of the time to take what is on its way.
         self._passing.join(timeout / 2)
@@ -241,11 +253,25 @@ class _HandOver:
             return
         with self._changed:
             self._changed.wait_for(lambda: self.flows < MAX_WAITING_FLOWS or self._closed)
-            if not self._batches:
-                self._oldest = time.monotonic()
-            self._batches.append(batch)
-            self.flows += len(batch)
-            self._changed.notify_all()
+            self._add(batch)
+
+    def offer(self, batch: FlowBatch, seconds: float) -> bool:
+        """Leave the batch if there is room within ``seconds``, and somebody to take it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.flows < MAX_WAITING_FLOWS or self._closed, timeout=seconds
+            )
+            if self._closed or self.flows >= MAX_WAITING_FLOWS:
+                return False
+            self._add(batch)
+            return True
+
+    def _add(self, batch: FlowBatch) -> None:
+        if not self._batches:
+            self._oldest = time.monotonic()
+        self._batches.append(batch)
+        self.flows += len(batch)
+        self._changed.notify_all()
 
     def take(self) -> list[FlowBatch]:
         """Enough batches, or those that have waited enough; none when closed and empty."""

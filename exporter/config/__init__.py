@@ -10,7 +10,7 @@ from exporter.config.clickhouse import ClickHouse, RetainedTable, Retention, Spo
 from exporter.config.load import load_yaml, read_secret
 from exporter.config.metrics import Counter, Http, Policies, default_counters
 from exporter.config.names import Device, Host, Network, Service
-from exporter.config.receive import Decode, Element, Receive, UdpListener
+from exporter.config.receive import Decode, Element, Grpc, GrpcTls, Receive, UdpListener
 from exporter.config.section import ConfigError, FileName, Section, refuse_twice
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "Device",
     "Element",
     "FileName",
+    "Grpc",
+    "GrpcTls",
     "Host",
     "Http",
     "Network",

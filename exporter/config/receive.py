@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -21,6 +22,38 @@ def _default_listeners() -> list[UdpListener]:
     return [UdpListener(port=port) for port in (2055, 4739, 6343)]
 
 
+class GrpcTls(Section):
+    """TLS of the gRPC server. Changed files are used from the next connection on."""
+
+    cert_file: FileName = Field(min_length=1, description="Certificate chain, PEM.")
+    key_file: FileName = Field(min_length=1, description="Private key, PEM.")
+    client_ca_file: FileName = Field(
+        "", description="CA of the agents' certificates, which are then demanded; empty: none."
+    )
+
+
+class Grpc(Section):
+    """The gRPC server for the flows of eBPF agents (`pbflow.Collector/Send`)."""
+
+    address: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(2056, description="TCP port.")
+    tls: GrpcTls | None = Field(None, description="TLS; plain without it.")
+    max_message_bytes: int = Field(
+        8 << 20, ge=65536, le=256 << 20, description="Longer messages are refused."
+    )
+    max_concurrent_calls: int = Field(
+        16, ge=1, le=1024, description="Messages worked on at a time; more are refused."
+    )
+    keepalive_seconds: float = Field(
+        60.0, ge=10, description="A connection that is silent for longer is asked for life."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value))
+
+
 class Receive(Section):
     """Where flows come in."""
 
@@ -33,6 +66,7 @@ class Receive(Section):
     reuse_port: bool = Field(
         False, description="Let several collectors share the ports (SO_REUSEPORT)."
     )
+    grpc: Grpc | None = Field(None, description="gRPC for eBPF agents; off without it.")
 
 
 class Element(Section):

@@ -69,6 +69,7 @@ def metric_tables(metrics: Iterable[Metric]) -> dict[str, str]:
 METRIC_GROUPS = {
     "process": ("flow_exporter_build", "flow_exporter_config", "flow_exporter_ready"),
     "receive": ("flow_exporter_receive_",),
+    "grpc": ("flow_exporter_grpc_",),
     "decode": ("flow_exporter_",),
     "sflow": ("flow_exporter_sflow_",),
     "sflow-interfaces": ("flow_sflow_interface_",),
@@ -240,7 +241,11 @@ def tables() -> dict[str, str]:
 
     config = Config.model_validate(
         {
-            "receive": {"udp": [{"port": 0}], "socket_buffer_bytes": 65536},
+            "receive": {
+                "udp": [{"port": 0}],
+                "socket_buffer_bytes": 65536,
+                "grpc": {"port": 0},
+            },
             "http": {"port": 0},
             "counters": [],
             "clickhouse": {"url": "http://127.0.0.1:9"},

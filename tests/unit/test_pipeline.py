@@ -92,7 +92,7 @@ class Kept:
 
 
 class Rig:
-    def __init__(self, enricher=None):
+    def __init__(self, enricher=None, sources=()):
         self.receivers, self.writer = Given(), Kept()
         self.counters = TrafficCounters([Counter(name="x", labels=["src_as"])])
         self.pipeline = Pipeline(
@@ -101,6 +101,7 @@ class Rig:
             enricher or Enricher(Config(), HostNames()),
             self.counters,
             self.writer,
+            sources,
         )
 
     def __enter__(self):
@@ -214,3 +215,41 @@ def test_receivers_that_fail_end_the_pipeline_visibly():
         rig.receivers.failure = RuntimeError("receiving has stopped")
         until(lambda: not rig.pipeline.alive)
         assert rig.metric("flow_exporter_pipeline_errors_total", stage="receive") == 1
+
+
+class Offering:
+    """A source of flows whose thread is the test's."""
+
+    def __init__(self):
+        self.stopped = False
+
+    def start(self, offer):
+        self.offer = offer
+
+    def stop(self):
+        self.stopped = True
+
+
+def test_flows_of_sources_take_the_same_way_and_are_brought_to_their_end():
+    source = Offering()
+    with Rig(sources=[source]) as rig:
+        rig.receivers.put.append([flows(1)])
+        assert source.offer(flows(2, 3), 0.0)
+    assert source.stopped
+    assert rig.writer.flows == rig.counted() == 4
+    assert not source.offer(flows(3), 0.0)  # nobody takes it any more
+
+
+def test_sources_are_told_when_there_is_no_room(monkeypatch):
+    monkeypatch.setattr(exporter.pipeline, "BATCH_FLOWS", 10)
+    monkeypatch.setattr(exporter.pipeline, "MAX_WAITING_FLOWS", 40)
+    source = Offering()
+    with Rig(sources=[source]) as rig:
+        rig.writer.room.clear()
+        taken = 0
+        while source.offer(flows(taken, 10), 0.3):
+            taken += 10
+        assert 40 <= taken <= 60
+        rig.writer.room.set()
+        assert source.offer(flows(taken, 10), 5.0)
+        until(lambda: rig.writer.flows == taken + 10)
