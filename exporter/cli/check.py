@@ -99,7 +99,9 @@ def _check_store(settings: Config, policies: PolicySet) -> None:
     client = connect(settings.clickhouse)
     try:
         differences = schema_differences(client, settings.clickhouse, migrator.migrations)
-        faults = {} if differences else check_queries(client, policies.policies)
+        faults = (
+            {} if differences else check_queries(client, policies.policies, policies.loaded_lists)
+        )
     except StoreError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

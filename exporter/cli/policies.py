@@ -57,13 +57,14 @@ def check_policies(
     from exporter.store.client import StoreError, connect
 
     settings = read_config(config)
-    policies = _load(settings, file).policies
+    loaded = _load(settings, file)
+    policies = loaded.policies
     faults: dict[str, str] = {}
     if not offline:
         try:
             client = connect(settings.clickhouse)
             try:
-                faults = check_queries(client, policies)
+                faults = check_queries(client, policies, loaded.loaded_lists)
             finally:
                 client.close()
         except StoreError as error:
@@ -91,18 +92,18 @@ def evaluate_policy(
     from rich.console import Console
     from rich.table import Table
 
+    from exporter.policies.list_store import store_lists
     from exporter.policies.query import policy_query
     from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
-    known = {policy.name: policy for policy in _load(settings, file).policies}
-    if name not in known:
-        _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
-    policy = known[name]
-    query = policy_query(policy, int((time.time() - ago) * 1000))
+    loaded = _load(settings, file)
+    policy = _named(loaded, name)
+    query = policy_query(policy, int((time.time() - ago) * 1000), lists=loaded.loaded_lists)
     try:
         client = connect(settings.clickhouse)
         try:
+            store_lists(client, policy, loaded.loaded_lists)
             rows = client.query(query.sql, parameters=query.parameters).result_rows
         finally:
             client.close()
@@ -112,7 +113,7 @@ def evaluate_policy(
         _fail(str(explain(error, settings.clickhouse)), 1)
     table = Table(*policy.dimensions, box=None)
     table.add_column(policy.measured.unit, justify="right")
-    for _, *texts, value in rows:
+    for _, *texts, value, _ in sorted(rows, key=lambda row: row[-2], reverse=True):
         table.add_row(*texts, f"{value:,.10g}")
     Console().print(table)
     typer.echo(f"{len(rows)} keys; alerts {_bounds(policy)}")
@@ -143,22 +144,24 @@ def say_new_normal(
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from exporter.config import ConfigError
+    from exporter.policies.list_store import store_lists
     from exporter.policies.new_normal import NewNormal, add_new_normal
     from exporter.policies.past import PolicyPast, quantile_of, values_by_key
     from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
     path = _path(settings, file)
-    known = {policy.name: policy for policy in _load(settings, file).policies}
-    if name not in known:
-        _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+    loaded = _load(settings, file)
+    policy = _named(loaded, name)
     wanted = dict(_parse_label(text) for text in key)
     end = int(time.time()) // 60 * 60 - 60
     start = end - hours * 3600
     try:
         client = connect(settings.clickhouse)
         try:
-            values = values_by_key(PolicyPast(client, known[name], start).samples(end))
+            store_lists(client, policy, loaded.loaded_lists)
+            past = PolicyPast(client, policy, start, loaded.loaded_lists)
+            values = values_by_key(past.samples(end))
         finally:
             client.close()
     except StoreError as error:
@@ -185,7 +188,7 @@ def say_new_normal(
         )
     except (ConfigError, OSError) as error:
         _fail(str(error), 1)
-    unit = known[name].measured.unit
+    unit = policy.measured.unit
     typer.echo(f"{written}: usual is {p50:,.10g} {unit}, from {p05:,.10g} to {p95:,.10g}")
 
 
@@ -213,18 +216,24 @@ def _load(settings: Config, file: Path | None) -> PolicySet:
         _fail(str(error), 2)
 
 
+def _named(policies: PolicySet, name: str) -> Policy:
+    known = {policy.name: policy for policy in policies.policies}
+    if name not in known:
+        _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+    return known[name]
+
+
 def _bounds(policy: Policy) -> str:
+    given = [("", policy.bounds)] + ([("critical ", policy.critical)] if policy.critical else [])
     sides = []
-    for word, bound in (("above", policy.bounds.above), ("below", policy.bounds.below)):
-        if bound is None:
-            continue
+    for prefix, word, bound in ((p, *each) for p, bounds in given for each in bounds.sides):
         tests = []
         if bound.static is not None:
             tests.append(f"{bound.static:,.10g}")
         if bound.baseline_ratio is not None:
             tests.append(f"{bound.baseline_ratio:g} x baseline")
         joint = " and " if policy.combine == "all" else " or "
-        sides.append(f"{word} {joint.join(tests)}")
+        sides.append(f"{prefix}{word} {joint.join(tests)}")
     return "; ".join(sides)
 
 

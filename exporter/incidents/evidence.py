@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from exporter.policies.model import Policy
-from exporter.policies.query import Query, dimension_text
-from exporter.schema import BY_NAME, Kind
+from exporter.policies.query import Lists, Query, condition_of, dimension_text, equals
 
 #: Columns of table ``incident_evidence`` in the order of :func:`take`.
 COLUMNS: Final = (
@@ -25,7 +24,7 @@ COLUMNS: Final = (
 DIMENSIONS: Final = (
     "src_addr", "src_host", "src_network", "src_as", "src_country", "src_port", "dst_addr",
     "dst_host", "dst_network", "dst_as", "dst_country", "dst_port", "dst_service", "proto",
-    "tcp_flags", "device", "in_if_name", "out_if_name",
+    "tcp_flags", "device", "in_if_name", "out_if_name", "dns_name", "dns_rcode",
 )  # fmt: skip
 
 #: The name under which the sum of all flows of the key is kept.
@@ -84,8 +83,12 @@ def windows(policy: Policy, case: Case, now: datetime) -> Windows:
     return Windows(earliest - (end - during), during, end)
 
 
-def take(client: Client, policy: Policy, case: Case, now: datetime) -> list[tuple[Any, ...]]:
+def take(
+    client: Client, policy: Policy, case: Case, now: datetime, lists: Lists | None = None
+) -> list[tuple[Any, ...]]:
     """Rows for table ``incident_evidence``; a dimension that is empty in all flows has none.
+
+    ``lists`` are those that the policy's filter looks up.
 
     Raises:
         clickhouse_connect.driver.exceptions.ClickHouseError: ClickHouse is away or refuses.
@@ -93,9 +96,9 @@ def take(client: Client, policy: Policy, case: Case, now: datetime) -> list[tupl
     times = windows(policy, case, now)
     rows: list[tuple[Any, ...]] = []
     for dimension in (TOTAL, *DIMENSIONS):
-        if dimension in policy.dimensions:
+        if dimension in policy.dimensions or dimension not in (TOTAL, *policy.columns):
             continue
-        query = evidence_query(policy, case, times, dimension)
+        query = evidence_query(policy, case, times, dimension, lists)
         result = client.query(query.sql, parameters=query.parameters, settings=_SETTINGS)
         found = result.result_rows
         if dimension != TOTAL and all(row[0] in ("", "0") for row in found):
@@ -106,11 +109,14 @@ def take(client: Client, policy: Policy, case: Case, now: datetime) -> list[tupl
     return rows
 
 
-def evidence_query(policy: Policy, case: Case, times: Windows, dimension: str) -> Query:
+def evidence_query(
+    policy: Policy, case: Case, times: Windows, dimension: str, lists: Lists | None = None
+) -> Query:
     """The largest contributors by ``dimension`` in either window: ``value`` (String), then bytes,
-    packets and flows (UInt64) during it and before it."""
+    packets and flows (UInt64) during it and before it; DNS queries count as flows of no bytes."""
     measured = _RANKED_BY.get(policy.measure, "flows")
-    shown = "''" if dimension == TOTAL else dimension_text(dimension)
+    shown = "''" if dimension == TOTAL else dimension_text(dimension, policy.table)
+    size, number = ("bytes", "packets") if "bytes" in policy.columns else ("0", "0")
     parameters: dict[str, Any] = {
         "before_ms": _milliseconds(times.before),
         "before_end_ms": _milliseconds(times.before + times.length),
@@ -118,10 +124,11 @@ def evidence_query(policy: Policy, case: Case, times: Windows, dimension: str) -
         "end_ms": _milliseconds(times.end),
         "top": TOP,
     }
-    conditions = [f"(\n{policy.filter}\n)"] if policy.filter else []
-    for number, name in enumerate(policy.dimensions):
-        parameters[f"key{number}"] = case.labels.get(name, "")
-        conditions.append(_equals(name, f"{{key{number}:String}}"))
+    condition = condition_of(policy, parameters, lists or {})
+    conditions = [f"(\n{condition}\n)"] if condition else []
+    for index, name in enumerate(policy.dimensions):
+        parameters[f"key{index}"] = case.labels.get(name, "")
+        conditions.append(equals(policy.columns[name], f"{{key{index}:String}}"))
     sql = f"""SELECT value, bytes_1, packets_1, flows_1, bytes_0, packets_0, flows_0
 FROM
 (
@@ -133,16 +140,16 @@ FROM
     (
         SELECT
             {shown} AS value,
-            sumIf(bytes, in_window) AS bytes_1,
-            sumIf(packets, in_window) AS packets_1,
+            sumIf(toUInt64({size}), in_window) AS bytes_1,
+            sumIf(toUInt64({number}), in_window) AS packets_1,
             countIf(in_window) AS flows_1,
-            sum(bytes) - bytes_1 AS bytes_0,
-            sum(packets) - packets_1 AS packets_0,
+            sum(toUInt64({size})) - bytes_1 AS bytes_0,
+            sum(toUInt64({number})) - packets_1 AS packets_0,
             count() - flows_1 AS flows_0
         FROM
         (
             SELECT *, time_received >= {_instant("during_ms")} AS in_window
-            FROM flows
+            FROM {policy.counted}
             WHERE time_received >= {_instant("before_ms")}
               AND time_received < {_instant("end_ms")}
               AND (time_received < {_instant("before_end_ms")} OR in_window)
@@ -168,13 +175,6 @@ def _ranked(
         there.sort(key=lambda row: (-row[1 + measured], row[0]))
         for rank, row in enumerate(there, start=1):
             yield window, rank, row
-
-
-def _equals(name: str, place: str) -> str:
-    """The condition that a dimension has the value that a label shows."""
-    if BY_NAME[name].kind is Kind.ADDRESS:
-        return f"{name} = toIPv6({place})"
-    return f"{dimension_text(name)} = {place}"
 
 
 def _instant(parameter: str) -> str:

@@ -17,6 +17,7 @@ from exporter.incidents import evidence
 from exporter.incidents.evidence import Case
 from exporter.incidents.history import FOLD
 from exporter.policies.model import Policy
+from exporter.policies.query import Lists
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,12 @@ class EvidenceFreezer(Collector):
         client_factory: Callable[[], Client],
         find_policy: Callable[[str], Policy | None],
         *,
+        lists: Callable[[], Lists] = dict,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client_factory = client_factory
         self._find_policy = find_policy
+        self._lists = lists
         self._clock = clock
         self._client: Client | None = None
         self._queue: deque[Case] = deque()
@@ -159,7 +162,7 @@ class EvidenceFreezer(Collector):
         }
         if self._client.query(_TAKEN, parameters=parameters).result_rows[0][0]:
             return
-        rows = evidence.take(self._client, policy, case, self._clock())
+        rows = evidence.take(self._client, policy, case, self._clock(), self._lists())
         if not rows:
             return
         self._client.insert("incident_evidence", rows, column_names=evidence.COLUMNS)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from exporter.policies.model import Policy
-from exporter.policies.query import policy_query
+from exporter.policies.query import Lists, condition_of, policy_query
 
 _BOOLEAN: Final = frozenset({"Bool", "UInt8", "LowCardinality(UInt8)"})
 
 
-def check_queries(client: Client, policies: Iterable[Policy]) -> dict[str, str]:
+def check_queries(
+    client: Client, policies: Iterable[Policy], lists: Lists | None = None
+) -> dict[str, str]:
     """What is wrong with which policy, by name; empty when all can be evaluated.
 
     Nothing is read from the table.
@@ -24,19 +26,21 @@ def check_queries(client: Client, policies: Iterable[Policy]) -> dict[str, str]:
     """
     faults: dict[str, str] = {}
     for policy in policies:
-        fault = _fault(client, policy)
+        fault = _fault(client, policy, lists or {})
         if fault:
             faults[policy.name] = fault
     return faults
 
 
-def _fault(client: Client, policy: Policy) -> str:
-    query = policy_query(policy, 0)
+def _fault(client: Client, policy: Policy, lists: Lists) -> str:
+    query = policy_query(policy, 0, lists=lists)
     try:
         if policy.filter:
             # Checked token by token when the policy was read.
-            asked = f"DESCRIBE (SELECT (\n{policy.filter}\n) AS filter FROM flows)"  # noqa: S608
-            kind = str(client.query(asked).result_rows[0][1])
+            parameters: dict[str, Any] = {}
+            condition = condition_of(policy, parameters, lists)
+            asked = f"DESCRIBE (SELECT (\n{condition}\n) AS filter FROM {policy.table})"  # noqa: S608
+            kind = str(client.query(asked, parameters=parameters).result_rows[0][1])
             if kind not in _BOOLEAN:
                 return f"filter: is {kind}, not true or false"
         client.query(f"EXPLAIN PLAN {query.sql}", parameters=query.parameters)

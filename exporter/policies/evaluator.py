@@ -11,13 +11,16 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from exporter.policies.keys import FollowedKeys
+from exporter.policies.keys import FollowedKeys, Key, Row
+from exporter.policies.list_store import Client as ListClient
+from exporter.policies.list_store import ListKeeper, ListState
+from exporter.policies.lists import LoadedList
 from exporter.policies.model import Policy, PolicySet
 from exporter.policies.query import policy_query
 from exporter.store.client import StoreError
@@ -32,6 +35,17 @@ _SLOW_SHARE: Final = 0.5
 
 #: The followed keys of a policy stand in its query, 21 characters each.
 _MAX_QUERY_BYTES: Final = 4 << 20
+
+#: Keys that had traffic in this time before a start are followed again from the start.
+_RESTORED_SECONDS: Final = 3600
+
+#: A device that reported nothing for so long is silent, and says nothing about a dip.
+FRESH_SECONDS: Final = 120
+
+_FRESH: Final = """SELECT DISTINCT toString(device)
+FROM {table:Identifier}
+WHERE time_received >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+  AND time_received < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')"""
 
 #: ClickHouse's code of a query that took longer than ``max_execution_time``.
 _TIMEOUT_EXCEEDED: Final = 159
@@ -50,7 +64,7 @@ class Result(Protocol):
     def result_rows(self) -> Any: ...
 
 
-class Client(Protocol):
+class Client(ListClient, Protocol):
     """The part of a clickhouse-connect client that is used here."""
 
     def query(
@@ -68,7 +82,8 @@ class PolicyState:
     """A policy, the keys it follows and how its evaluation fares.
 
     ``window_end`` is the end of the last window that was tried, ``good_end`` of the last that was
-    evaluated, ``evaluated_at`` when that was: all in seconds since the epoch.
+    evaluated, ``evaluated_at`` when that was: all in seconds since the epoch. ``unobserved`` are
+    keys about whose dip nothing can be said, because a device that reports them is silent.
     """
 
     policy: Policy
@@ -81,6 +96,8 @@ class PolicyState:
     skipped: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     last_error: str = ""
+    restored: bool = False
+    unobserved: list[Key] = field(default_factory=list)
 
     @classmethod
     def of(cls, policy: Policy) -> PolicyState:
@@ -118,6 +135,8 @@ class PolicyEvaluator:
         self._client: Client | None = None
         self._lock = threading.Lock()
         self._states = {p.name: PolicyState.of(p) for p in policies.policies}
+        self._lists = ListKeeper(policies.lists, clock)
+        self._fresh: dict[tuple[str, float], frozenset[str]] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -151,7 +170,12 @@ class PolicyEvaluator:
                     state.keys.limit_to(policy)
                 states[policy.name] = state
             self._states = states
+            self._lists.replace(policies.lists)
         self._wake.set()
+
+    def list_states(self) -> dict[str, ListState]:
+        """The lists by name; read them under :meth:`lock`."""
+        return self._lists.states
 
     def states(self) -> list[PolicyState]:
         """All policies in the order of the file; read them under :meth:`lock`."""
@@ -161,6 +185,10 @@ class PolicyEvaluator:
         """The policy of this name, if there is one."""
         state = self._states.get(name)
         return state.policy if state else None
+
+    def lists(self) -> dict[str, LoadedList]:
+        """The lists of the filters, by name, as they are now."""
+        return self._lists.lists
 
     @property
     def lock(self) -> threading.Lock:
@@ -173,6 +201,8 @@ class PolicyEvaluator:
 
     def evaluate_due(self) -> float:
         """Evaluate every policy whose turn has come; the seconds until the next turn."""
+        with self._lock:
+            self._lists.refresh()
         for name in list(self._states):
             if self._stopping:
                 break
@@ -204,7 +234,10 @@ class PolicyEvaluator:
         missed = int((end - state.window_end) // policy.interval) - 1 if state.window_end else 0
         started = time.monotonic()
         try:
-            rows = self._ask(policy, end, state.keys)
+            if not state.restored:
+                self._restore(state, end)
+            rows = self._ask(policy, end, state.keys.hashes())
+            fresh = self._fresh_devices(policy, end) if policy.watches_dips else None
         except Exception as error:  # a client fails in many ways, and none may end the thread
             self._disconnect()
             with self._lock:
@@ -217,6 +250,7 @@ class PolicyEvaluator:
             return
         with self._lock:
             state.keys.update(rows, end)
+            state.unobserved = [] if fresh is None else state.keys.unobserved(fresh)
             state.skipped += missed
             state.window_end = state.good_end = end
             state.evaluated_at = self._clock()
@@ -229,13 +263,28 @@ class PolicyEvaluator:
                 policy.name, state.duration_seconds, policy.interval,
             )  # fmt: skip
 
-    def _ask(
-        self, policy: Policy, end: float, keys: FollowedKeys
-    ) -> list[tuple[int, Mapping[str, str], float]]:
-        query = policy_query(policy, int(end * 1000), keys.hashes())
-        if self._client is None:
-            self._client = self._client_factory()
-        result = self._client.query(
+    def _restore(self, state: PolicyState, end: float) -> None:
+        """Follow again what was followed before a restart, or a stop would go unnoticed."""
+        policy = state.policy
+        span = min(policy.expiry, _RESTORED_SECONDS)
+        if (
+            span > policy.window
+            and policy.measured.has_past
+            and (policy.watches_dips or policy.pin)
+        ):
+            rows = self._ask(policy.model_copy(update={"window": span}), end, ())
+            with self._lock:
+                state.keys.update(rows, end - policy.interval)
+        state.restored = True
+
+    def _ask(self, policy: Policy, end: float, followed: Collection[int]) -> list[Row]:
+        client = self._connected()
+        with self._lock:
+            lists = self._lists.lists
+            keeper = self._lists
+        keeper.store(client, [use.name for use in policy.list_uses])
+        query = policy_query(policy, int(end * 1000), followed, lists)
+        result = client.query(
             query.sql,
             parameters=query.parameters,
             settings={
@@ -244,9 +293,33 @@ class PolicyEvaluator:
             },
         )
         return [
-            (int(key), dict(zip(policy.dimensions, texts, strict=True)), float(value))
-            for key, *texts, value in result.result_rows
+            Row(
+                int(key),
+                dict(zip(policy.dimensions, texts, strict=True)),
+                float(value),
+                tuple(devices),
+            )
+            for key, *texts, value, devices in result.result_rows
         ]
+
+    def _fresh_devices(self, policy: Policy, end: float) -> frozenset[str]:
+        """The devices that reported something of the policy's table just before ``end``."""
+        table = policy.source.name
+        if (table, end) not in self._fresh:
+            parameters = {
+                "table": table,
+                "start_ms": int((end - FRESH_SECONDS) * 1000),
+                "end_ms": int(end * 1000),
+            }
+            rows = self._connected().query(_FRESH, parameters=parameters).result_rows
+            kept = {at: names for at, names in self._fresh.items() if at[1] >= end}
+            self._fresh = kept | {(table, end): frozenset(name for (name,) in rows)}
+        return self._fresh[table, end]
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self._client_factory()
+        return self._client
 
     def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -269,7 +342,7 @@ def _asks_otherwise(old: Policy, new: Policy) -> bool:
     """Whether values of ``old`` mean something else than those of ``new``."""
     return any(
         getattr(old, name) != getattr(new, name)
-        for name in ("dimensions", "filter", "measure", "window")
+        for name in ("counted", "dimensions", "filter", "measure", "window")
     )
 
 

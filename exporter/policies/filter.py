@@ -1,14 +1,19 @@
-"""Keeps a policy's filter what it is meant to be: one boolean expression over flow columns.
+"""Keeps a policy's filter what it is meant to be: one boolean expression over a table's columns.
 
 The text of a filter becomes part of a query, so every token of it must be known harmless before
-ClickHouse sees it: literals, operators, flow columns, a list of pure functions and the words that
-join them. There is no word to begin a subquery or a table function with, and no way to close the
+ClickHouse sees it: literals, operators, columns, a list of pure functions and the words that join
+them. There is no word to begin a subquery or a table function with, and no way to close the
 parentheses around the filter. What remains, grammar and types, ClickHouse itself checks.
+
+``column IN list('name')`` is ours: :func:`expand_lists` puts the condition there that looks the
+column up in the list.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Container
+from dataclasses import dataclass
 from typing import Final
 
 from exporter.schema import BY_NAME
@@ -64,37 +69,102 @@ FUNCTIONS: Final = frozenset(
 
 _CLOSES: Final = {")": "(", "]": "["}
 
+#: What may stand before a column that is looked up in a list.
+_BEFORE_LOOKUP: Final = frozenset({"(", ",", "AND", "OR", "NOT"})
+
 MAX_LENGTH: Final = 4_000
 
 
-def check_filter(text: str) -> None:
-    """Refuses whatever is not a lone expression over flow columns.
+@dataclass(frozen=True, slots=True)
+class ListUse:
+    """``column [NOT] IN list('name')``, from ``start`` up to ``end`` in the filter's text."""
+
+    column: str
+    name: str
+    negated: bool
+    start: int
+    end: int
+
+
+def check_filter(text: str, columns: Container[str] = BY_NAME) -> None:
+    """Refuses whatever is not a lone expression over ``columns``; lists are refused too.
+
+    Raises:
+        ValueError: says which part is refused.
+    """
+    if find_lists(text, columns):
+        raise ValueError("list(…) stands for lists of policies.yaml, which are not known here")
+
+
+def find_lists(text: str, columns: Container[str]) -> list[ListUse]:
+    """The lists that a filter asks for, which may use nothing else than ``columns``.
 
     Raises:
         ValueError: says which part is refused.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
+    tokens = _tokens(text)
+    uses = []
     open_brackets: list[str] = []
+    for index, token in enumerate(tokens):
+        if token.group() == "*" and not (index and _is_operand(tokens[index - 1])):
+            raise ValueError("'*' stands for columns here, which is not allowed in a filter")
+        if token.lastgroup == "word":
+            called = index + 1 < len(tokens) and tokens[index + 1].group() == "("
+            if called and token.group() == "list":
+                uses.append(_list_use(tokens, index, columns))
+            else:
+                _check_word(token.group(), called, columns)
+        elif token.lastgroup == "operator":
+            _check_bracket(token.group(), open_brackets)
+        elif token.lastgroup == "comment":
+            raise ValueError("comments are not allowed in a filter")
+    if open_brackets:
+        raise ValueError(f"{open_brackets[-1]!r} is not closed")
+    return uses
+
+
+def expand_lists(text: str, uses: list[ListUse], condition: Callable[[ListUse], str]) -> str:
+    """``text`` with the condition of each of its lists in its place."""
+    for use in reversed(uses):
+        word = "NOT " if use.negated else ""
+        text = f"{text[: use.start]}({word}({condition(use)})){text[use.end :]}"
+    return text
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
+    """All tokens but spaces."""
+    tokens = []
     position = 0
-    after_operand = False
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
             raise ValueError(f"{text[position : position + 20]!r} is not allowed in a filter")
         position = token.end()
-        if token.group() == "*" and not after_operand:
-            raise ValueError("'*' stands for columns here, which is not allowed in a filter")
-        if token.lastgroup == "word":
-            _check_word(token.group(), text[position:].lstrip().startswith("("))
-        elif token.lastgroup == "operator":
-            _check_bracket(token.group(), open_brackets)
-        elif token.lastgroup == "comment":
-            raise ValueError("comments are not allowed in a filter")
         if token.lastgroup != "space":
-            after_operand = _is_operand(token)
-    if open_brackets:
-        raise ValueError(f"{open_brackets[-1]!r} is not closed")
+            tokens.append(token)
+    return tokens
+
+
+def _list_use(tokens: list[re.Match[str]], index: int, columns: Container[str]) -> ListUse:
+    """The use whose word ``list`` is at ``index``."""
+    wrong = ValueError("a list is written: column IN list('name')")
+    after = tokens[index + 1 : index + 4]
+    if len(after) < 3 or after[1].lastgroup != "text" or after[2].group() != ")":
+        raise wrong
+    at = index - 1
+    if at < 0 or tokens[at].group().upper() != "IN":
+        raise wrong
+    at -= 1
+    negated = at >= 0 and tokens[at].group().upper() == "NOT"
+    at -= negated
+    if at < 0 or tokens[at].group() not in columns:
+        raise wrong
+    if at > 0 and tokens[at - 1].group().upper() not in _BEFORE_LOOKUP:
+        raise wrong
+    name = after[1].group()[1:-1]
+    return ListUse(tokens[at].group(), name, negated, tokens[at].start(), after[2].end())
 
 
 def _is_operand(token: re.Match[str]) -> bool:
@@ -105,13 +175,13 @@ def _is_operand(token: re.Match[str]) -> bool:
     return text.upper() not in _WORDS - {"TRUE", "FALSE", "NULL"}
 
 
-def _check_word(word: str, called: bool) -> None:
+def _check_word(word: str, called: bool, columns: Container[str]) -> None:
     if word.upper() in _WORDS:
         return
     if called:
         if word not in FUNCTIONS:
             raise ValueError(f"function {word} is not allowed in a filter")
-    elif word not in BY_NAME:
+    elif word not in columns:
         raise ValueError(f"no flow column is named {word!r}")
 
 

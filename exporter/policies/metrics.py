@@ -13,6 +13,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from exporter.policies.evaluator import REASONS, PolicyEvaluator, PolicyState
+from exporter.policies.keys import Key
+from exporter.policies.list_store import ListState
 from exporter.policies.model import Bound, Policy
 
 
@@ -29,8 +31,10 @@ class PolicyCollector(Collector):
             now = self._evaluator.now()
             families = [
                 _values(states, now),
+                _unobserved(states, now),
                 *_thresholds([state.policy for state in states]),
                 *_health(states),
+                *_lists(self._evaluator.list_states()),
             ]
         yield from families
 
@@ -46,15 +50,33 @@ def _values(states: list[PolicyState], now: float) -> Metric:
     for state in states:
         if state.is_current(now):
             for key in state.keys:
-                labels = {"policy": state.policy.name}
-                labels |= {name: text for name, text in key.labels.items() if text}
-                family.add_sample(family.name, labels, key.value)
+                family.add_sample(family.name, _key_labels(state.policy, key), key.value)
     return family
 
 
-def _bounds(policy: Policy) -> list[tuple[str, Bound]]:
-    sides = (("above", policy.bounds.above), ("below", policy.bounds.below))
-    return [(name, bound) for name, bound in sides if bound is not None]
+def _unobserved(states: list[PolicyState], now: float) -> Metric:
+    family = Metric(
+        "flow_policy_unobserved",
+        "Keys of which a device that reported them is silent: no dip of theirs counts; always 1.",
+        "gauge",
+    )
+    for state in states:
+        if state.is_current(now):
+            for key in state.unobserved:
+                family.add_sample(family.name, _key_labels(state.policy, key), 1.0)
+    return family
+
+
+def _key_labels(policy: Policy, key: Key) -> dict[str, str]:
+    shown = {name: text for name, text in key.labels.items() if text}
+    return {"policy": policy.name, **shown}
+
+
+def _bounds(policy: Policy) -> Iterator[tuple[str, str, Bound]]:
+    """Side, severity and bound; no severity is that of the policy."""
+    for severity, bounds in (("", policy.bounds), ("critical", policy.critical)):
+        for side, bound in bounds.sides if bounds else ():
+            yield side, severity, bound
 
 
 def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
@@ -65,13 +87,13 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
     )
     static = GaugeMetricFamily(
         "flow_policy_static_threshold",
-        "Value at which the bound is crossed.",
-        labels=["policy", "bound"],
+        "Value at which the bound is crossed; without severity: that of the policy.",
+        labels=["policy", "bound", "severity"],
     )
     ratio = GaugeMetricFamily(
         "flow_policy_baseline_ratio",
-        "Multiple of the baseline at which the bound is crossed.",
-        labels=["policy", "bound"],
+        "Multiple of the baseline at which the bound is crossed; severity likewise.",
+        labels=["policy", "bound", "severity"],
     )
     breach = GaugeMetricFamily(
         "flow_policy_breach_minutes",
@@ -93,11 +115,11 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
     )  # fmt: skip
     for policy in policies:
         minimum.add_metric([policy.name], policy.minimum)
-        for name, bound in _bounds(policy):
+        for side, severity, bound in _bounds(policy):
             if bound.static is not None:
-                static.add_metric([policy.name, name], bound.static)
+                static.add_metric([policy.name, side, severity], bound.static)
             if bound.baseline_ratio is not None:
-                ratio.add_metric([policy.name, name], bound.baseline_ratio)
+                ratio.add_metric([policy.name, side, severity], bound.baseline_ratio)
         breach.add_metric([policy.name, f"{policy.breach.of}m"], policy.breach.minutes)
         choice = policy.no_baseline
         if not isinstance(choice, str):
@@ -152,3 +174,23 @@ def _health(states: list[PolicyState]) -> Iterator[Metric]:
         for reason in REASONS:
             failures.add_metric([state.policy.name, reason], state.failures.get(reason, 0))
     yield from (evaluations, failures, skipped, duration, timestamp, keys, limit)
+
+
+def _lists(lists: dict[str, ListState]) -> Iterator[Metric]:
+    prefix = "flow_exporter_policy_list"
+    entries = GaugeMetricFamily(f"{prefix}_entries", "Entries of a list.", labels=["list"])
+    failures = CounterMetricFamily(
+        f"{prefix}_failures",
+        "Times that a list's file had changed and could not be used; the list stayed as it was.",
+        labels=["list"],
+    )
+    read = GaugeMetricFamily(
+        f"{prefix}_timestamp_seconds",
+        "When the list's file was read last, since the epoch.",
+        labels=["list"],
+    )
+    for name, state in lists.items():
+        entries.add_metric([name], len(state.loaded.entries))
+        failures.add_metric([name], state.failures)
+        read.add_metric([name], state.read_at)
+    yield from (entries, failures, read)

@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from exporter.policies.keys import FollowedKeys
+from exporter.policies.keys import FollowedKeys, Row
 from exporter.policies.model import Policy
-from exporter.policies.query import history_query
+from exporter.policies.query import Lists, history_query
 
 #: Seconds of flows that one query reads: bounds what ClickHouse holds at a time.
 CHUNK: Final = 7200
@@ -61,9 +61,12 @@ class PolicyPast:
     and the values of the last hour.
     """
 
-    def __init__(self, client: Client, policy: Policy, start: int) -> None:
+    def __init__(
+        self, client: Client, policy: Policy, start: int, lists: Lists | None = None
+    ) -> None:
         self._client = client
         self._policy = policy
+        self._lists = lists
         self._keys = FollowedKeys(policy)
         self._at = -(-start // policy.window) * policy.window
         self._hour: dict[Labels, list[tuple[int, float]]] = defaultdict(list)
@@ -84,12 +87,14 @@ class PolicyPast:
 
     def _chunk(self, start: int, end: int) -> Iterator[Sample]:
         window = self._policy.window
-        query = history_query(self._policy, start * 1000, end * 1000, self._keys.hashes())
+        query = history_query(
+            self._policy, start * 1000, end * 1000, self._keys.hashes(), self._lists
+        )
         result = self._client.query(query.sql, parameters=query.parameters, settings=_SETTINGS)
-        buckets: dict[int, list[tuple[int, Mapping[str, str], float]]] = defaultdict(list)
+        buckets: dict[int, list[Row]] = defaultdict(list)
         for bucket, key, *texts, value in result.result_rows:
             named = dict(zip(self._policy.dimensions, texts, strict=True))
-            buckets[bucket].append((key, named, value))
+            buckets[bucket].append(Row(key, named, value))
         for window_end in range(start + window, end + 1, window):
             self._keys.update(buckets.get(window_end // window - 1, ()), window_end)
             current = [(self._labels(key.labels), key.value) for key in self._keys]

@@ -8,134 +8,247 @@ the lumps.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from exporter.policies.filter import expand_lists
+from exporter.policies.lists import LoadedList, parameter_of
 from exporter.policies.model import Policy
-from exporter.schema import BY_NAME, Kind
+from exporter.policies.tables import TABLES
+from exporter.schema import Column, Kind
+
+#: Devices that are remembered of a key, whose silence explains its dip.
+_DEVICES: Final = 8
+
+Lists = Mapping[str, LoadedList]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """SQL with ClickHouse's ``{name:Type}`` places, and what to bind to them.
-
-    Its result has the columns ``key`` (UInt64), one String per dimension, ``value`` (Float64),
-    followed keys first, then by value, largest first.
-    """
+    """SQL with ClickHouse's ``{name:Type}`` places, and what to bind to them."""
 
     sql: str
     parameters: dict[str, Any]
 
 
-def policy_query(policy: Policy, end_ms: int, followed: Collection[int] = ()) -> Query:
+def policy_query(
+    policy: Policy, end_ms: int, followed: Collection[int] = (), lists: Lists | None = None
+) -> Query:
     """The values of ``policy`` in the window before ``end_ms`` (milliseconds since the epoch).
 
-    ``followed`` are hashes of keys whose values are wanted however small they are.
+    ``followed`` are hashes of keys whose values are wanted however small they are; so are those of
+    pinned keys. The result has the columns ``key`` (UInt64), one String per dimension, ``value``
+    (Float64) and ``devices``, those that reported the key (Array(String), empty unless the policy
+    watches for dips); followed keys first, then by value, largest first.
     """
-    dimensions = ", ".join(policy.dimensions)
-    shown = ",\n    ".join(f"{dimension_text(name)} AS {name}" for name in policy.dimensions)
-    order = "value DESC, key"
-    wanted = "value >= {minimum:Float64}"
-    if followed:
-        known = f"key IN ({', '.join(str(int(key)) for key in sorted(followed))})"
-        order = f"{known} DESC, {order}"
-        wanted = f"{wanted} OR {known}"
-    condition = f"\n      AND (\n{policy.filter}\n)" if policy.filter else ""
-    sql = f"""SELECT
-    key,
-    {shown},
-    toFloat64(value) AS value
-FROM
-(
-    SELECT
-        cityHash64({dimensions}) AS key,
-        {dimensions},
-        {policy.measured.sql} AS value
-    FROM flows
-    WHERE time_received >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
-      AND time_received < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC'){condition}
-    GROUP BY {dimensions}
-    HAVING {wanted}
-    ORDER BY {order}
-    LIMIT {{limit:UInt32}}
-)
-ORDER BY {order}
-"""  # noqa: S608 - identifiers come from the schema, the filter was checked token by token
     parameters: dict[str, Any] = {
         "start_ms": end_ms - policy.window * 1000,
         "end_ms": end_ms,
         "minimum": policy.minimum,
-        "limit": policy.top + len(followed),
     }
-    if "{seconds:" in policy.measured.sql:
-        parameters["seconds"] = float(policy.window)
+    limit = policy.top + len(followed)
+    order = ["value DESC", "key"]
+    wanted = ["value >= {minimum:Float64}"]
+    quota = ""
+    if policy.pin:
+        pinned = _pinned(policy, parameters)
+        limit += policy.key_limit
+        order.insert(0, f"{pinned} DESC")
+        wanted.append(pinned)
+    if followed:
+        known = _known(followed)
+        order.insert(0, f"{known} DESC")
+        wanted.append(known)
+    if policy.per is not None:
+        # A followed key takes nobody's place here, so that the largest of the others come too.
+        own = f"if({' OR '.join(wanted[1:])}, key, 0)" if wanted[1:] else "toUInt64(0)"
+        quota = f"\n    LIMIT {policy.per.top} BY {policy.per.dimension}, {own}"
+        limit += len(followed)
+    parameters["limit"] = limit
+    sql = f"""SELECT
+    key,
+    {_shown(policy)},
+    toFloat64(value) AS value,
+    devices
+FROM
+(
+    SELECT *
+    FROM
+    (
+{_values(policy, parameters, lists or {})}
+    )
+    WHERE {" OR ".join(wanted)}
+    ORDER BY {", ".join(order)}{quota}
+    LIMIT {{limit:UInt32}}
+)
+"""  # noqa: S608 - identifiers come from the schema, the filter was checked token by token
     return Query(sql, parameters)
 
 
 def history_query(
-    policy: Policy, start_ms: int, end_ms: int, followed: Collection[int] = ()
+    policy: Policy,
+    start_ms: int,
+    end_ms: int,
+    followed: Collection[int] = (),
+    lists: Lists | None = None,
 ) -> Query:
     """What :func:`policy_query` would have given at the end of each window from ``start_ms`` to
     ``end_ms``, full windows both, one after the other.
 
-    The first column is ``bucket``, the window's number since the epoch. Whatever key is picked up
-    in one of the windows, or is ``followed`` at the start, comes with all its values.
+    The first column is ``bucket``, the window's number since the epoch; there is no ``devices``.
+    Whatever key is picked up in one of the windows, or is ``followed`` at the start, comes with all
+    its values.
     """
-    dimensions = ", ".join(policy.dimensions)
-    shown = ",\n    ".join(f"{dimension_text(name)} AS {name}" for name in policy.dimensions)
-    known = ""
-    if followed:
-        known = f" OR key IN ({', '.join(str(int(key)) for key in sorted(followed))})"
-    condition = f"\n              AND (\n{policy.filter}\n)" if policy.filter else ""
-    sql = f"""SELECT
-    bucket,
-    key,
-    {shown},
-    toFloat64(value) AS value
-FROM
-(
-    SELECT
-        *,
-        max(position <= {{limit:UInt32}} AND value >= {{minimum:Float64}})
-            OVER (PARTITION BY key) AS picked
-    FROM
-    (
-        SELECT *, row_number() OVER (PARTITION BY bucket ORDER BY value DESC, key) AS position
-        FROM
-        (
-            SELECT
-                intDiv(toUnixTimestamp64Milli(time_received), {{window_ms:Int64}}) AS bucket,
-                cityHash64({dimensions}) AS key,
-                {dimensions},
-                {policy.measured.sql} AS value
-            FROM flows
-            WHERE time_received >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
-              AND time_received < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC'){condition}
-            GROUP BY bucket, {dimensions}
-        )
-    )
-)
-WHERE picked{known}
-ORDER BY bucket, value DESC
-"""  # noqa: S608 - identifiers come from the schema, the filter was checked token by token
     parameters: dict[str, Any] = {
-        "window_ms": policy.window * 1000,
         "start_ms": start_ms,
         "end_ms": end_ms,
         "minimum": policy.minimum,
         "limit": policy.top,
     }
-    if "{seconds:" in policy.measured.sql:
-        parameters["seconds"] = float(policy.window)
+    picked = ["position <= {limit:UInt32} AND value >= {minimum:Float64}"]
+    place, eligible = "", ""
+    if policy.per is not None:
+        place = (
+            f",\n            row_number() OVER (PARTITION BY bucket, {policy.per.dimension}"
+            " ORDER BY value DESC, key) AS place"
+        )
+        eligible = f"place > {policy.per.top}, "
+        picked[0] += f" AND place <= {policy.per.top}"
+    if policy.pin:
+        picked.append(_pinned(policy, parameters))
+    known = f" OR {_known(followed)}" if followed else ""
+    sql = f"""SELECT
+    bucket,
+    key,
+    {_shown(policy)},
+    toFloat64(value) AS value
+FROM
+(
+    SELECT *, max({" OR ".join(f"({each})" for each in picked)}) OVER (PARTITION BY key) AS picked
+    FROM
+    (
+        SELECT *, row_number() OVER (PARTITION BY bucket ORDER BY {eligible}value DESC, key) AS position
+        FROM
+        (
+            SELECT *{place}
+            FROM
+            (
+{_values(policy, parameters, lists or {}, by_window=True)}
+            )
+        )
+    )
+)
+WHERE picked{known}
+ORDER BY bucket, value DESC
+"""  # noqa: S608, E501 - identifiers come from the schema, the filter was checked token by token
     return Query(sql, parameters)
 
 
-def dimension_text(name: str) -> str:
+def condition_of(policy: Policy, parameters: dict[str, Any], lists: Lists) -> str:
+    """The policy's filter as SQL, empty where it has none; what it binds goes to ``parameters``.
+
+    Raises:
+        KeyError: a list of the filter is not in ``lists``.
+    """
+    uses = policy.list_uses
+    for use in uses:
+        parameters[parameter_of(use.name)] = lists[use.name].version
+    return expand_lists(policy.filter, uses, lambda use: lists[use.name].condition(use))
+
+
+def equals(column: Column, place: str) -> str:
+    """The condition that a dimension has the value that a label shows, bound at ``place``."""
+    if column.kind is Kind.ADDRESS:
+        return f"{column.name} = toIPv6({place})"
+    return f"{_text_of(column)} = {place}"
+
+
+def dimension_text(name: str, table: str = "flows") -> str:
     """The expression that shows a dimension's value as people write it."""
-    kind = BY_NAME[name].kind
-    if kind is Kind.ADDRESS:
-        return f"replaceRegexpOne(toString({name}), '^::ffff:', '')"
-    if kind is Kind.MAC:
-        return f"MACNumToString({name})"
-    return f"toString({name})"
+    return _text_of(TABLES[table].columns[name])
+
+
+def _values(
+    policy: Policy, parameters: dict[str, Any], lists: Lists, *, by_window: bool = False
+) -> str:
+    """A subquery with ``key``, the dimensions, ``value`` and ``devices`` of every key that has
+    traffic; ``by_window``: of each window, with its number ``bucket``."""
+    measure = policy.measured
+    dimensions = ", ".join(policy.dimensions)
+    bucket = bucket_name = ""
+    if by_window:
+        bucket = "intDiv(toUnixTimestamp64Milli(time_received), {window_ms:Int64}) AS bucket,\n"
+        bucket_name = "bucket, "
+        parameters["window_ms"] = policy.window * 1000
+    if "{seconds:" in measure.sql:
+        parameters["seconds"] = float(policy.window)
+    filtered = condition_of(policy, parameters, lists)
+    condition = f"\n              AND (\n{filtered}\n)" if filtered else ""
+    seen_by = "CAST([], 'Array(String)')"
+    if policy.watches_dips and not by_window:
+        seen_by = f"groupUniqArray({_DEVICES})(toString(device))"
+    aggregated = f"""\
+            SELECT
+                {bucket}cityHash64({dimensions}) AS key,
+                {dimensions},
+                {seen_by} AS devices,
+                {measure.sql} AS {"amount" if measure.share else "value"}
+            FROM {policy.counted}
+            WHERE time_received >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
+              AND time_received < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC'){condition}
+            GROUP BY {bucket_name}{dimensions}"""  # noqa: S608 - as in policy_query
+    if measure.share == "total":
+        window = "PARTITION BY bucket" if by_window else ""
+        return f"""\
+        SELECT *, 100 * amount / greatest(sum(amount) OVER ({window}), 1) AS value
+        FROM
+        (
+{aggregated}
+        )"""  # noqa: S608 - as in policy_query
+    if measure.share == "capacity":
+        end = "in_if" if "in_if" in policy.dimensions else "out_if"
+        return f"""\
+        SELECT f.*, 100 * amount / c.speed AS value
+        FROM
+        (
+{aggregated}
+        ) AS f
+        INNER JOIN
+        (
+            SELECT toString(device) AS name, interface, max(speed) AS speed
+            FROM interfaces
+            GROUP BY name, interface
+            HAVING speed > 0
+        ) AS c ON toString(f.device) = c.name AND f.{end} = c.interface"""  # noqa: S608
+    return aggregated
+
+
+def _shown(policy: Policy) -> str:
+    return ",\n    ".join(
+        f"{_text_of(policy.columns[name])} AS {name}" for name in policy.dimensions
+    )
+
+
+def _known(followed: Collection[int]) -> str:
+    return f"key IN ({', '.join(str(int(key)) for key in sorted(followed))})"
+
+
+def _pinned(policy: Policy, parameters: dict[str, Any]) -> str:
+    """The condition that a key is a pinned one."""
+    pins = []
+    for number, pin in enumerate(policy.pins):
+        parts = []
+        for name, text in pin.items():
+            parameters[f"pin{number}_{name}"] = text
+            parts.append(equals(policy.columns[name], f"{{pin{number}_{name}:String}}"))
+        pins.append(" AND ".join(parts))
+    return f"({' OR '.join(f'({pin})' for pin in pins)})"
+
+
+def _text_of(column: Column) -> str:
+    if column.kind is Kind.ADDRESS:
+        return f"replaceRegexpOne(toString({column.name}), '^::ffff:', '')"
+    if column.kind is Kind.MAC:
+        return f"MACNumToString({column.name})"
+    return f"toString({column.name})"

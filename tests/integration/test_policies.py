@@ -306,8 +306,8 @@ def test_a_reload_keeps_what_an_unchanged_query_follows(database: Database, flow
     )
     assert evaluated.values("policy") == {("same",): 1000.0}
     assert evaluated.samples("flow_policy_static_threshold") == {
-        (("bound", "above"), ("policy", "same")): 5.0,
-        (("bound", "above"), ("policy", "other")): 1000.0,
+        (("bound", "above"), ("policy", "same"), ("severity", "")): 5.0,
+        (("bound", "above"), ("policy", "other"), ("severity", "")): 1000.0,
     }
 
 

@@ -166,7 +166,7 @@ def values(client: Client, policy: Policy, ago: int = 0) -> dict[tuple[str, ...]
     """Keys that the policy picks up, with their values."""
     query = policy_query(policy, (NOW - ago) * 1000)
     rows = client.query(query.sql, parameters=query.parameters).result_rows
-    return {tuple(row[1:-1]): row[-1] for row in rows}
+    return {tuple(row[1:-2]): row[-2] for row in rows}
 
 
 def test_what_every_policy_is_for_is_tested_and_told() -> None:

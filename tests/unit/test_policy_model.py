@@ -66,7 +66,8 @@ def test_durations_are_read_in_seconds(tmp_path: Path) -> None:
         ("{static: 10, baseline_ratio: 2}", "{}", 8, "give static, baseline_ratio or both"),
         ("baseline_ratio: 2", "baseline_ratio: 0.5", 7, "must be more than 1"),
         ("{static: 10, baseline_ratio: 2}", "{static: .inf}", 8, "finite"),
-        ("{static: 10, baseline_ratio: 2}", "{static: -1}", 8, "greater than 0"),
+        ("{static: 10, baseline_ratio: 2}", "{static: -1}", 8, "greater than or equal to 0"),
+        ("{static: 10, baseline_ratio: 2}", "{static: 0}", 7, "must be more than 0"),
         ("below: {static: 1}", "below: {baseline_ratio: 2}", 12, "must be less than 1"),
         ("below: {static: 1}", "{}", 12, "give above, below or both"),
         (
@@ -192,7 +193,11 @@ def _query(**changes: Any) -> str:
 @pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_binds_what_its_query_names(measure: str) -> None:
     policy = Policy(
-        name="p", dimensions=["device"], measure=measure, bounds=Bounds(above=Bound(static=1))
+        name="p",
+        table="flows" if "flows" in MEASURES[measure].tables else "dns_queries",
+        dimensions=["device", "in_if"] if MEASURES[measure].share == "capacity" else ["device"],
+        measure=measure,
+        bounds=Bounds(above=Bound(static=1)),
     )
     query = policy_query(policy, 0)
     assert set(re.findall(r"\{(\w+):\w+\}", query.sql)) == set(query.parameters)

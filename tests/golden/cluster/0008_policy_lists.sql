@@ -1,0 +1,18 @@
+-- Lists that policies look up: mining pools, threat lists, groups of nodes.
+
+-- Written by every collector that has the file. Rows go by the content of the whole list, so that
+-- a query sees all of it or, of another version, nothing.
+-- cluster: on every node
+CREATE TABLE IF NOT EXISTS flow.policy_lists ON CLUSTER 'flow'
+(
+    version   UInt64 COMMENT 'Hash of the list''s content.',
+    length    UInt8 COMMENT 'Length of the prefix, IPv4 as mapped into IPv6; or number of labels of the name.',
+    addr      IPv6 COMMENT 'First address of the prefix.',
+    name      String COMMENT 'Name, which stands for all names below it too.',
+    stored_at DateTime('UTC') COMMENT 'When a collector stored it last.'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/every_node/flow/policy_lists', '{shard}-{replica}', stored_at)
+ORDER BY (version, length, addr, name)
+TTL stored_at + INTERVAL 7 DAY DELETE
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Entries of the lists of policies.yaml.';
