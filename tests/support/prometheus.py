@@ -56,7 +56,7 @@ def blocks(folder: Path, exposition: str) -> None:
 
 @contextmanager
 def running_prometheus(
-    folder: Path, configuration: Mapping[str, Any] | None = None
+    folder: Path, configuration: Mapping[str, Any] | None = None, *flags: str
 ) -> Iterator[Prometheus]:
     """A Prometheus on a free port of loopback with the database in ``folder/data``."""
     (folder / "prometheus.yml").write_text(json.dumps(configuration or {}), encoding="utf-8")
@@ -67,8 +67,8 @@ def running_prometheus(
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
-        "--storage.tsdb.retention.time=60d",
         f"--web.listen-address=127.0.0.1:{port}",
+        *(flags or ("--storage.tsdb.retention.time=60d",)),
     ]
     with (
         (folder / "log").open("w") as log,
