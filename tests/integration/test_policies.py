@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
 from exporter.policies.check import check_queries
 from exporter.policies.evaluator import PolicyEvaluator
-from exporter.policies.metrics import PolicyCollector
-from exporter.policies.model import Policy, PolicySet, load_policies
+from exporter.policies.model import PolicySet, load_policies
 from exporter.resources import resource
 from tests.support.database import Database, migrated_database
-
-#: A full minute; flows much older than the present would be past the life of the table.
-NOW = int(time.time()) // 60 * 60
-COLUMNS = (
-    "time_received", "src_addr", "dst_addr", "dst_host", "dst_service", "dst_port", "proto",
-    "tcp_flags", "bytes", "packets",
-)  # fmt: skip
+from tests.support.evaluated import NOW, Evaluated, insert, policy
 
 
 @pytest.fixture(scope="module")
@@ -37,86 +28,6 @@ def flows(database: Database) -> Iterator[Client]:
     client.command("TRUNCATE TABLE flows")
     yield client
     client.close()
-
-
-def insert(client: Client, *rows: dict[str, Any]) -> None:
-    """Flows received ``ago`` seconds before NOW, 10.9.9.9 to 10.0.0.1 unless told otherwise."""
-    usual = {
-        "ago": 10, "src_addr": "10.9.9.9", "dst_addr": "10.0.0.1", "dst_host": "",
-        "dst_service": "", "dst_port": 443, "proto": 17, "tcp_flags": 0, "bytes": 0, "packets": 1,
-    }  # fmt: skip
-    table = []
-    for row in rows:
-        full = usual | row
-        full["time_received"] = int((NOW - full["ago"]) * 1000)
-        table.append([full[name] for name in COLUMNS])
-    values = ", ".join(
-        f"(fromUnixTimestamp64Milli({r[0]}), toIPv6('{r[1]}'), toIPv6('{r[2]}'), '{r[3]}', "
-        f"'{r[4]}', {', '.join(str(v) for v in r[5:])})"
-        for r in table
-    )
-    client.command(f"INSERT INTO flows ({', '.join(COLUMNS)}) VALUES {values}")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = float(NOW)
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Evaluated:
-    """An evaluator with a clock of its own, and what it tells Prometheus."""
-
-    def __init__(self, database: Database, *policies: Policy) -> None:
-        self.clock = Clock()
-        self.evaluator = PolicyEvaluator(
-            database.connect,
-            PolicySet(policies=list(policies)),
-            delay_seconds=0,
-            query_timeout_seconds=10,
-            clock=self.clock,
-        )
-        self.registry = CollectorRegistry()
-        self.registry.register(PolicyCollector(self.evaluator))
-
-    def evaluate(self, after: float = 0) -> None:
-        self.clock.now += after
-        self.evaluator.evaluate_due()
-
-    def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-        return {
-            tuple(sorted(sample.labels.items())): sample.value
-            for family in self.registry.collect()
-            for sample in family.samples
-            if sample.name == name
-        }
-
-    def failures(self) -> dict[tuple[tuple[str, str], ...], float]:
-        """Failed evaluations, where there are any."""
-        counted = self.samples("flow_exporter_policy_evaluation_failures_total")
-        return {labels: count for labels, count in counted.items() if count}
-
-    def values(self, *labels: str) -> dict[tuple[str, ...], float]:
-        """``flow_policy_value`` by these labels."""
-        return {
-            tuple(dict(key).get(label, "") for label in labels): value
-            for key, value in self.samples("flow_policy_value").items()
-        }
-
-
-def policy(**changes: Any) -> Policy:
-    return Policy.model_validate(
-        {
-            "name": "p",
-            "dimensions": ["dst_addr"],
-            "measure": "bits_per_second",
-            "window": "1m",
-            "bounds": {"above": {"static": 1000}},
-        }
-        | changes
-    )
 
 
 def test_bits_are_summed_per_key_over_the_window_alone(database: Database, flows: Client) -> None:
@@ -334,13 +245,13 @@ def test_the_thread_evaluates_when_a_window_has_ended(database: Database, flows:
         evaluator.stop()
 
 
-SHIPPED = load_policies(resource("alerting/policies.yaml")).policies
+SHIPPED = load_policies(resource("alerting/policies.yaml"))
 
 
 def test_clickhouse_says_which_policies_it_would_not_evaluate(
     database: Database, flows: Client
 ) -> None:
-    assert check_queries(flows, SHIPPED) == {}
+    assert check_queries(flows, SHIPPED.policies, SHIPPED.loaded_lists) == {}
     wrong = [policy(name="types", filter="dst_port = 'x'"), policy(name="number", filter="bytes")]
     faults = check_queries(flows, [*wrong, policy(name="sound", filter="proto = 6")])
     assert set(faults) == {"types", "number"}

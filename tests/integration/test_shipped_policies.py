@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from exporter.policies.list_store import store_lists
 from exporter.policies.model import Policy, load_policies
 from exporter.policies.query import policy_query
 from exporter.resources import resource
 from tests.support.database import Database, migrated_database
 
 NOW = int(time.time()) // 60 * 60
-POLICIES = {p.name: p for p in load_policies(resource("alerting/policies.yaml")).policies}
+SHIPPED = load_policies(resource("alerting/policies.yaml"))
+POLICIES = {p.name: p for p in SHIPPED.policies}
 USUAL = {
-    "ago": 10, "src_addr": "10.9.9.9", "dst_addr": "10.0.0.1", "src_network": "",
+    "ago": 10, "device_addr": "::", "src_addr": "10.9.9.9", "dst_addr": "10.0.0.1", "src_network": "",
     "dst_network": "", "src_as": 0, "device": "", "in_if": 0, "out_if": 0, "in_if_name": "",
-    "dst_service": "", "src_port": 40000, "dst_port": 443, "proto": 17, "tcp_flags": 0, "bytes": 0,
+    "role": "", "direction": "unknown", "dst_service": "", "src_port": 40000, "dst_port": 443, "proto": 17, "tcp_flags": 0, "bytes": 0,
     "packets": 1,
 }  # fmt: skip
 
@@ -118,6 +120,22 @@ SEEN: dict[str, tuple[Flows, tuple[str, ...], float]] = {
         20e6,
     ),
     "new_address": ([{"src_network": "vms"}], ("10.9.9.9", "", "vms"), 1),
+    "source_as_share": ([{"src_as": 123456, "bytes": 22_000_000}], ("123456",), 55),
+    "listed_network": (
+        [{"dst_addr": "203.0.113.200", "bytes": 37_500}],
+        ("10.9.9.9", "", "203.0.113.200"),
+        1000,
+    ),
+    "listed_name": (
+        [{"dns_name": "eu.pool.example"}] * 3,
+        ("10.9.9.9", "", "eu.pool.example"),
+        3,
+    ),
+    "client_names": (
+        [{"dns_name": f"{n}.example.net"} for n in range(600)],
+        ("10.9.9.9", ""),
+        600,
+    ),
 }
 
 
@@ -133,11 +151,12 @@ def flows(database: Database) -> Iterator[Client]:
     client = database.connect()
     client.command("TRUNCATE TABLE flows")
     client.command("TRUNCATE TABLE hosts_seen")
+    client.command("TRUNCATE TABLE dns_queries")
     usual: Flows = [
         {
             "dst_addr": f"10.5.0.{n}", "src_addr": f"10.6.0.{n}", "dst_service": "https",
             "src_network": "office", "dst_network": "production" if n % 2 else "office",
-            "bytes": 1_000_000, "packets": 1_000, "proto": 6, "tcp_flags": 0x1B, "src_as": 64500,
+            "bytes": 1_000_000, "packets": 1_000, "proto": 6, "tcp_flags": 0x1B, "src_as": 64500 + n,
             "device": "core", "in_if": 1 + n, "out_if": 1,
         }
         for n in range(18)
@@ -149,7 +168,17 @@ def flows(database: Database) -> Iterator[Client]:
 
 
 def insert(client: Client, *rows: dict[str, Any]) -> None:
-    """Flows received ``ago`` seconds before NOW."""
+    """Flows received ``ago`` seconds before NOW, or, with a ``dns_name``, DNS queries."""
+    queries = [row for row in rows if "dns_name" in row]
+    if queries:
+        values = ", ".join(
+            f"(fromUnixTimestamp64Milli({(NOW - 10) * 1000}), toIPv6('10.9.9.9'), '{q['dns_name']}')"
+            for q in queries
+        )
+        client.command(
+            f"INSERT INTO dns_queries (time_received, src_addr, dns_name) VALUES {values}"
+        )
+        return
     table = []
     for row in rows:
         full = USUAL | row
@@ -164,7 +193,8 @@ def insert(client: Client, *rows: dict[str, Any]) -> None:
 
 def values(client: Client, policy: Policy, ago: int = 0) -> dict[tuple[str, ...], float]:
     """Keys that the policy picks up, with their values."""
-    query = policy_query(policy, (NOW - ago) * 1000)
+    store_lists(client, policy, SHIPPED.loaded_lists)
+    query = policy_query(policy, (NOW - ago) * 1000, lists=SHIPPED.loaded_lists)
     rows = client.query(query.sql, parameters=query.parameters).result_rows
     return {tuple(row[1:-2]): row[-2] for row in rows}
 
@@ -187,6 +217,28 @@ def test_a_shipped_policy_sees_what_it_is_for_and_nothing_else(flows: Client, na
     assert found == {key: pytest.approx(value, rel=0.02)}
     above = policy.bounds.above
     assert above is None or above.static is None or value >= above.static
+
+
+@pytest.mark.parametrize("name", ["host_bits", "network_internal_bits", "service_bits"])
+def test_what_the_agents_of_both_ends_report_counts_once(flows: Client, name: str) -> None:
+    agents = {"10.0.7.1": "agent-a", "10.0.7.2": "agent-b"}
+    flow = {
+        "src_addr": "10.0.7.1", "dst_addr": "10.0.7.2", "src_network": "workers", "role": "host",
+        "dst_network": "workers", "dst_service": "x", "bytes": 3_750_000_000,
+    }  # fmt: skip
+    for (addr, device), direction in zip(agents.items(), ("egress", "ingress"), strict=True):
+        told = {"device": device, "device_addr": addr, "direction": direction}
+        insert(flows, {**flow, **told})
+    (value,) = values(flows, POLICIES[name]).values()
+    seconds = POLICIES[name].window
+    assert value == pytest.approx(3_750_000_000 * 8 / seconds)
+
+
+def test_an_interface_counts_what_each_device_reports(flows: Client) -> None:
+    flow = {"in_if": 1, "role": "host", "bytes": 3_750_000_000, "src_addr": "10.0.7.1"}
+    for device, direction in (("a", "egress"), ("b", "ingress")):
+        insert(flows, {**flow, "device": device, "direction": direction})
+    assert len(values(flows, POLICIES["interface_in_bits"])) == 2
 
 
 def test_an_address_is_new_for_an_hour(flows: Client) -> None:

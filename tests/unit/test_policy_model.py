@@ -12,7 +12,16 @@ from pydantic import BaseModel
 from exporter.config import ConfigError
 from exporter.policies.filter import FUNCTIONS, check_filter
 from exporter.policies.measures import MEASURES
-from exporter.policies.model import Bound, Bounds, Breach, Policy, PolicySet, load_policies
+from exporter.policies.lists import PolicyList
+from exporter.policies.model import (
+    Bound,
+    Bounds,
+    Breach,
+    Policy,
+    PolicySet,
+    Quota,
+    load_policies,
+)
 from exporter.policies.query import policy_query
 from exporter.resources import resource
 from exporter.schema import BY_NAME
@@ -90,6 +99,22 @@ def test_durations_are_read_in_seconds(tmp_path: Path) -> None:
             "of: Input should be",
         ),
         ("name: second", "name: second\n    filter: 1 = 1; DROP TABLE flows", 10, "not allowed"),
+        ("name: second", "name: second\n    table: alerts", 10, "Input should be 'flows'"),
+        ("window: 5m", "table: dns_queries", 3, "is not a measure of dns_queries"),
+        ("bits_per_second", "share_of_capacity", 3, "needs dimensions device and in_if or out_if"),
+        ("window: 5m", "per: {dimension: service, top: 2}", 6, "not one of the dimensions"),
+        ("window: 5m", "pin: [{}]", 6, "names at least one dimension"),
+        ("window: 5m", "pin: [{service: x}]", 6, "'service' is not one of the dimensions"),
+        ("window: 5m", "pin: [{dst_addr: x}]", 6, "'x' does not appear to be an IPv4 or IPv6"),
+        ("window: 5m", "critical: {below: {static: 1}}", 6, "needs bounds.below"),
+        ("window: 5m", "critical: {above: {static: 9}}", 6, "static begins before bounds.above"),
+        ("window: 5m", "critical: {above: {static: 10}}", 6, "is the same as bounds.above"),
+        (
+            "window: 5m",
+            "severity: critical\n    critical: {above: {static: 11}}",
+            3,
+            "severity is critical already",
+        ),
         (
             "window: 5m",
             "combine: any\n    no_baseline: activate",
@@ -211,15 +236,18 @@ def test_a_filter_stays_within_its_parentheses() -> None:
 PAGE = resource("docs/reference/policies.md")
 
 
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__: model for model in (PolicySet, PolicyList, Policy, Quota, Bounds, Bound, Breach)
+}
+
+
 def _fields() -> list[tuple[str, str]]:
-    models: list[type[BaseModel]] = [PolicySet, Policy, Bounds, Bound, Breach]
-    return [(model.__name__, name) for model in models for name in model.model_fields]
+    return [(model.__name__, name) for model in MODELS.values() for name in model.model_fields]
 
 
 @pytest.mark.parametrize(("model", "name"), _fields())
 def test_every_field_is_documented_with_its_default(model: str, name: str) -> None:
-    field = {"PolicySet": PolicySet, "Policy": Policy, "Bounds": Bounds, "Bound": Bound,
-             "Breach": Breach}[model].model_fields[name]  # fmt: skip
+    field = MODELS[model].model_fields[name]
     rows = re.findall(rf"^\| `{name}` \| (.*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE)
     described = [(default, text) for default, text in rows if text == field.description]
     assert described, f"{model}.{name}: {field.description}"
