@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import UTC, datetime
 from typing import Annotated, NoReturn
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
-
-_LENGTH = re.compile(r"(\d{1,6})(s|m|h|d|w)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+from exporter.cli.times import parse_length, parse_moment
 
 
 @app.command()
@@ -66,8 +62,8 @@ def explore(
     try:
         if as_json and as_csv:
             raise ValueError("--json or --csv, not both")
-        finish = _moment(end) if end else int(time.time())
-        begin = _moment(start) if start else finish - _length(last)
+        finish = parse_moment(end) if end else int(time.time())
+        begin = parse_moment(start) if start else finish - _last(last)
         asked = Asked(
             start=begin,
             end=finish,
@@ -101,19 +97,11 @@ def explore(
             typer.echo("no flows match", err=True)
 
 
-def _length(text: str) -> int:
-    found = _LENGTH.fullmatch(text)
-    if found is None or int(found[1]) == 0:
-        raise ValueError(f"--last: {text!r} is not a length such as 30m, 6h or 7d")
-    return int(found[1]) * _SECONDS[found[2]]
-
-
-def _moment(text: str) -> int:
+def _last(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_length(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not a time such as 2026-03-01T22:15") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        raise ValueError(f"--last: {error}") from error
 
 
 def _fail(text: str, code: int) -> NoReturn:

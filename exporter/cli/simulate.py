@@ -1,26 +1,49 @@
-"""``flow-exporter simulate``: a small datacenter's flows as real packets."""
+"""``flow-exporter simulate``: a small datacenter's flows, live as real packets or as history."""
 
 from __future__ import annotations
 
 import json
 import signal
 import threading
+import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from exporter.cli.app import app, parse_target
+from exporter.cli.app import ConfigOption, app, parse_target, read_config
+from exporter.cli.times import parse_length, parse_moment
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+    from exporter.simulate.history import History
+    from exporter.simulate.scenarios import Scenario
+    from exporter.simulate.senders import Totals
+
+_DAY = 86400
+#: History is written again up to now until it is as near as this.
+_NEAR_SECONDS = 2
 
 
 @app.command()
 def simulate(
     scenario: Annotated[
-        str | None, typer.Argument(help="What happens; without one, lists the scenarios.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCENARIO[@WHEN]]...",
+            help="What happens, and when it began: 20m (ago) or 2026-03-01T22:15; without any, "
+            "lists the scenarios.",
+        ),
     ] = None,
     to: Annotated[
-        str, typer.Option(metavar="ADDRESS:PORT", help="Collector to send to.")
+        str, typer.Option(metavar="ADDRESS:PORT", help="Collector to send packets to.")
     ] = "127.0.0.1:2055",
+    agents_to: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS:PORT", help="Collector's gRPC port, for agents on hosts; '': none."
+        ),
+    ] = "127.0.0.1:2056",
     rate: Annotated[
         float,
         typer.Option(min=0, help="Flow records per second at the busiest hour; 0: about 250. "
@@ -32,43 +55,160 @@ def simulate(
     duration: Annotated[
         float | None, typer.Option(min=0, help="Seconds to send; without it, until Ctrl-C.")
     ] = None,
+    history: Annotated[
+        str,
+        typer.Option(metavar="LENGTH", help="Write so much of the past, such as 4w, into the "
+                     "ClickHouse of the configuration instead of sending."),
+    ] = "",
+    live: Annotated[
+        bool, typer.Option("--live", help="After the history, send from where it ends.")
+    ] = False,
+    config: ConfigOption = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same flows.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Totals as JSON.")] = False,
 ) -> None:  # fmt: skip
-    """Send a scenario as NetFlow v5, v9, IPFIX and sFlow packets of a small datacenter.
+    """Tell scenarios as NetFlow v5, v9, IPFIX, sFlow and eBPF agents' flows of a small datacenter.
 
     To a collector on this machine, every device sends from a loopback address of its own. At the
     end the totals of each device are printed, as estimates (scaled up by the sampling rate).
+
+    Without WHEN a scenario begins now; in history alone, at the hour that its story tells, the last
+    time that it was. Several scenarios happen together.
+
+    Exit codes: 0 done, 1 nobody takes the flows, 2 wrong usage.
+
+    Try it:
+
+    flow-exporter simulate load-spike --speed 10
+
+    flow-exporter simulate rogue-host@20m --history 4w --live --config flow-exporter.yaml
     """
-    from exporter.simulate.live import send_live
     from exporter.simulate.scenarios import SCENARIOS, told_together
 
-    if scenario is None:
+    if not scenario:
         for known in SCENARIOS.values():
             typer.echo(f"{known.name:12} {known.summary}")
         return
-    if scenario not in SCENARIOS:
-        raise typer.BadParameter(f"no scenario is named {scenario!r}: {', '.join(SCENARIOS)}")
+    if live and not history:
+        raise typer.BadParameter("--live is for what follows --history")
     target = parse_target(to)
-    chosen = SCENARIOS[scenario]
-    if not as_json:
-        typer.echo(f"Sending {chosen.name} to {to}: {chosen.summary}")
+    agents_target = parse_target(agents_to) if agents_to else None
+    past = _length("--history", history) if history else 0
+    now = int(time.time())
+    chosen = [_chosen(text, now, told_by_hour=bool(history) and not live) for text in scenario]
+    story = told_together([(each, begin - now) for each, begin in chosen])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if past:
+        from exporter.simulate.history import History
+
+        _write(History(story, now * 1000, seed), read_config(config), now - past, live, stop)
+        if not live or stop.is_set():
+            return
+    from exporter.simulate.drawing import Traffic
+    from exporter.simulate.live import seconds, tell_live
+
+    if not as_json:
+        for each, begin in chosen:
+            typer.echo(f"Telling {each.name} since {_text(begin)}: {each.summary}")
     try:
-        totals = send_live(
-            told_together([(chosen, 0.0)]), target, seed=seed, flows_per_second=rate,
-            speed=speed, duration=duration, stop=stop,
-        )  # fmt: skip
+        totals = tell_live(
+            Traffic(story.streams, seed=seed, flows_per_second=rate),
+            target,
+            agents_target,
+            seconds(now * 1000, speed=speed, duration=duration, stop=stop),
+        )
     except OSError as error:
-        typer.echo(f"flow-exporter simulate: {to}: {error.strerror}", err=True)
-        raise typer.Exit(1) from error
+        _fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
+    _show(totals, agents_to, as_json=as_json)
+
+
+def _chosen(text: str, now: int, *, told_by_hour: bool) -> tuple[Scenario, int]:
+    """A scenario and when it began or begins, in seconds since the epoch."""
+    from exporter.simulate.scenarios import SCENARIOS
+
+    name, _, when = text.partition("@")
+    if name not in SCENARIOS:
+        raise typer.BadParameter(f"no scenario is named {name!r}: {', '.join(SCENARIOS)}")
+    scenario = SCENARIOS[name]
+    if when:
+        try:
+            is_length = when[-1:].isalpha() and when[-1] != "Z"
+            return scenario, now - parse_length(when) if is_length else parse_moment(when)
+        except ValueError as error:
+            raise typer.BadParameter(f"{text}: {error}") from error
+    if told_by_hour:
+        today = now // _DAY * _DAY + int(scenario.hour * 3600)
+        return scenario, today if today <= now else today - _DAY
+    return scenario, now
+
+
+def _length(option: str, text: str) -> int:
+    try:
+        return parse_length(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option}: {error}") from error
+
+
+def _write(
+    history: History, settings: Config, begin: int, live: bool, stop: threading.Event
+) -> None:
+    """Write the past from ``begin`` (seconds since the epoch) to now, and show how far it is."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from exporter.enrich import NameSources
+    from exporter.simulate.fill import fill
+    from exporter.store.client import StoreError, connect, explain
+
+    enrich = NameSources(settings).enricher.enrich
+    rows = 0
+    began = time.monotonic()
+    try:
+        client = connect(settings.clickhouse)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            end = int(time.time())
+            task = progress.add_task("history", total=end - begin)
+            while not stop.is_set():
+                told = begin
+                for part in fill(
+                    client, history, begin * 1000, end * 1000, enrich=enrich, stop=stop
+                ):
+                    rows += part.rows
+                    progress.advance(task, part.until / 1000 - told)
+                    told = part.until // 1000
+                # Time went by meanwhile, of which live sending would know nothing.
+                begin, end = end, int(time.time())
+                if not live or end - begin < _NEAR_SECONDS:
+                    break
+        client.close()
+    except StoreError as error:
+        _fail(str(error), 1)
+    except ClickHouseError as error:
+        _fail(str(explain(error, settings.clickhouse)), 1)
+    typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
+
+
+def _show(totals: dict[str, Totals], agents_to: str, *, as_json: bool) -> None:
+    lost = sum(total.lost for total in totals.values())
+    if lost:
+        typer.echo(f"{lost} messages of agents were not taken at {agents_to}", err=True)
     if as_json:
         typer.echo(json.dumps({name: asdict(total) for name, total in totals.items()}))
         return
     for name, total in totals.items():
         typer.echo(
-            f"{name:8} {total.datagrams} datagrams, {total.flows} flows, "
+            f"{name:8} {total.messages} messages, {total.flows} flows, "
             f"{total.bytes} bytes, {total.packets} packets"
         )
+
+
+def _text(moment: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(code)

@@ -13,16 +13,18 @@ from exporter.simulate.site import (
     TRANSIT_SOUTH,
     WORKERS,
     WORKERS_ON_EACH,
+    responsible,
 )
 
-Protocol = Literal["netflow5", "netflow9", "ipfix", "sflow5"]
+Protocol = Literal["netflow5", "netflow9", "ipfix", "sflow5", "ebpf"]
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDevice:
-    """A device of the site: where it sends from, what it speaks and how it samples.
+    """A device of the site: by which address it is known, what it speaks and how it samples.
 
-    ``providers`` names who is behind an interface.
+    Agents tell their address themselves; others send from it. ``providers`` names who is behind an
+    interface.
     """
 
     name: str
@@ -36,18 +38,10 @@ class SimulatedDevice:
     providers: Mapping[int, str] = field(default_factory=dict)
 
 
-#: Interfaces of a host that runs an agent, and which one it reports.
-AGENT_INTERFACE: Final = 2
-_AGENT_INTERFACES: Final = MappingProxyType({AGENT_INTERFACE: "eth0"})
-_AGENT_ROLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {
-        "fl": ("ingest", "platform"),
-        "ag": ("aggregation", "platform"),
-        "k1": ("dev-vm", "interns"),
-        "k2": ("dev-vm", "interns"),
-        "k3": ("build-vm", "build"),
-    }
-)
+#: The interface that agents report.
+AGENT_INTERFACE: Final = "eth0"
+#: Machines that run an agent, by the first letters of their names.
+_WITH_AGENTS: Final = ("ag", "wk", "k")
 
 #: Machines behind the switch, in the order of its ports.
 _SWITCHED: Final = list(MACHINES)
@@ -59,14 +53,10 @@ def switch_port(host: str) -> int:
 
 
 def _agents() -> Iterator[SimulatedDevice]:
-    for number, (host, address) in enumerate(MACHINES.items()):
-        if host[:2] in _AGENT_ROLES:
-            role, owner = _AGENT_ROLES[host[:2]]
-            _, second, rest = address.split(".", 2)
-            yield SimulatedDevice(
-                host, f"127.{10 + int(second)}.{rest}", role, "ipfix", 1, 100 + number,
-                _AGENT_INTERFACES, owner,
-            )  # fmt: skip
+    for host, address in MACHINES.items():
+        if host.startswith(_WITH_AGENTS):
+            owner = responsible(host)[1]
+            yield SimulatedDevice(host, address, "host", "ebpf", 1, 0, owner=owner)
 
 
 #: Devices by name.
@@ -91,6 +81,6 @@ DEVICES: Final[Mapping[str, SimulatedDevice]] = MappingProxyType(
 
 #: The agent that reports for each address: of the machine itself, or of the one that it is on.
 AGENT_OF: Final[Mapping[str, str]] = MappingProxyType(
-    {address: name for name, address in MACHINES.items() if name[:2] in _AGENT_ROLES}
-    | {address: f"fl{n // WORKERS_ON_EACH + 1:02d}" for n, address in enumerate(WORKERS.values())}
+    {device.address: device.name for device in DEVICES.values() if device.protocol == "ebpf"}
+    | {address: f"wk{n // WORKERS_ON_EACH + 1:02d}" for n, address in enumerate(WORKERS.values())}
 )

@@ -16,13 +16,13 @@ from exporter.simulate.streams import Stream
 
 _DAY: Final = 86_400_000
 #: Kinds of things that are drawn, so that no two of them share their random numbers.
-FLOWS, MINUTES, DAYS = range(3)
+FLOWS, MINUTES, DAYS, HISTORY = range(4)
 #: How much a stream's volume differs from minute to minute and from day to day (log-normal).
 MINUTE_NOISE: Final = 0.08
 DAY_NOISE: Final = 0.04
 #: Log-normal volumes of single flows: spread, and the mean that makes them 1 on average.
-_FLOW_SPREAD: Final = 0.8
-_FLOW_MEAN: Final = -(_FLOW_SPREAD**2) / 2
+FLOW_SPREAD: Final = 0.8
+FLOW_MEAN: Final = -(FLOW_SPREAD**2) / 2
 
 
 def generator(seed: int, stream: Stream, kind: int, number: int) -> np.random.Generator:
@@ -97,7 +97,7 @@ class Traffic:
             count = int(rng.poisson(expected))
             sizes = packet_sizes(stream, rng, count)
             mean = octets / expected if expected else 0.0
-            volume = mean * rng.lognormal(_FLOW_MEAN, _FLOW_SPREAD, count)
+            volume = mean * rng.lognormal(FLOW_MEAN, FLOW_SPREAD, count)
             packets = rounded(volume / sizes / stream.sampling_rate, rng)
         seen = np.flatnonzero(packets > 0)
         count = len(seen)

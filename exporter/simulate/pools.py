@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.simulate.devices import switch_port
+from exporter.simulate.devices import AGENT_OF, switch_port
 from exporter.simulate.site import HOSTS, OUR_AS, Neighbour
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pool:
     """Addresses that flows are drawn from, ``(n, 16)``, and what goes with each of them."""
 
@@ -24,6 +25,16 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.addresses)
+
+    @cached_property
+    def by_agent(self) -> dict[str, NDArray[np.bool_]]:
+        """Which of the addresses an agent reports for, by the agent's name."""
+        agents = [AGENT_OF.get(".".join(map(str, row[12:]))) for row in self.addresses]
+        return {
+            name: np.array([agent == name for agent in agents])
+            for name in dict.fromkeys(agents)
+            if name is not None
+        }
 
 
 def packed(address: str) -> bytes:

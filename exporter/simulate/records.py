@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.batch import Array, FlowBatch
+from exporter.batch import Array, DictColumn, FlowBatch, concat
 from exporter.schema import Direction
-from exporter.simulate.devices import AGENT_INTERFACE, AGENT_OF
+from exporter.simulate.devices import AGENT_INTERFACE
 from exporter.simulate.pools import packed
 from exporter.simulate.site import SERVICES
 from exporter.simulate.streams import AGENTS, Stream
@@ -47,12 +47,20 @@ def packet_sizes(stream: Stream, rng: np.random.Generator, count: int) -> NDArra
 def records(stream: Stream, drawn: Drawn, rng: np.random.Generator) -> dict[str, FlowBatch]:
     """The flows as records, by the device that reports them.
 
-    The columns are those that devices report; bytes and packets are estimates.
+    Agents on the hosts report them too, each flow as the one on its source saw it leave and as the
+    one at its end saw it come. The columns are those that devices report; bytes and packets are
+    estimates.
     """
     batch = _batch(stream, drawn, rng)
+    if not len(batch):
+        return {}
+    found = _by_agent(stream, drawn, batch)
     if stream.device != AGENTS:
-        return {stream.device: batch} if len(batch) else {}
-    return _by_agent(stream, drawn, batch)
+        batch.columns |= _network(stream, drawn)
+        if stream.nat_address:
+            batch.columns |= _translated(stream, batch, rng)
+        found[stream.device] = batch
+    return found
 
 
 def _batch(stream: Stream, drawn: Drawn, rng: np.random.Generator) -> FlowBatch:
@@ -76,13 +84,7 @@ def _batch(stream: Stream, drawn: Drawn, rng: np.random.Generator) -> FlowBatch:
         "src_port": service_port if stream.reply else other_port,
         "dst_port": other_port if stream.reply else service_port,
         "tcp_flags": np.full(count, _TCP_FLAGS if proto == 6 else 0, np.uint16),
-        "direction": np.full(count, Direction.INGRESS, np.int8),
-        "forwarding_status": np.full(count, _FORWARDED, np.uint8),
     }
-    if stream.device != AGENTS:
-        columns |= _network(stream, drawn)
-    if stream.nat_address:
-        columns |= _translated(stream, columns, rng)
     return FlowBatch(count, dict(columns))
 
 
@@ -103,16 +105,14 @@ def _network(stream: Stream, drawn: Drawn) -> dict[str, Array]:
         "dst_prefix_len": stream.destinations.prefix_len[dst],
         "src_mac": _macs(stream.sources.addresses[src]),
         "dst_mac": _macs(stream.destinations.addresses[dst]),
+        "direction": np.full(len(src), Direction.INGRESS, np.int8),
+        "forwarding_status": np.full(len(src), _FORWARDED, np.uint8),
     }
 
 
-def _translated(
-    stream: Stream, columns: dict[str, Array], rng: np.random.Generator
-) -> dict[str, Array]:
+def _translated(stream: Stream, batch: FlowBatch, rng: np.random.Generator) -> dict[str, Array]:
     """Addresses before and after translation: on the way in, packets come to the NAT's address."""
-    side = "dst" if stream.inbound else "src"
-    ours = columns[f"{side}_addr"]
-    count = len(ours)
+    count = len(batch)
     public = np.tile(np.frombuffer(packed(stream.nat_address), np.uint8), (count, 1))
     port = rng.integers(32768, 61000, count).astype(np.uint16)
     if not stream.inbound:
@@ -120,38 +120,32 @@ def _translated(
     return {
         "dst_addr": public,
         "dst_port": port,
-        "nat_dst_addr": ours,
-        "nat_dst_port": columns["dst_port"],
+        "nat_dst_addr": batch.array("dst_addr"),
+        "nat_dst_port": batch.array("dst_port"),
     }
 
 
 def _by_agent(stream: Stream, drawn: Drawn, batch: FlowBatch) -> dict[str, FlowBatch]:
-    """Each flow as the agent on its source saw it leave, and as the one at its end saw it come."""
-    found: dict[str, list[tuple[Array, Direction]]] = {}
+    found: dict[str, list[FlowBatch]] = {}
     for pool, chosen, direction in (
         (stream.sources, drawn.sources, Direction.EGRESS),
         (stream.destinations, drawn.destinations, Direction.INGRESS),
     ):
-        names = [AGENT_OF.get(".".join(map(str, row[12:]))) for row in pool.addresses]
-        for name in dict.fromkeys(names):
-            if name is not None:
-                mine = np.array([other == name for other in names])
-                rows = np.flatnonzero(mine[chosen])
-                if len(rows):
-                    found.setdefault(name, []).append((rows, direction))
-    return {name: _seen(batch, parts) for name, parts in found.items()}
+        for name, members in pool.by_agent.items():
+            rows = np.flatnonzero(members[chosen])
+            if len(rows):
+                found.setdefault(name, []).append(_seen(batch.take(rows), direction))
+    return {name: concat(parts) for name, parts in found.items()}
 
 
-def _seen(batch: FlowBatch, parts: list[tuple[Array, Direction]]) -> FlowBatch:
-    seen = batch.take(np.concatenate([rows for rows, _ in parts]))
-    direction = np.concatenate([np.full(len(rows), way, np.int8) for rows, way in parts])
-    comes = direction == Direction.INGRESS
-    seen.columns |= {
-        "direction": direction,
-        "in_if": np.where(comes, AGENT_INTERFACE, 0).astype(np.uint32),
-        "out_if": np.where(comes, 0, AGENT_INTERFACE).astype(np.uint32),
+def _seen(batch: FlowBatch, direction: Direction) -> FlowBatch:
+    """Flows as an agent tells them, who knows interfaces by name."""
+    side = "in" if direction is Direction.INGRESS else "out"
+    batch.columns |= {
+        "direction": np.full(len(batch), direction, np.int8),
+        f"{side}_if_name": DictColumn.constant(AGENT_INTERFACE, len(batch)),
     }
-    return seen
+    return batch
 
 
 def _full(count: int, value: int) -> NDArray[np.uint32]:

@@ -19,6 +19,7 @@ SITE_NAME: Final = "dc1"
 SERVICES: Final[Mapping[str, tuple[Literal["tcp", "udp"], int]]] = MappingProxyType(
     {
         "aggregation": ("tcp", 14999),
+        "scan": ("tcp", 15001),
         "ingest": ("tcp", 20012),
         "https": ("tcp", 443),
         "http": ("tcp", 80),
@@ -33,12 +34,12 @@ SERVICES: Final[Mapping[str, tuple[Literal["tcp", "udp"], int]]] = MappingProxyT
     }
 )
 
-#: Networks by name; the longest prefix wins. ``production`` is the 20 ingest and aggregation nodes
-#: and the workers on them, so traffic within it is traffic among 20 nodes.
+#: Networks by name; the longest prefix wins. ``query-cluster`` is 20 nodes, aggregation and
+#: workers, so traffic within it is traffic among 20 nodes.
 NETWORKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "production": ("10.0.1.0/24", "10.0.2.0/24", "10.0.7.0/24"),
-        "servers": ("10.0.0.0/16", "2001:db8:d0c::/48"),
+        "production": ("10.0.0.0/16", "2001:db8:d0c::/48"),
+        "query-cluster": ("10.0.2.0/24", "10.0.7.0/24"),
         "dc-wifi": ("10.0.8.0/24",),
         "vms": ("10.1.0.0/16",),
         "office": ("10.2.0.0/16",),
@@ -56,9 +57,10 @@ def _numbered(prefix: str, network: str, count: int, first: int = 1) -> dict[str
 #: Machines by name.
 MACHINES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **_numbered("fl", "10.0.1", 14),
+        **_numbered("fl", "10.0.1", 8, first=11),
         **_numbered("ag", "10.0.2", 6),
-        **_numbered("db", "10.0.3", 4),
+        **_numbered("wk", "10.0.7", 14),
+        **_numbered("db", "10.0.3", 2),
         **_numbered("web", "10.0.4", 4),
         **_numbered("dns", "10.0.5", 2),
         "mail01": "10.0.6.1",
@@ -69,8 +71,10 @@ MACHINES: Final[Mapping[str, str]] = MappingProxyType(
         **{f"k{n}": f"10.1.3.{n - 300}" for n in range(301, 307)},
     }
 )
-#: Query workers, four on each ingest node, each with an address of its own.
-WORKERS: Final[Mapping[str, str]] = MappingProxyType(_numbered("w", "10.0.7", 56))
+#: Query workers, four on each of the nodes ``wk``, each with an address of its own.
+WORKERS: Final[Mapping[str, str]] = MappingProxyType(
+    {f"w{n:02d}": f"10.0.7.{100 + n}" for n in range(1, 57)}
+)
 WORKERS_ON_EACH: Final = 4
 
 #: The registry that the build machines and many others push to and pull from.
@@ -147,3 +151,28 @@ AS_NAMES: Final[Mapping[int, str]] = MappingProxyType(
         )
     }
 )  # fmt: skip
+
+#: Role and owner of machines, by the first letters of their names, the longest that fit.
+_RESPONSIBLE: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "fl": ("ingest", "platform"),
+        "ag": ("aggregation", "query"),
+        "w": ("query-worker", "query"),
+        "web": ("web", "frontend"),
+        "db": ("database", "storage"),
+        "dns": ("resolver", "network"),
+        "mail": ("mail", "office-it"),
+        "nat": ("nat", "network"),
+        "proxy": ("proxy", "network"),
+        "k1": ("dev-vm", "interns"),
+        "k2": ("dev-vm", "interns"),
+        "k3": ("build-vm", "build"),
+        "cart": ("crash-cart", "datacenter"),
+    }
+)
+
+
+def responsible(host: str) -> tuple[str, str]:
+    """Role and owner of a host; empty for one that is not ours, or that nobody knows."""
+    fitting = [prefix for prefix in _RESPONSIBLE if host.startswith(prefix)]
+    return _RESPONSIBLE[max(fitting, key=len)] if fitting else ("", "")

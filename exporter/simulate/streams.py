@@ -14,7 +14,7 @@ from exporter.simulate.pools import Pool
 
 Floats = NDArray[np.floating[Any]]
 
-#: In place of a device: the agents on both hosts, so that a flow between two of them is told twice.
+#: In place of a device: only agents on hosts report it, who do so whatever a stream's device is.
 AGENTS: Final = "agents"
 
 _HOUR: Final = 3_600_000

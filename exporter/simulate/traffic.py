@@ -63,15 +63,15 @@ def _ingest() -> Iterator[Stream]:
     """Customers send measurements, half of them over each transit."""
     others = joined(*(hosts(name) for name in HOSTS if name[:2] == "ag" and name != AGGREGATOR))
     for device, members in (("edge1", CUSTOMERS[1::2]), ("edge2", CUSTOMERS[0::2])):
-        for name, nodes, each, share in (
-            ("ingest", hosts("fl"), 2, 1.0),
-            ("ingest-ag", others, 1, 0.25),
-            (f"ingest-{AGGREGATOR}", hosts(AGGREGATOR), 1, 0.06),
+        for name, nodes, customers, share in (
+            ("ingest", hosts("fl"), members, 1.0),
+            ("ingest-ag", others, members[:3], 0.4),
+            (f"ingest-{AGGREGATOR}", hosts(AGGREGATOR), members[:3], 0.1),
         ):
             yield from both_ways(
-                Stream(f"{name}-{device}", device, neighbours(members, each), nodes, "ingest",
-                       48 * _MBIT * share, 40.0 * share, packet_size=650),
-                2 * _MBIT * share, 20.0 * share, packet_size=80,
+                Stream(f"{name}-{device}", device, neighbours(customers, 1), nodes, "ingest",
+                       28 * _MBIT * share, 24.0 * share, packet_size=650),
+                1.2 * _MBIT * share, 12.0 * share, packet_size=80,
             )  # fmt: skip
 
 
@@ -79,13 +79,13 @@ def _web() -> Iterator[Stream]:
     """The content network asks our web servers, over IPv4 and IPv6."""
     for device in ("edge1", "edge2"):
         yield from both_ways(
-            Stream(f"web-{device}", device, neighbours([CDN], 24), hosts("web"), "https",
+            Stream(f"web-{device}", device, neighbours([CDN], 8), hosts("web"), "https",
                    3 * _MBIT, 10.0, packet_size=250),
             20 * _MBIT, 15.0, packet_size=1200,
         )  # fmt: skip
     servers = pool(HOSTS_IPV6.values(), prefix_len=48)
     yield from both_ways(
-        Stream("web-ipv6", "edge2", neighbours([CDN_IPV6], 12), servers, "https",
+        Stream("web-ipv6", "edge2", neighbours([CDN_IPV6], 8), servers, "https",
                1 * _MBIT, 4.0, packet_size=250),
         8 * _MBIT, 6.0, packet_size=1200,
     )  # fmt: skip
@@ -108,9 +108,9 @@ def _outgoing() -> Iterator[Stream]:
 def _registry() -> Iterator[Stream]:
     """Builds pull a lot, all others something now and then; a private link without a router."""
     yield from both_ways(
-        Stream("registry", AGENTS, hosts("fl", "ag", "k1", "k2"), registry(), "https",
-               0.05 * _MBIT, 0.8, packet_size=200, inbound=False),
-        1 * _MBIT, 0.8, packet_size=1300,
+        Stream("registry", AGENTS, hosts("ag", "wk", "k1", "k2"), registry(), "https",
+               0.04 * _MBIT, 0.3, packet_size=200, inbound=False),
+        0.8 * _MBIT, 0.3, packet_size=1300,
     )  # fmt: skip
     yield from both_ways(
         Stream("builds", AGENTS, hosts("k3"), registry(), "https", 0.6 * _MBIT, 2.0,
@@ -121,10 +121,10 @@ def _registry() -> Iterator[Stream]:
 
 def _offices() -> Iterator[Stream]:
     """Phones and workstations: the web through the NAT, the proxy, names, mail."""
-    wifi = clients("10.3.0.0/16", 30)
-    office = clients("10.2.0.0/16", 25)
+    wifi = clients("10.3.0.0/16", 12)
+    office = clients("10.2.0.0/16", 20)
     yield from both_ways(
-        Stream("surfing", "nat01", wifi, neighbours(WEB, 4), "https", 2 * _MBIT, 12.0,
+        Stream("surfing", "nat01", wifi, neighbours(WEB, 2), "https", 2 * _MBIT, 12.0,
                packet_size=200, inbound=False, nat_address=NAT_PUBLIC, rhythm=_OFFICE_HOURS),
         18 * _MBIT, 12.0, packet_size=1250,
     )  # fmt: skip
@@ -139,16 +139,20 @@ def _offices() -> Iterator[Stream]:
 
 
 def _inside() -> Iterator[Stream]:
-    """Between our own servers, as their agents tell it, or the switch where they have none."""
-    ingest, aggregation = hosts("fl"), hosts("ag")
+    """Between our own servers: agents tell it where there are some, and the switch what it sees."""
+    aggregation = hosts("ag")
     yield from both_ways(
-        Stream("aggregation", AGENTS, ingest, aggregation, "aggregation", 48 * _MBIT, 20.0,
+        Stream("aggregation", AGENTS, hosts("fl"), aggregation, "aggregation", 48 * _MBIT, 10.0,
                packet_size=900),
-        6 * _MBIT, 8.0, packet_size=90,
+        3 * _MBIT, 4.0, packet_size=90,
     )  # fmt: skip
     yield Stream("answers", AGENTS, pool(WORKERS.values()), aggregation, "aggregation",
-                 6 * _MBIT, 0.15, packet_size=1200)  # fmt: skip
+                 4 * _MBIT, 0.15, packet_size=1200)  # fmt: skip
+    yield from both_ways(
+        Stream("scans", AGENTS, aggregation, hosts("wk"), "scan", 6 * _MBIT, 0.3, packet_size=400),
+        60 * _MBIT, 12.0, packet_size=1300,
+    )  # fmt: skip
     yield Stream("queries", "sw01", hosts("web"), aggregation, "aggregation", 16 * _MBIT,
                  packet_size=600)  # fmt: skip
-    yield Stream("storage", "sw01", aggregation, hosts("db"), "postgresql", 40 * _MBIT,
+    yield Stream("storage", "sw01", aggregation, hosts("db"), "postgresql", 20 * _MBIT,
                  packet_size=1000, rhythm=STEADY)  # fmt: skip
