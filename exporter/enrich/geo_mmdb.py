@@ -1,0 +1,219 @@
+"""An MMDB file of countries or autonomous systems, searched for many addresses at once.
+
+Sources: MaxMind DB File Format Specification 2.0 for the search tree; for what records hold, the
+schemas of MaxMind (GeoLite2 and GeoIP2: ASN, ISP, Country, City, Enterprise), DB-IP (the same) and
+IPinfo (``asn``, ``as_name`` or ``name``, ``country_code`` or ``country``).
+
+The package ``maxminddb`` reads metadata and records. Walking its tree one address at a time takes
+2-3 µs each; all at once, and records only once, takes a tenth.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import maxminddb
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.config import ConfigError
+from exporter.distinct import distinct
+
+_AS_NUMBER: Final = re.compile(r"(?:AS)?(\d{1,10})", re.ASCII)
+_COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
+#: Longest name of an AS that is kept.
+_MAX_NAME: Final = 200
+#: Octets between the tree and the data that its records point into.
+_SEPARATOR: Final = 16
+#: The first bits of IPv4 addresses, walked once for all addresses.
+_JUMP: Final = 16
+_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
+_LOW_MASK: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
+
+Numbers = NDArray[np.uint32]
+
+
+class MmdbFile:
+    """One file as it was when it was read. For one thread.
+
+    ``names`` has the names of the AS numbers found so far. A copy of the file is kept in memory,
+    as one that is overwritten in place must not change under the search.
+
+    Raises:
+        ConfigError: the file cannot be read or is damaged.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.names: dict[int, str] = {}
+        try:
+            content = Path(path).read_bytes()
+            self._reader = _open(content)
+            self._tree, self._nodes = _tree(content, self._reader.metadata())
+        except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+            text = error.strerror if isinstance(error, OSError) else str(error)
+            raise ConfigError(f"{path}: {text}") from error
+        self._first_ipv4 = 0
+        if self._reader.metadata().ip_version == 6:
+            for _ in range(96):
+                if self._first_ipv4 < self._nodes:
+                    self._first_ipv4 = int(self._tree[2 * self._first_ipv4])
+        high = np.arange(1 << _JUMP, dtype=np.uint32) << np.uint32(32 - _JUMP)
+        self._jump = self._walk(
+            np.full(len(high), self._first_ipv4, np.uint32), [high], range(_JUMP)
+        )
+        #: By pointer into the data, which number a record got in the order of reading.
+        self._read: dict[int, int] = {self._nodes: 0}
+        self._as_numbers = np.zeros(1, np.uint32)
+        self._countries = np.zeros(1, np.uint32)
+
+    def find(self, addresses: NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
+        """AS number and country of each of the ``(n, 16)`` addresses, 0 where it knows none.
+
+        A country is its two letters as a number of 16 bits.
+        """
+        pointers = self._pointers(addresses)
+        codes, uniques = distinct(pointers)
+        self._read_new(uniques, codes, addresses)
+        numbers = np.array([self._read[pointer] for pointer in uniques.tolist()], np.intp)
+        return self._as_numbers[numbers][codes], self._countries[numbers][codes]
+
+    def _pointers(self, addresses: NDArray[np.uint8]) -> Numbers:
+        """Where the tree ends for each address: a pointer, or the number of nodes for nowhere."""
+        words = np.ascontiguousarray(addresses).view(np.uint64)
+        is_ipv4 = ((words[:, 1] & _LOW_MASK) == _MAPPED) & (words[:, 0] == 0)
+        found = np.full(len(addresses), self._nodes, np.uint32)
+        bits = np.ascontiguousarray(addresses).view(">u4").astype(np.uint32)
+        ipv4 = bits[is_ipv4, 3]
+        found[is_ipv4] = self._walk(
+            self._jump[ipv4 >> np.uint32(32 - _JUMP)], [ipv4], range(_JUMP, 32)
+        )
+        if self._reader.metadata().ip_version == 6 and not is_ipv4.all():
+            rows = bits[~is_ipv4]
+            found[~is_ipv4] = self._walk(np.zeros(len(rows), np.uint32), list(rows.T), range(128))
+        return np.maximum(found, np.uint32(self._nodes))
+
+    def _walk(self, nodes: Numbers, words: list[Numbers], depths: range) -> Numbers:
+        """From ``nodes`` on by the bits of ``words``; each word has 32 of them."""
+        result = nodes
+        rows = np.flatnonzero(nodes < self._nodes)
+        nodes = nodes[rows]
+        for depth in depths:
+            if not len(rows):
+                break
+            word, bit = divmod(depth, 32)
+            side = (words[word][rows] >> np.uint32(31 - bit)) & np.uint32(1)
+            nodes = self._tree[2 * nodes.astype(np.intp) + side]
+            ended = nodes >= self._nodes
+            if ended.any():
+                result[rows[ended]] = nodes[ended]
+                rows, nodes = rows[~ended], nodes[~ended]
+        result[rows] = nodes
+        return result
+
+    def _read_new(
+        self, pointers: Numbers, codes: NDArray[Any], addresses: NDArray[np.uint8]
+    ) -> None:
+        """Read the records behind pointers seen for the first time."""
+        new = [n for n, pointer in enumerate(pointers.tolist()) if pointer not in self._read]
+        if not new:
+            return
+        an_address = np.zeros(len(pointers), np.intp)
+        an_address[codes] = np.arange(len(codes))
+        as_numbers, countries = [], []
+        for place in new:
+            record = self._reader.get(_address(addresses[an_address[place]].tobytes()))
+            number, name, country = _facts(record)
+            self._read[int(pointers[place])] = len(self._read)
+            as_numbers.append(number)
+            countries.append(country)
+            if number and name:
+                self.names[number] = name
+        self._as_numbers = np.append(self._as_numbers, np.array(as_numbers, np.uint32))
+        self._countries = np.append(self._countries, np.array(countries, np.uint32))
+
+
+def country_text(number: int) -> str:
+    """The two letters of a country; nothing for 0."""
+    return number.to_bytes(2, "big").decode("ascii") if number else ""
+
+
+def _open(content: bytes) -> maxminddb.reader.Reader:
+    """A reader of a copy in memory: the C reader wants a file, and maps it."""
+    descriptor = os.memfd_create("mmdb")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        return maxminddb.open_database(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _tree(content: bytes, metadata: Any) -> tuple[Numbers, int]:
+    """The search tree: two records for each node, left and right.
+
+    Raises:
+        ValueError: it is not all there, or points out of the file.
+    """
+    nodes: int = metadata.node_count
+    size: int = metadata.record_size
+    length = nodes * size // 4
+    if size not in (24, 28, 32) or metadata.ip_version not in (4, 6):
+        raise ValueError(f"records of {size} bits for IPv{metadata.ip_version} are not known")
+    if nodes < 1 or length + _SEPARATOR > len(content):
+        raise ValueError("the search tree is not all there")
+    octets = np.frombuffer(content, np.uint8, length).reshape(nodes, size // 4)
+    tree = np.zeros((nodes, 2, 4), np.uint8)
+    if size == 28:
+        tree[:, 0, 1:], tree[:, 1, 1:] = octets[:, :3], octets[:, 4:]
+        tree[:, 0, 0], tree[:, 1, 0] = octets[:, 3] >> 4, octets[:, 3] & 0xF
+    else:
+        tree[:, :, 4 - size // 8 :] = octets.reshape(nodes, 2, size // 8)
+    records = tree.reshape(-1, 4).view(">u4").ravel().astype(np.uint32)
+    if int(records.max()) >= nodes + len(content) - length:
+        raise ValueError("the search tree points out of the file")
+    return records, nodes
+
+
+def _address(packed: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.IPv6Address(packed)
+    return address.ipv4_mapped or address
+
+
+def _facts(record: Any) -> tuple[int, str, int]:
+    """AS number, its holder's name and the country in a record, as far as it has them."""
+    if not isinstance(record, Mapping):
+        return 0, "", 0
+    traits = record.get("traits")
+    system = traits if isinstance(traits, Mapping) else record
+    number = _as_number(
+        system.get("autonomous_system_number", record.get("autonomous_system_number"))
+        or record.get("asn")
+    )
+    name = (
+        system.get("autonomous_system_organization")
+        or record.get("autonomous_system_organization")
+        or record.get("as_name")
+        or (record.get("name") if "asn" in record else "")
+    )
+    return number, name[:_MAX_NAME] if isinstance(name, str) else "", _country(record)
+
+
+def _as_number(value: Any) -> int:
+    if isinstance(value, str) and (found := _AS_NUMBER.fullmatch(value)):
+        value = int(found[1])
+    return value if isinstance(value, int) and 0 < value < 1 << 32 else 0
+
+
+def _country(record: Mapping[str, Any]) -> int:
+    for field in ("country_code", "country", "registered_country"):
+        value = record.get(field)
+        if isinstance(value, Mapping):
+            value = value.get("iso_code")
+        if isinstance(value, str) and _COUNTRY.fullmatch(value):
+            return int.from_bytes(value.encode("ascii"), "big")
+    return 0

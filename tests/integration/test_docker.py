@@ -1,0 +1,178 @@
+"""Containers get names as they come and go, by the Engine's HTTP API over a Unix socket."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import exporter.enrich.docker
+from exporter.config import ConfigError, Docker
+from exporter.distinct import pack_address
+from exporter.enrich.docker import DockerNames
+from exporter.enrich.host_names import HostFacts, HostNames
+from tests.support.docker_engine import FakeEngine
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.005)
+
+
+COMPOSE = {"com.docker.compose.service": "web", "com.docker.compose.project": "shop"}
+
+
+@pytest.fixture(autouse=True)
+def _soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter.enrich.docker, "_FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(exporter.enrich.docker, "_LONGEST_RETRY_SECONDS", 0.05)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeEngine]:
+    with FakeEngine(tmp_path / "docker.sock") as engine:
+        yield engine
+
+
+class Following:
+    """Names that follow an engine."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.hosts = HostNames()
+        self.names = DockerNames(Docker(url=url, **settings), self.hosts.layer("docker"))
+
+    def facts(self, address: str) -> HostFacts | None:
+        return self.hosts.find([pack_address(address)])[0]
+
+    def name(self, address: str) -> str:
+        facts = self.facts(address)
+        return facts.name if facts else ""
+
+    def metric(self, name: str, **labels: str) -> float:
+        return sum(
+            sample.value
+            for family in self.names.collect()
+            for sample in family.samples
+            if sample.name == f"flow_exporter_docker_{name}"
+            and labels.items() <= sample.labels.items()
+        )
+
+
+@contextmanager
+def following(url: str, *, connected: bool = True, **settings: Any) -> Iterator[Following]:
+    made = Following(url, **settings)
+    made.names.start()
+    try:
+        if connected:
+            until(lambda: made.metric("connected"), "the engine is followed")
+        yield made
+    finally:
+        made.names.stop()
+
+
+def test_containers_that_run_already_have_names(engine: FakeEngine) -> None:
+    engine.run("shop-web-1", "172.18.0.2", "2001:db8::2", labels=COMPOSE, image="nginx:1.27")
+    engine.run("plain", "172.17.0.2")
+    with following(engine.url) as found:
+        web = HostFacts("shop-web-1", "web", "shop")
+        assert found.facts("172.18.0.2") == found.facts("2001:db8::2") == web
+        assert found.name("172.17.0.2") == "plain"
+        labels = {"container": "shop-web-1", "service": "web", "project": "shop"}
+        assert found.metric("container_info", image="nginx:1.27", **labels) == 1
+    # One list, not a question per container.
+    assert engine.requests == ["/version", "/events", "/containers/json"]
+
+
+def test_a_host_can_be_named_by_its_service(engine: FakeEngine) -> None:
+    engine.run("shop-web-1", "172.18.0.2", labels=COMPOSE)
+    engine.run("plain", "172.17.0.2")
+    with following(engine.url, name="service") as found:
+        assert (found.name("172.18.0.2"), found.name("172.17.0.2")) == ("web", "plain")
+
+
+def test_containers_come_and_go(engine: FakeEngine) -> None:
+    with following(engine.url) as found:
+        first = engine.run("first", "172.18.0.2")
+        until(lambda: found.name("172.18.0.2") == "first", "a container came")
+        engine.rename(first, "renamed")
+        until(lambda: found.name("172.18.0.2") == "renamed", "it has another name")
+        engine.connect(first, "172.19.0.9")
+        until(lambda: found.name("172.19.0.9") == "renamed", "it is in one more network")
+        engine.kill(first)
+        until(lambda: not found.name("172.18.0.2"), "it went")
+        assert not found.name("172.19.0.9")
+        assert found.metric("container_info") == 0
+        engine.remove(first)
+        second = engine.run("second", "172.18.0.2")
+        until(lambda: found.name("172.18.0.2") == "second", "its address came back")
+        engine.remove(second)
+        until(lambda: not found.name("172.18.0.2"), "removed without an end")
+
+
+def test_an_address_that_has_moved_on_is_not_taken_away_by_a_late_event(engine: FakeEngine) -> None:
+    with following(engine.url) as found:
+        old = engine.run("old", "172.18.0.2")
+        until(lambda: found.name("172.18.0.2") == "old", "it came")
+        engine.containers[old] |= {"Running": False, "Networks": {}}
+        engine.run("new", "172.18.0.2")
+        until(lambda: found.name("172.18.0.2") == "new", "another has its address")
+        engine.emit("container", "die", old)
+        engine.run("last", "172.18.0.3")
+        until(lambda: found.name("172.18.0.3") == "last", "later events were read")
+        assert found.name("172.18.0.2") == "new"
+
+
+def test_no_engine_is_no_error_and_one_that_comes_later_is_followed(tmp_path: Path) -> None:
+    socket = tmp_path / "docker.sock"
+    with following(f"unix://{socket}", connected=False) as found:
+        until(lambda: found.metric("failures_total") > 2, "it was tried again")
+        assert found.metric("connected") == 0
+        with FakeEngine(socket) as engine:
+            engine.run("web", "172.18.0.2", tell=False)
+            until(lambda: found.name("172.18.0.2") == "web", "the engine came")
+
+
+def test_names_stay_while_the_engine_is_away_and_are_made_anew_after(tmp_path: Path) -> None:
+    socket = tmp_path / "docker.sock"
+    with FakeEngine(socket) as engine:
+        engine.run("stays", "172.18.0.2")
+        engine.run("goes", "172.18.0.3")
+        before = dict(engine.containers)
+        with following(engine.url) as found:
+            engine.__exit__()
+            until(lambda: not found.metric("connected"), "the engine went away")
+            assert found.name("172.18.0.3") == "goes"
+            engine.containers = {key: one for key, one in before.items() if one["Name"] == "/stays"}
+            engine.__enter__()
+            until(lambda: found.metric("connected"), "it came back")
+            assert (found.name("172.18.0.2"), found.name("172.18.0.3")) == ("stays", "")
+
+
+def test_stopping_does_not_wait_for_the_engine(engine: FakeEngine) -> None:
+    with following(engine.url) as found:
+        thread = found.names._thread
+    assert not thread.is_alive()
+    until(lambda: engine.followers == 0 or engine.run("x", "172.18.0.4"), "the stream was left")
+
+
+def test_there_are_not_more_names_than_bounds_allow(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter.enrich.docker, "MAX_CONTAINERS", 2)
+    for number in range(3):
+        engine.run(f"c{number}", f"172.18.0.{number + 2}")
+    with following(engine.url) as found:
+        assert [bool(found.name(f"172.18.0.{n}")) for n in (2, 3, 4)] == [True, True, False]
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(ConfigError, match=r"flow-exporter\[docker\]"):
+        Following("unix:///nowhere")
