@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array
 
+#: What an IPv4 address has before it in an address column.
+MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
+
 _MAPPED = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
 _TYPES: Final = {
     np.dtype(np.uint8): pa.uint8(),
@@ -62,7 +65,7 @@ def pack_address(text: str) -> bytes:
     """An address as the 16 bytes of an address column."""
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv4Address):
-        return bytes(10) + b"\xff\xff" + address.packed
+        return MAPPED_PREFIX + address.packed
     return address.packed
 
 

@@ -1,0 +1,290 @@
+"""Names that clients resolved, for the addresses that they got: known while they hold.
+
+The rule, where one address has several names (a content network, a shared server): a flow has the
+name that the client at its other end was given last; where that client did not ask, the name that
+anybody was given last. A name is that which was asked for, whatever aliases led to the address. It
+holds for the TTL of the answer and for ``hold_seconds`` at least, and not for flows that ended long
+before it was given.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.batch import DictColumn, FlowBatch
+from exporter.config.dns import LearnedNames as Settings
+from exporter.distinct import MAPPED_PREFIX, distinct_addresses
+from exporter.enrich.host_names import HostFacts, HostNames
+
+#: A name is not kept for longer, whatever its TTL.
+_LONGEST_SECONDS: Final = 86_400.0
+#: A flow may have ended so long before the name was given: reports come late, and clocks differ.
+_SLACK_SECONDS: Final = 300
+#: Clients whose answers are remembered, for each address on average.
+_CLIENTS_PER_ADDRESS: Final = 2
+
+_OTHER_SIDE: Final = {"src": "dst", "dst": "src"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """An answer: ``client`` was told that ``name`` has ``addresses`` (each 16 bytes).
+
+    ``ttl`` is in seconds, ``time`` is Unix time.
+    """
+
+    name: str
+    client: bytes
+    addresses: tuple[bytes, ...]
+    ttl: float
+    time: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    """The name of an address now, and its place in the arrays."""
+
+    slot: int
+    name: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one client was told of one address."""
+
+    name: str
+    since: float
+    until: float
+
+
+class LearnedNames(Collector):
+    """Learns in one thread, names in another; the layer ``dns`` of ``hosts`` is its own."""
+
+    def __init__(self, hosts: HostNames, settings: Settings) -> None:
+        self._hosts = hosts
+        self._layer = hosts.layer("dns")
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._entries: dict[bytes, _Entry] = {}
+        self._told: OrderedDict[tuple[bytes, bytes], _Told] = OrderedDict()
+        self._ends: list[tuple[float, bytes]] = []
+        self._free = list(range(settings.max_addresses, 0, -1))
+        #: By slot: when its name was given first (Unix time), and whether it had another before.
+        self.since = np.zeros(settings.max_addresses + 1, np.uint32)
+        self.shared = np.zeros(settings.max_addresses + 1, np.bool_)
+        self._lessons = 0
+        self._evicted = 0
+
+    def learn(self, lessons: Iterable[Lesson], now: float) -> None:
+        """Take over answers, and forget names that hold no longer."""
+        changed: dict[bytes, HostFacts] = {}
+        with self._lock:
+            gone = set(self._expired(now))
+            for lesson in lessons:
+                self._lessons += 1
+                facts = HostFacts(lesson.name)
+                for address in lesson.addresses:
+                    if not _names_nobody(address):
+                        gone |= self._learn(lesson, address)
+                        changed[address] = facts
+            # What was put in and had to go again at once.
+            changed = {a: f for a, f in changed.items() if a in self._entries}
+            gone -= changed.keys()
+        self._layer.remove(gone)
+        self._layer.update(changed)
+
+    def slot(self, address: bytes, name: str) -> int:
+        """The slot of an address whose name is ``name`` by what was learned, else 0."""
+        entry = self._entries.get(address)
+        return entry.slot if entry is not None and entry.name == name else 0
+
+    def told(self, address: bytes, client: bytes, now: float) -> _Told | None:
+        """What a client was told of an address, if that still holds."""
+        found = self._told.get((address, client))
+        return found if found is not None and found.until > now else None
+
+    def collect(self) -> Iterator[Metric]:
+        """``flow_exporter_dns_*`` about names."""
+        prefix = "flow_exporter_dns_"
+        yield CounterMetricFamily(
+            prefix + "learned_answers",
+            "Answers with addresses that names came from.",
+            self._lessons,
+        )
+        yield GaugeMetricFamily(
+            prefix + "learned_clients",
+            "Pairs of an address and a client whose name for it is remembered.",
+            len(self._told),
+        )
+        yield GaugeMetricFamily(
+            prefix + "shared_addresses", "Addresses with several names.", int(self.shared.sum())
+        )
+        yield CounterMetricFamily(
+            prefix + "evicted_names", "Names forgotten early, for want of room.", self._evicted
+        )
+
+    def _learn(self, lesson: Lesson, address: bytes) -> set[bytes]:
+        """Take over one address; returns addresses that had to make room."""
+        gone = set()
+        hold = max(lesson.ttl, self._settings.hold_seconds)
+        until = lesson.time + min(hold, _LONGEST_SECONDS)
+        entry = self._entries.get(address)
+        if entry is None:
+            if not self._free:
+                gone.add(self._evict())
+            entry = self._entries[address] = _Entry(self._free.pop(), lesson.name, until)
+            heapq.heappush(self._ends, (until, address))
+            self.since[entry.slot] = int(lesson.time)
+            self.shared[entry.slot] = False
+        elif entry.name != lesson.name:
+            entry.name = lesson.name
+            self.since[entry.slot] = int(lesson.time)
+            self.shared[entry.slot] = True
+        entry.until = max(entry.until, until)
+        self._remember(lesson, address, until)
+        return gone
+
+    def _remember(self, lesson: Lesson, address: bytes, until: float) -> None:
+        key = address, lesson.client
+        before = self._told.pop(key, None)
+        same = before is not None and before.name == lesson.name and before.until > lesson.time
+        since = before.since if before is not None and same else lesson.time
+        self._told[key] = _Told(lesson.name, since, until)
+        if len(self._told) > _CLIENTS_PER_ADDRESS * self._settings.max_addresses:
+            self._told.popitem(last=False)
+
+    def _expired(self, now: float) -> Iterator[bytes]:
+        while self._ends and self._ends[0][0] <= now:
+            _, address = heapq.heappop(self._ends)
+            entry = self._entries[address]
+            if entry.until > now:  # was told again meanwhile
+                heapq.heappush(self._ends, (entry.until, address))
+            else:
+                self._forget(address)
+                yield address
+
+    def _evict(self) -> bytes:
+        """Forget the name that ends first, for another."""
+        self._evicted += 1
+        while True:
+            end, address = heapq.heappop(self._ends)
+            until = self._entries[address].until
+            if until <= end:
+                self._forget(address)
+                return address
+            heapq.heappush(self._ends, (until, address))
+
+    def _forget(self, address: bytes) -> None:
+        entry = self._entries.pop(address)
+        self.shared[entry.slot] = False
+        self._free.append(entry.slot)
+
+
+class LearnedFact:
+    """Corrects ``src_host`` and ``dst_host`` of addresses whose name was learned.
+
+    To be listed after :class:`~exporter.enrich.host_fact.HostFact`, which fills them.
+    """
+
+    def __init__(self, learned: LearnedNames, hosts: HostNames) -> None:
+        self._learned = learned
+        self._hosts = hosts
+        self._seen = hosts.changes
+
+    def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """The slot of a name that was learned, 0 for others."""
+        packed = np.ascontiguousarray(addresses).view("V16").ravel().tolist()
+        slots = (
+            self._learned.slot(address, facts.name) if facts is not None else 0
+            for address, facts in zip(packed, self._hosts.find(packed), strict=True)
+        )
+        return np.fromiter(slots, np.uint32, len(packed))
+
+    def changed(self) -> Sequence[bytes] | None:
+        """Addresses that may have another name than before."""
+        self._seen, addresses = self._hosts.changed_since(self._seen)
+        return addresses
+
+    def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
+        """Take back names that were given too late, and give each client its own."""
+        rows = np.flatnonzero(numbers)
+        if not len(rows):
+            return
+        slots = numbers[rows]
+        if "time_flow_end" in batch.columns:
+            latest = batch.array("time_flow_end")[rows] // 1000 + _SLACK_SECONDS
+        else:
+            latest = np.full(len(rows), np.iinfo(np.int64).max)
+        late = self._learned.since[slots] > latest
+        shared = self._learned.shared[slots]
+        if not (late.any() or shared.any()):
+            return
+        column = f"{side}_host"
+        names = _Recoded(batch.dictionary(column))
+        names.codes[rows[late]] = names.code("")
+        if shared.any():
+            self._by_client(batch, side, rows[shared], latest[shared], names)
+        batch.columns[column] = names.column()
+
+    def _by_client(
+        self,
+        batch: FlowBatch,
+        side: str,
+        rows: NDArray[np.intp],
+        latest: NDArray[np.int64],
+        names: _Recoded,
+    ) -> None:
+        """Names of shared addresses, where the other end of the flow asked for one itself."""
+        addresses, uniques = distinct_addresses(batch.array(f"{side}_addr")[rows])
+        clients, unique_clients = distinct_addresses(batch.array(f"{_OTHER_SIDE[side]}_addr")[rows])
+        now = time.time()
+        pairs = addresses.astype(np.int64) * len(unique_clients) + clients
+        pairs, of_row = np.unique(pairs, return_inverse=True)
+        told = [
+            self._learned.told(
+                uniques[pair // len(unique_clients)].tobytes(),
+                unique_clients[pair % len(unique_clients)].tobytes(),
+                now,
+            )
+            for pair in pairs.tolist()
+        ]
+        known = np.array([found is not None for found in told])[of_row]
+        codes = np.array([names.code(found.name) if found else 0 for found in told], np.uint32)
+        since = np.array([int(found.since) if found else 0 for found in told])
+        late = known & (since[of_row] > latest)
+        names.codes[rows[known]] = codes[of_row][known]
+        names.codes[rows[late]] = names.code("")
+
+
+class _Recoded:
+    """A text column of which some rows get other texts."""
+
+    def __init__(self, column: DictColumn) -> None:
+        self.codes = column.codes.copy()
+        self._numbers = {text: code for code, text in enumerate(column.values)}
+
+    def code(self, text: str) -> int:
+        """The code of a text, which may be a new one."""
+        return self._numbers.setdefault(text, len(self._numbers))
+
+    def column(self) -> DictColumn:
+        return DictColumn(self.codes, list(self._numbers))
+
+
+def _names_nobody(address: bytes) -> bool:
+    """Whether it is an unspecified or loopback address, which filters answer with."""
+    if address.startswith(MAPPED_PREFIX):
+        return address[12] in (0, 127)
+    return address[:15] == bytes(15) and address[15] <= 1
