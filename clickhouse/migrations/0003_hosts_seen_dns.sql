@@ -68,6 +68,37 @@ SELECT
     dst_addr,
     src_host,
     src_network,
+
+-- cluster: sharded by cityHash64(dns_name)
+CREATE TABLE IF NOT EXISTS names_seen
+(
+    time       DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour.',
+    dns_name   String CODEC(ZSTD(1)) COMMENT 'Name that was asked for.',
+    addr       IPv6 CODEC(ZSTD(1)) COMMENT 'Address that it resolved to.',
+    first_seen SimpleAggregateFunction(min, DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'First answer of the hour.',
+    last_seen  SimpleAggregateFunction(max, DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'Last answer of the hour.',
+    answers    SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Answers of the hour.',
+
+    INDEX addr addr TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(time)
+ORDER BY (dns_name, time, addr)
+TTL time + INTERVAL 90 DAY DELETE
+SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+COMMENT 'Which addresses a name had in which hour, by what resolvers answered; group by what is asked for.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS names_seen_from_dns_queries TO names_seen AS
+SELECT
+    toStartOfHour(time_received) AS time,
+    dns_name,
+    answer AS addr,
+    min(time_received) AS first_seen,
+    max(time_received) AS last_seen,
+    count() AS answers
+FROM dns_queries AS q
+ARRAY JOIN q.answers AS answer
+GROUP BY time, dns_name, addr;
     dns_name,
     dns_rcode,
     dns_latency

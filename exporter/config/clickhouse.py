@@ -36,6 +36,7 @@ RetainedTable = Literal[
     "hosts_1h",
     "networks_1h",
     "dns_queries",
+    "names_seen",
     "alerts",
     "incident_evidence",
 ]

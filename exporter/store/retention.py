@@ -35,6 +35,7 @@ _KEPT: Final[dict[RetainedTable, tuple[str, int]]] = {
     "hosts_1h": ("time", 365),
     "networks_1h": ("time", 730),
     "dns_queries": ("toDateTime(time_received)", 90),
+    "names_seen": ("time", 90),
     "alerts": ("toDateTime(starts_at)", 0),
     "incident_evidence": ("toDateTime(starts_at)", 0),
 }

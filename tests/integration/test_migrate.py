@@ -84,7 +84,7 @@ def test_all_tables_are_there_and_every_column_is_explained(migrated: ClickHouse
     with connect(migrated) as client:
         assert tables(client) >= {
             "flows", "flows_1m", "flows_1h", "hosts_1h", "networks_1h", "hosts_seen",
-            "dns_queries", "alerts", "incident_evidence", "devices", "interfaces",
+            "dns_queries", "names_seen", "alerts", "incident_evidence", "devices", "interfaces",
             "protocol_names", "port_names", "as_names", "schema_migrations",
         }  # fmt: skip
         silent = client.query(

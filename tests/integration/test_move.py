@@ -15,7 +15,7 @@ from tests.support.database import Database, migrated_database
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/move-to-a-cluster.md"
 TABLES = (
     "flows", "flows_1m FINAL", "flows_1h FINAL", "hosts_1h FINAL", "networks_1h FINAL",
-    "hosts_seen FINAL", "dns_queries", "alerts FINAL", "incident_evidence FINAL",
+    "hosts_seen FINAL", "dns_queries", "names_seen FINAL", "alerts FINAL", "incident_evidence FINAL",
     "devices FINAL", "interfaces FINAL",
 )  # fmt: skip
 
@@ -58,6 +58,10 @@ def test_a_store_moves_with_all_its_rows_and_goes_on() -> None:
                 "if(number % 100 = 0, 'a.example', '') FROM numbers(20000)"
             )
             client.command("INSERT INTO as_names VALUES (64496, 'Example')")
+            client.command(
+                "INSERT INTO dns_queries (time_received, dns_name, answers) "
+                "VALUES (now64(3), 'a.example', ['192.0.2.1'])"
+            )
             client.command(
                 "INSERT INTO alerts (fingerprint, starts_at, updated_at, status) "
                 "VALUES ('f', now(), now(), 'firing')"

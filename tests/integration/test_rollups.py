@@ -220,6 +220,34 @@ def test_names_in_flows_become_dns_queries(client: Client) -> None:
     assert rows.result_rows == [("::ffff:10.1.2.3", "pool.example", "unknown")]
 
 
+def test_answers_tell_which_addresses_a_name_had_in_an_hour(client: Client) -> None:
+    for second, name, answers in (
+        (300, "gcr.io", ["192.0.2.1", "192.0.2.2"]),
+        (3000, "gcr.io", ["192.0.2.2"]),
+        (3100, "other.io", ["192.0.2.9"]),
+        (3600, "gcr.io", ["2001:db8::1"]),
+        (3700, "gcr.io", []),
+    ):
+        client.command(
+            "INSERT INTO dns_queries (time_received, dns_name, answers) "
+            "SELECT toDateTime64({at:UInt32}, 3), {name:String}, {answers:Array(IPv6)}",
+            {"at": HOUR + second, "name": name, "answers": answers},
+        )
+    asked = (
+        "SELECT toString(addr), toInt64(toUnixTimestamp(min(first_seen))), "
+        "toInt64(toUnixTimestamp(max(last_seen))), sum(answers) "
+        "FROM names_seen WHERE dns_name = 'gcr.io' AND time = toDateTime({hour:UInt32}) "
+        "GROUP BY addr ORDER BY addr"
+    )
+    assert client.query(asked, {"hour": HOUR}).result_rows == [
+        ("::ffff:192.0.2.1", HOUR + 300, HOUR + 300, 1),
+        ("::ffff:192.0.2.2", HOUR + 300, HOUR + 3000, 2),
+    ]
+    assert client.query(asked, {"hour": HOUR + 3600}).result_rows == [
+        ("2001:db8::1", HOUR + 3600, HOUR + 3600, 1)
+    ]
+
+
 def test_devices_and_interfaces_are_listed(client: Client) -> None:
     device = {
         "device": DictColumn.constant("r1", 1),
