@@ -58,7 +58,7 @@ class GeoFiles(Collector):
         """
         if settings == self._settings:
             return
-        states = {path: _state(path) for path in settings.files}
+        states = {path: state_of(path) for path in settings.files}
         with self._lock:
             self._files = {path: MmdbFile(path) for path in settings.files}
             self._states = states
@@ -71,7 +71,7 @@ class GeoFiles(Collector):
         """Read what has changed; to be called every few seconds."""
         with self._lock:
             for path, before in list(self._states.items()):
-                now = _state(path)
+                now = state_of(path)
                 if now == before:
                     continue
                 self._states[path] = now
@@ -106,7 +106,7 @@ class GeoFiles(Collector):
         yield read
 
 
-def _state(path: str) -> State:
+def state_of(path: str) -> State:
     """What tells versions of a file apart; ``None`` where there is none."""
     try:
         found = Path(path).stat()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmdb_writer import MMDBWriter
+import numpy as np
+from mmdb_writer import Encoder, MMDBWriter, TreeWriter
 from netaddr import IPSet
 
 MAXMIND_AS = {
@@ -40,8 +41,6 @@ def write(path: Path, networks: dict[str, Any], *, ip_version: int = 6, bits: in
 
 
 def _write_with(writer: MMDBWriter, path: Path, bits: int) -> None:
-    from mmdb_writer import TreeWriter
-
     original = TreeWriter._adjust_record_size
 
     def adjust(self: Any) -> None:
@@ -54,3 +53,40 @@ def _write_with(writer: MMDBWriter, path: Path, bits: int) -> None:
         writer.to_db_file(str(path))
     finally:
         TreeWriter._adjust_record_size = original
+
+
+def write_many(path: Path, *, depth: int, records: int) -> Path:
+    """A file of IPv4 with ``2 ** depth`` networks of one length, each of one of ``records``.
+
+    For sizes that a writer of single networks takes minutes for. Networks have record
+    ``number % records``, whose AS number is one more and whose name is ``Holder <number>``.
+    """
+    nodes, leaves = (1 << depth) - 1, 1 << depth
+    data = bytearray()
+    pointers = np.zeros(records, np.uint32)
+    for number in range(records):
+        pointers[number] = nodes + 16 + len(data)
+        data += b"\xe3" + _text("autonomous_system_number") + b"\xc4"
+        data += (number + 1).to_bytes(4, "big")
+        data += _text("autonomous_system_organization") + _text(f"Holder {number}")
+        data += _text("country") + b"\xe1" + _text("iso_code") + _text("DE" if number % 2 else "FR")
+    # Nodes as in a heap: those below node n are 2n + 1 and 2n + 2.
+    below = np.arange(1, 2 * nodes + 1, dtype=np.uint32)
+    below[below >= nodes] = pointers[np.arange(leaves) % records]
+    metadata = {
+        "node_count": nodes, "record_size": 32, "ip_version": 4, "database_type": "Test",
+        "languages": ["en"], "binary_format_major_version": 2, "binary_format_minor_version": 0,
+        "build_epoch": 1, "description": {"en": "Test"},
+    }  # fmt: skip
+    encoded = Encoder(cache=False, int_type="u32").encode_meta(metadata)
+    path.write_bytes(
+        below.astype(">u4").tobytes() + bytes(16) + data + b"\xab\xcd\xefMaxMind.com" + encoded
+    )
+    return path
+
+
+def _text(text: str) -> bytes:
+    """UTF-8 as the data section has it (format specification, "Data Field Format")."""
+    octets = text.encode()
+    head = bytes([0x40 | len(octets)]) if len(octets) < 29 else bytes([0x5D, len(octets) - 29])
+    return head + octets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import maxminddb
@@ -15,6 +16,7 @@ from exporter.batch import FlowBatch
 from exporter.config import Config, ConfigError, Geo
 from exporter.distinct import pack_address
 from exporter.enrich.geo import GeoFact, GeoFiles
+from exporter.enrich.geo_as_names import AsNames, read_names
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
 from tests.support.mmdb import IPINFO_LITE, MAXMIND_AS, MAXMIND_CITY, write
 
@@ -199,3 +201,68 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, change: str) -> Non
 def test_the_configuration_names_files_beside_it(tmp_path: Path) -> None:
     config = Config.model_validate({"geo": {"files": ["a.mmdb"]}}, context={"folder": tmp_path})
     assert config.geo.files == [str(tmp_path / "a.mmdb")]
+
+
+class Table:
+    """``as_names`` as a client shows it."""
+
+    def __init__(self, rows: dict[int, str]) -> None:
+        self.rows = rows
+        self.inserts: list[Any] = []
+        self.down = False
+
+    def __call__(self) -> Table:
+        if self.down:
+            raise OSError("down")
+        return self
+
+    def query(self, query: str) -> Any:
+        return SimpleNamespace(result_rows=list(self.rows.items()))
+
+    def insert(self, table: str, data: Any, column_names: Any) -> None:
+        assert (table, column_names) == ("as_names", ["number", "name"])
+        self.inserts.append(sorted(data))
+
+    def close(self) -> None:
+        pass
+
+
+def test_names_of_as_numbers_are_stored_as_they_come_up(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "as.mmdb",
+        {"192.0.2.0/24": MAXMIND_AS, "198.51.100.0/24": {"asn": "AS7", "as_name": "Seven"},
+         "203.0.113.0/24": {"asn": "AS8", "as_name": "Eight"}},
+    )  # fmt: skip
+    listed = tmp_path / "names.csv"
+    listed.write_text("number,name\n# ours\nAS65001,Our own\n8,Eight of ours\n")
+    files, table = GeoFiles(Geo(files=[str(path)])), Table({64496: "Example Transit"})
+    names = AsNames(table, files, str(listed))
+    names.store()
+    assert table.inserts == [[(8, "Eight of ours"), (65001, "Our own")]]
+    enriched(flows("192.0.2.1", "198.51.100.1", "203.0.113.1"), files)
+    names.store()
+    assert table.inserts[1:] == [[(7, "Seven")]]
+    names.store()
+    listed.write_text("65001,Renamed\nnonsense\n")
+    names.store()
+    assert len(table.inserts) == 2
+    listed.write_text("65001,Renamed\n")
+    table.down = True
+    with pytest.raises(OSError, match="down"):
+        names.store()
+    table.down = False
+    names.store()
+    assert table.inserts[2:] == [[(8, "Eight"), (65001, "Renamed")]]
+    failures = {
+        s.labels["of"]: s.value for f in names.collect() for s in f.samples if "of" in s.labels
+    }
+    assert failures["list"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("1,a\nx,b\n", 2), ("1\n", 1), ("4294967296,big\n", 1), ('1,"open\n', 2)]
+)
+def test_a_wrong_list_of_names_is_told_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "names.csv").write_text(text)
+    with pytest.raises(ConfigError, match=rf"names\.csv:{line}"):
+        read_names(str(tmp_path / "names.csv"))

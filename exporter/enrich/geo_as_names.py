@@ -1,0 +1,157 @@
+"""Names of autonomous systems, from the MMDB files and a list of one's own, into ``as_names``."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.config import ConfigError
+from exporter.enrich.geo import GeoFiles, State, state_of
+
+log = logging.getLogger(__name__)
+
+#: New names are stored this often.
+_STORE_SECONDS: Final = 30.0
+_NUMBER: Final = re.compile(r"(?:AS)?(\d{1,10})", re.ASCII | re.IGNORECASE)
+_KNOWN: Final = "SELECT number, name FROM as_names"
+
+
+class Client(Protocol):
+    """The part of a clickhouse-connect client that is used here."""
+
+    def query(self, query: str) -> Any: ...
+
+    def insert(
+        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
+    ) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class AsNames(Collector):
+    """Stores the names of AS numbers as they come up in flows, in a thread of its own.
+
+    ``list_file`` is a CSV of ``number,name``, whose names win; it is read again when it changes.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+
+    def __init__(
+        self, client_factory: Callable[[], Client], files: GeoFiles, list_file: str = ""
+    ) -> None:
+        self._client_factory = client_factory
+        self._files = files
+        self._list_file = list_file
+        self._state = state_of(list_file) if list_file else None
+        self._listed = read_names(list_file) if list_file else {}
+        self._stored: dict[int, str] | None = None
+        self._failures = {"list": 0, "store": 0}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="as-names", daemon=True)
+
+    def start(self) -> None:
+        """Begin to store names."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store no more."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(5.0)
+
+    def store(self) -> None:
+        """Store the names that the table lacks or has otherwise.
+
+        Raises:
+            Exception: ClickHouse does not take them.
+        """
+        self._look()
+        wanted: dict[int, str] = {}
+        for file in reversed(self._files.files):
+            wanted |= dict(file.names)
+        wanted |= self._listed
+        if not wanted or (self._stored is not None and wanted.items() <= self._stored.items()):
+            return
+        client = self._client_factory()
+        try:
+            if self._stored is None:
+                self._stored = dict(client.query(_KNOWN).result_rows)
+            new = [pair for pair in wanted.items() if self._stored.get(pair[0]) != pair[1]]
+            if new:
+                client.insert("as_names", new, ["number", "name"])
+                self._stored |= dict(new)
+        finally:
+            client.close()
+
+    def collect(self) -> Iterator[Metric]:
+        """``flow_exporter_as_name*``."""
+        yield GaugeMetricFamily(
+            "flow_exporter_as_names", "Names of AS numbers in ClickHouse.", len(self._stored or {})
+        )
+        failures = CounterMetricFamily(
+            "flow_exporter_as_name_failures",
+            "Times that the list (`list`) could not be used or ClickHouse (`store`) took no names.",
+            labels=["of"],
+        )
+        for what, number in self._failures.items():
+            failures.add_metric([what], number)
+        yield failures
+
+    def _look(self) -> None:
+        """Read the list again if it has changed; a broken one leaves the old in force."""
+        now: State = state_of(self._list_file) if self._list_file else None
+        if now == self._state:
+            return
+        self._state = now
+        try:
+            self._listed = read_names(self._list_file)
+        except ConfigError as error:
+            self._failures["list"] += 1
+            log.error("the old names stay in force: %s", error)
+
+    def _run(self) -> None:
+        wait = 1.0
+        while not self._stop.wait(wait):
+            try:
+                self.store()
+            except Exception as error:
+                self._failures["store"] += 1
+                log.warning("names of AS numbers were not stored: %s", error)
+            wait = _STORE_SECONDS
+
+
+def read_names(path: str) -> dict[int, str]:
+    """The names in a CSV of ``number,name``; ``AS64496`` is a number, ``#`` begins a comment.
+
+    Raises:
+        ConfigError: it cannot be read, or a line is wrong: it is named.
+    """
+    names: dict[int, str] = {}
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            for row in lines:
+                if (
+                    not row
+                    or row[0].startswith("#")
+                    or (lines.line_num == 1 and row[0] == "number")
+                ):
+                    continue
+                number = _NUMBER.fullmatch(row[0].strip())
+                if len(row) != 2 or number is None or int(number[1]) >= 1 << 32:
+                    raise ConfigError(f"{path}:{lines.line_num}: not `number,name`: {row}")
+                names[int(number[1])] = row[1].strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}:{lines.line_num + 1}: {error}") from error
+    return names
