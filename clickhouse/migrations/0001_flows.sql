@@ -1,8 +1,8 @@
 -- One row per flow as reported. The columns are those of exporter/schema.py, in its order.
 --
 -- Partition and order go by the time of reception, never by a device's own clock: a clock that is
--- wrong cannot scatter rows over old partitions. Within five minutes, flows of one pair of hosts
--- lie together, which is what makes them small and "traffic of this host" quick.
+-- wrong cannot scatter rows over old partitions. Within a slot, flows of one pair of hosts lie
+-- together, which is what makes them small and "traffic of this host" quick.
 -- The deduplication window lets a retried insert (same insert_deduplication_token) count once.
 -- cluster: sharded by cityHash64(src_addr, dst_addr)
 CREATE TABLE IF NOT EXISTS flows
@@ -74,6 +74,12 @@ CREATE TABLE IF NOT EXISTS flows
     http_status        UInt16 CODEC(ZSTD(1)) COMMENT 'HTTP status code.',
     tls_sni            String CODEC(ZSTD(1)) COMMENT 'TLS server name indication.',
 
+    -- Not of a flow but of where it lies: five minutes, or what the insert names as `slot`. An insert
+    -- of many flows has one of its own, so that merging it with others moves blocks of rows instead
+    -- of taking rows in turns.
+    slot               DateTime64(3, 'UTC') EPHEMERAL toStartOfFiveMinutes(time_received) COMMENT 'For inserts: gives time_slot.',
+    time_slot          DateTime64(3, 'UTC') MATERIALIZED slot CODEC(ZSTD(1)) COMMENT 'Slot of reception within which flows are in the order of their addresses.',
+
     -- The key serves the source; these serve the other end and rare texts.
     INDEX dst_addr dst_addr TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX dns_name dns_name TYPE bloom_filter(0.01) GRANULARITY 4,
@@ -82,7 +88,7 @@ CREATE TABLE IF NOT EXISTS flows
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time_received)
-ORDER BY (toStartOfFiveMinutes(time_received), src_addr, dst_addr, time_received)
+ORDER BY (toStartOfFiveMinutes(time_received), time_slot, src_addr, dst_addr, time_received)
 TTL toDateTime(time_received) + INTERVAL 30 DAY DELETE
 SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Flows as reported; bytes and packets are estimates (reported times sampling rate).';

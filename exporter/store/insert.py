@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
+import numpy as np
 from clickhouse_connect.driver.client import Client
 
-from exporter.batch import Batch
+from exporter.batch import Batch, FlowBatch
+from exporter.schema import Column, Kind
 from exporter.store.client import StoreError
 from exporter.store.native import Buffer, native_parts, present_columns
 from exporter.store.render import LOCAL
@@ -54,6 +56,13 @@ _SETTINGS: Final = {
 #: Bytes in which a statement has named its table.
 _LONGEST_HEAD: Final = 100
 
+#: An insert of so many flows is a slot of its own: merging it with others then moves whole blocks
+#: of rows, where rows of one slot are merged one by one (docs/explanation/storage.md, "Order").
+OWN_SLOT_ROWS: Final = 100_000
+#: Unless its flows came within longer than this, the length of usual slots: a replay's do.
+_SLOT_MILLISECONDS: Final = 300_000
+_SLOT: Final = Column("slot", Kind.TIME, "Slot within which flows lie in order.")
+
 
 @dataclass(frozen=True, slots=True)
 class Insert:
@@ -95,9 +104,11 @@ class Encoding:
     def encode(self, batches: Sequence[Batch], token: str) -> Insert:
         """All rows of the batches as one insert into the table."""
         columns = present_columns(batches)
-        names = ", ".join(column.name for column in columns)
+        slot = _own_slot(batches)
+        constants = [] if slot is None else [(_SLOT, slot)]
+        names = ", ".join(column.name for column in (*(c for c, _ in constants), *columns))
         statement = f"INSERT INTO {self._table} ({names}) FORMAT Native\n".encode()
-        parts = [statement, *native_parts(batches, columns)]
+        parts = [statement, *native_parts(batches, columns, constants)]
         size = sum(map(len, parts))
         if size > len(self._buffer):
             self._buffer = bytearray(size + size // 4)
@@ -111,6 +122,16 @@ class Encoding:
     def free(self) -> None:
         """Let go of the memory until it is needed again."""
         self._buffer = bytearray()
+
+
+def _own_slot(batches: Sequence[Batch]) -> int | None:
+    """The slot of an insert of flows that is to lie together; ``None``: the usual one."""
+    rows = sum(map(len, batches))
+    times = [batch.array("time_received") for batch in batches if len(batch)]
+    if rows < OWN_SLOT_ROWS or not isinstance(batches[0], FlowBatch):
+        return None
+    first, last = (int(f(g(part) for part in times)) for f, g in ((min, np.min), (max, np.max)))
+    return first if last - first < _SLOT_MILLISECONDS else None
 
 
 def failure_reason(failure: StoreError) -> str:

@@ -54,13 +54,21 @@ def encode_native(batches: Sequence[Batch], columns: Sequence[Column] | None = N
     return b"".join(native_parts(batches, columns or present_columns(batches)))
 
 
-def native_parts(batches: Sequence[Batch], columns: Sequence[Column]) -> list[Buffer]:
+def native_parts(
+    batches: Sequence[Batch],
+    columns: Sequence[Column],
+    constants: Sequence[tuple[Column, int]] = (),
+) -> list[Buffer]:
     """The same as pieces that, one after the other, make up the block.
 
     They show the batches' own memory where it is in shape already: nothing is joined or copied.
+    ``constants`` are further columns, of numbers, that hold one value in all rows.
     """
     rows = sum(map(len, batches))
-    parts: list[Buffer] = [_varint(len(columns)) + _varint(rows)]
+    parts: list[Buffer] = [_varint(len(columns) + len(constants)) + _varint(rows)]
+    for column, value in constants:
+        parts.append(_string(column.name) + _string(column.clickhouse_type))
+        parts.append(np.full(rows, value, DTYPES[column.kind]).data.cast("B"))
     for column in columns:
         text = column.kind in (Kind.TEXT, Kind.NAME)
         parts.append(_string(column.name) + _string(_TEXT_TYPE if text else column.clickhouse_type))

@@ -18,6 +18,7 @@ from exporter.batch import DictColumn, DnsBatch, FlowBatch
 from exporter.config import ClickHouse
 from exporter.resources import resource
 from exporter.store.client import connect
+from exporter.store.insert import Encoding
 from exporter.store.migrate import Migrator
 from exporter.store.writer import Writer, WriterStoppedError
 from tests.support.batches import random_batch
@@ -64,6 +65,33 @@ def test_few_flows_do_not_wait_longer_than_configured(settings: ClickHouse) -> N
     writer.write(random_batch(1))
     wait_until(lambda: metric(writer, "rows_total") == 1, seconds=5)
     assert writer.stop() == 0
+
+
+def test_an_insert_of_many_flows_has_a_slot_of_its_own(settings: ClickHouse) -> None:
+    rows = 120_000
+    noon = int(time.time() * 1000) // 86_400_000 * 86_400_000 - 43_200_000
+
+    def received(begin: int, milliseconds: int, count: int) -> FlowBatch:
+        """Flows received evenly over that time."""
+        times = begin + np.arange(count) * milliseconds // count
+        return FlowBatch(count, {"time_received": times, "bytes": np.ones(count, np.uint64)})
+
+    inserts = [
+        received(noon + 7_123, 4_000, rows),
+        received(noon + 11_456, 4_000, rows),
+        received(noon + 20_000, 4_000, 10),  # few of them share the usual slots
+        received(noon + 600_000, 3_600_000, rows),  # and so do those of an hour
+    ]
+    encoding = Encoding()
+    with connect(settings) as client:
+        for number, batch in enumerate(inserts):
+            encoding.encode([batch], f"token {number}").send(client)
+        slots = client.query(
+            "SELECT toUnixTimestamp64Milli(time_slot) AS slot, count() FROM flows "
+            "GROUP BY slot ORDER BY slot"
+        ).result_rows
+    hour = [(noon + minutes * 60_000, rows // 12) for minutes in range(10, 70, 5)]
+    assert slots == [(noon, 10), (noon + 7_123, rows), (noon + 11_456, rows), *hour]
 
 
 class LostAnswers:
