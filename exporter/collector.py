@@ -23,6 +23,7 @@ from exporter.decode import Decoder
 from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import InterfaceCollector
 from exporter.enrich import NameSources
+from exporter.enrich.geo_as_names import AsNames
 from exporter.http import Guard, Health, HttpServer, create_app
 from exporter.incidents.freezer import EvidenceFreezer
 from exporter.incidents.http import routes
@@ -34,6 +35,8 @@ from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import PolicySet, load_policies
 from exporter.policies.new_normal import NewNormal, NewNormalCollector, load_new_normals
 from exporter.receive.collector import ReceiveCollector
+from exporter.receive.dnstap import DnstapReceiver
+from exporter.receive.dnstap.stats import DnstapCollector
 from exporter.receive.grpc import GrpcServer
 from exporter.receive.grpc.stats import GrpcCollector
 from exporter.receive.udp import open_receivers
@@ -50,7 +53,20 @@ log = logging.getLogger(__name__)
 _INSERT_SECONDS: Final = 5.0
 
 #: What a reload takes over; a change of any other setting is told in the log and waits.
-_RELOADED: Final = frozenset({"devices", "hosts", "networks", "services", "policies"})
+_RELOADED: Final = frozenset(
+    {
+        "device_files",
+        "devices",
+        "geo",
+        "host_files",
+        "host_targets",
+        "hosts",
+        "network_files",
+        "networks",
+        "policies",
+        "services",
+    }
+)
 
 
 class CollectorProcess(Collector):
@@ -97,8 +113,11 @@ class CollectorProcess(Collector):
         self._recorder = AlertRecorder(
             lambda: connect(config.clickhouse), on_firing=self._freezer.show
         )
-        self._decoder = Decoder(config.decode, config.devices)
         self._names = NameSources(config)
+        self._as_names = AsNames(
+            lambda: connect(config.clickhouse), self._names.geo, config.geo.as_names_file
+        )
+        self._decoder = Decoder(config.decode, self._names.config.devices)
         counters = TrafficCounters(config.counters)
         self._guard = Guard(web, alerts_have_token=bool(token))
         self._registry = CollectorRegistry()
@@ -115,6 +134,12 @@ class CollectorProcess(Collector):
             receivers = open_receivers(config.receive)
             undo.callback(receivers.stop)
             self._grpc = _grpc(config)
+            self._dnstap = DnstapReceiver(
+                config.receive.dnstap,
+                self._writer.write,
+                self._names.dns.learned,
+                self._names.ends,
+            )
             undo.pop_all()
         self._pipeline = Pipeline(
             receivers,
@@ -124,6 +149,7 @@ class CollectorProcess(Collector):
             self._writer,
             [self._grpc] if self._grpc else [],
         )
+        self._names.on_change = self._use_names
         sflow = self._decoder.sflow
         for part in (
             self,
@@ -141,10 +167,13 @@ class CollectorProcess(Collector):
             self._recorder,
             self._freezer,
             self._size_keeper,
+            self._as_names,
         ):
             self._registry.register(part)
         if self._grpc is not None:
             self._registry.register(GrpcCollector(self._grpc.stats))
+        if config.receive.dnstap:
+            self._registry.register(DnstapCollector(self._dnstap.stats))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -181,6 +210,7 @@ class CollectorProcess(Collector):
         self._readiness.start()
         self._names.start()
         self._pipeline.start()
+        self._dnstap.start()
         self._http.start()
         log.info("listening for HTTP on %s port %d", self._config.http.address, self._http.port)
 
@@ -189,9 +219,11 @@ class CollectorProcess(Collector):
         log.info("stopping")
         self._readiness.stop()
         self._size_keeper.stop()
+        self._as_names.stop()
         with ThreadPoolExecutor(1) as meanwhile:
             # A query that runs can take as long as all flows that are left.
             meanwhile.submit(self._evaluator.stop)
+            self._dnstap.stop()
             self._pipeline.stop()
             self._names.stop()
             self._http.stop()
@@ -212,15 +244,12 @@ class CollectorProcess(Collector):
                 new_normals = _new_normals(new)
                 web = load_web_config(new.http.web_config_file)
                 self._http.reload_certificate(web)
+                self._names.configure(new)
             except ConfigError as error:
                 self._reload_succeeded = False
                 log.error("the configuration was not reloaded: %s", error)
                 raise
-            self._names.configure(new)
-            self._pipeline.enricher = self._names.enricher
-            self._decoder.configure(new.devices)
-            if self._grpc is not None:
-                self._grpc.configure(new.devices)
+            self._use_names()
             self._evaluator.reload(policies)
             self._new_normals.replace(new_normals)
             self._guard.replace(web)
@@ -258,7 +287,17 @@ class CollectorProcess(Collector):
         self._freezer.start()
         self._recorder.start()
         self._size_keeper.start()
+        self._as_names.start()
         self._evaluator.start()
+
+    def _use_names(self) -> None:
+        """Another configuration, or another file that it names."""
+        self._pipeline.enricher = self._names.enricher
+        devices = self._names.config.devices
+        self._decoder.configure(devices)
+        if self._grpc is not None:
+            self._grpc.configure(devices)
+        self._dnstap.name_by(self._names.ends)
 
     def _dead(self) -> str | None:
         return None if self._pipeline.alive else "the pipeline has stopped"
@@ -287,5 +326,7 @@ def _waiting(old: Config, new: Config) -> Iterator[str]:
     for name in Config.model_fields:
         if name not in _RELOADED and getattr(old, name) != getattr(new, name):
             yield name
+    if old.geo.as_names_file != new.geo.as_names_file:
+        yield "geo.as_names_file"
     if old.policies.query_timeout_seconds != new.policies.query_timeout_seconds:
         yield "policies.query_timeout_seconds"

@@ -3,7 +3,7 @@
 -- cluster: sharded by cityHash64(addr)
 CREATE TABLE IF NOT EXISTS hosts_seen
 (
-    addr       IPv6 COMMENT 'Internal address: a private one, or one in a named network.',
+    addr       IPv6 COMMENT 'Internal address: in a network that is internal, or a private one.',
     host       SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the host.',
     network    SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Named network of the host.',
     device     SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'A device that reported it.',
@@ -25,12 +25,7 @@ SELECT
     min(time_received) AS first_seen,
     max(time_received) AS last_seen
 FROM flows AS f
-WHERE src_network != ''
-    OR src_addr BETWEEN toIPv6('10.0.0.0') AND toIPv6('10.255.255.255')
-    OR src_addr BETWEEN toIPv6('172.16.0.0') AND toIPv6('172.31.255.255')
-    OR src_addr BETWEEN toIPv6('192.168.0.0') AND toIPv6('192.168.255.255')
-    OR src_addr BETWEEN toIPv6('100.64.0.0') AND toIPv6('100.127.255.255')
-    OR src_addr BETWEEN toIPv6('fc00::') AND toIPv6('fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff')
+WHERE src_internal
 GROUP BY addr;
 
 -- cluster: sharded by cityHash64(src_addr)
@@ -68,6 +63,11 @@ SELECT
     dst_addr,
     src_host,
     src_network,
+    dns_name,
+    dns_rcode,
+    dns_latency
+FROM flows AS f
+WHERE dns_name != '';
 
 -- cluster: sharded by cityHash64(dns_name)
 CREATE TABLE IF NOT EXISTS names_seen
@@ -99,8 +99,3 @@ SELECT
 FROM dns_queries AS q
 ARRAY JOIN q.answers AS answer
 GROUP BY time, dns_name, addr;
-    dns_name,
-    dns_rcode,
-    dns_latency
-FROM flows AS f
-WHERE dns_name != '';

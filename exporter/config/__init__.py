@@ -7,11 +7,22 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from exporter.config.clickhouse import ClickHouse, RetainedTable, Retention, Spool
+from exporter.config.dns import Dns, DnstapListener
 from exporter.config.load import load_yaml, read_secret
 from exporter.config.metrics import Counter, Http, Policies, default_counters
-from exporter.config.names import Device, Host, Network, Service
+from exporter.config.names import (
+    Device,
+    Host,
+    HostTargets,
+    HttpTargets,
+    Interface,
+    Network,
+    Service,
+)
 from exporter.config.receive import Decode, Element, Grpc, GrpcTls, Receive, UdpListener
 from exporter.config.section import ConfigError, FileName, Section, refuse_twice
+from exporter.config.snmp import Snmp, SnmpAccess
+from exporter.config.sources import Docker, Geo
 
 __all__ = [
     "ClickHouse",
@@ -20,12 +31,19 @@ __all__ = [
     "Counter",
     "Decode",
     "Device",
+    "Dns",
+    "DnstapListener",
+    "Docker",
     "Element",
     "FileName",
+    "Geo",
     "Grpc",
     "GrpcTls",
     "Host",
+    "HostTargets",
     "Http",
+    "HttpTargets",
+    "Interface",
     "Network",
     "Policies",
     "Receive",
@@ -33,6 +51,8 @@ __all__ = [
     "Retention",
     "Section",
     "Service",
+    "Snmp",
+    "SnmpAccess",
     "Spool",
     "UdpListener",
     "load_config",
@@ -47,9 +67,26 @@ class Config(Section):
     receive: Receive = Field(Receive(), description="Where flows come in.")
     decode: Decode = Field(Decode(), description="Bounds of the decoders.")
     devices: list[Device] = Field(default_factory=list, description="Devices by address.")
+    device_files: list[FileName] = Field(
+        default_factory=list,
+        description="Files with more devices (patterns with `*`), in the form of `file_sd`.",
+    )
     networks: list[Network] = Field(default_factory=list, description="Named prefixes.")
+    network_files: list[FileName] = Field(
+        default_factory=list,
+        description="Files with more networks (patterns with `*`), YAML or CSV.",
+    )
     hosts: list[Host] = Field(default_factory=list, description="Named addresses.")
+    host_files: list[FileName] = Field(
+        default_factory=list,
+        description="Files with more hosts (patterns with `*`): YAML, CSV or as `/etc/hosts`.",
+    )
+    host_targets: HostTargets = Field(HostTargets(), description="Hosts that Prometheus scrapes.")
     services: list[Service] = Field(default_factory=list, description="Named ports.")
+    snmp: Snmp = Field(Snmp(), description="What devices tell of their interfaces by SNMP.")
+    docker: Docker | None = Field(None, description="Names of containers; off without it.")
+    geo: Geo = Field(Geo(), description="Countries and autonomous systems.")
+    dns: Dns = Field(Dns(), description="Names of hosts from DNS.")
     clickhouse: ClickHouse = Field(ClickHouse(), description="Where flows go.")
     counters: list[Counter] = Field(
         default_factory=default_counters, description="Traffic counters for Prometheus."
@@ -63,7 +100,26 @@ class Config(Section):
         refuse_twice("hosts", [h.address for h in self.hosts])
         refuse_twice("counters", [c.name for c in self.counters])
         refuse_twice("networks", [n.name for n in self.networks])
-        refuse_twice("services", [f"{s.port}/{s.protocol}" for s in self.services])
+        refuse_twice(
+            "services",
+            [
+                f"{s.port}/{s.protocol}{where and ' at '}{where}"
+                for s in self.services
+                for where in ([*s.addresses, *s.networks] or [""])
+            ],
+        )
+        names = {network.name for network in self.networks}
+        if not self.network_files:
+            for service in self.services:
+                for name in service.networks:
+                    if name not in names:
+                        raise ValueError(f"services: {service.name}: no network is named {name!r}")
+        access = {entry.name for entry in self.snmp.access}
+        for device in self.devices:
+            if device.snmp and device.snmp not in access:
+                raise ValueError(
+                    f"devices: {device.address}: no snmp.access is named {device.snmp!r}"
+                )
         return self
 
 

@@ -5,56 +5,102 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from exporter.config.section import SamplingRate, Section
+from exporter.config.section import FileName, SamplingRate, Section
+
+
+def _address(value: str) -> str:
+    return str(ipaddress.ip_address(value.strip()))
+
+
+def _prefix(value: str) -> str:
+    return str(ipaddress.ip_network(value.strip()))
+
+
+#: An IPv4 or IPv6 address in its usual form.
+Address = Annotated[str, AfterValidator(_address)]
+#: A prefix in CIDR notation; an address alone is a prefix that holds nothing else.
+Prefix = Annotated[str, AfterValidator(_prefix)]
+
+
+class Interface(Section):
+    """An interface of a device."""
+
+    name: str = Field("", description="Name, where the device does not tell it.")
+    speed: int = Field(0, ge=0, description="Bits per second; 0: not known.")
+    provider: str = Field("", description="Who is behind it: a transit provider, an exchange.")
 
 
 class Device(Section):
     """Whoever reports flows, known by its address."""
 
-    address: str = Field(description="Address that the device sends from.")
+    address: Address = Field(description="Address that the device sends from.")
     name: str = Field("", description="Name of the device; its address when empty.")
     site: str = Field("", description="Where it stands.")
     role: str = Field("", description="What it is: router, switch, firewall, host, …")
+    owner: str = Field("", description="Who answers for it.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Anything else that is to be known of it."
+    )
     sampling_rate: SamplingRate | None = Field(
         None, description="1 in N, where neither records nor options tell."
     )
     sampling_rate_override: SamplingRate | None = Field(
         None, description="1 in N, whatever the device tells."
     )
-    interfaces: dict[int, str] = Field(
-        default_factory=dict, description="Interface names by ifIndex."
+    interfaces: dict[int, Interface] = Field(
+        default_factory=dict, description="Interfaces by ifIndex; a text alone is the name."
+    )
+    snmp: str = Field(
+        "", description="Entry of `snmp.access` to ask it with; empty: it is not asked."
     )
 
-    @field_validator("address")
+    @field_validator("interfaces", mode="before")
     @classmethod
-    def _address(cls, value: str) -> str:
-        return str(ipaddress.ip_address(value))
+    def _names(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: {"name": v} if isinstance(v, str) else v for key, v in value.items()}
 
 
 class Network(Section):
     """A named set of prefixes."""
 
     name: str = Field(min_length=1, description="Name of the network.")
-    prefixes: list[str] = Field(min_length=1, description="CIDR prefixes; longest match wins.")
-
-    @field_validator("prefixes")
-    @classmethod
-    def _prefixes(cls, value: list[str]) -> list[str]:
-        return [str(ipaddress.ip_network(prefix)) for prefix in value]
+    prefixes: list[Prefix] = Field(min_length=1, description="CIDR prefixes; longest match wins.")
+    internal: bool = Field(True, description="Whether its addresses are ours.")
 
 
 class Host(Section):
     """A named address."""
 
-    address: str = Field(description="IPv4 or IPv6 address.")
+    address: Address = Field(description="IPv4 or IPv6 address.")
     name: str = Field(min_length=1, description="Name of the host.")
+    role: str = Field("", description="What it is for.")
+    owner: str = Field("", description="Who answers for it.")
 
-    @field_validator("address")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        return str(ipaddress.ip_address(value))
+
+class HttpTargets(Section):
+    """A server of targets in the form of Prometheus' `http_sd`."""
+
+    url: str = Field(pattern=r"^https?://", description="URL that answers with target groups.")
+    refresh_seconds: float = Field(60.0, ge=5, description="Time between two requests.")
+    token_file: FileName = Field("", description="File with a bearer token; empty: none.")
+
+
+class HostTargets(Section):
+    """Names of hosts from what Prometheus scrapes."""
+
+    files: list[FileName] = Field(
+        default_factory=list, description="Files (patterns with `*`) in the form of `file_sd`."
+    )
+    http: list[HttpTargets] = Field(default_factory=list, description="Servers of targets.")
+    name_labels: list[str] = Field(
+        ["name", "hostname", "nodename", "instance"],
+        min_length=1,
+        description="Labels that hold the name, best first; without any, the target's own name.",
+    )
 
 
 class Service(Section):
@@ -63,3 +109,14 @@ class Service(Section):
     port: Annotated[int, Field(ge=1, le=65535, description="TCP or UDP port.")]
     protocol: Literal["tcp", "udp"] = Field("tcp", description="Transport.")
     name: str = Field(min_length=1, description="Name of the service.")
+    addresses: list[Prefix] = Field(
+        default_factory=list, description="Addresses or prefixes at which the port means this."
+    )
+    networks: list[str] = Field(
+        default_factory=list, description="Named networks in which the port means this."
+    )
+
+    @property
+    def scoped(self) -> bool:
+        """Whether it holds in some places only."""
+        return bool(self.addresses or self.networks)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from exporter.config.dns import DnstapListener
 from exporter.config.section import FileName, Port, Section
 from exporter.schema import BY_NAME
 
@@ -67,6 +68,9 @@ class Receive(Section):
         False, description="Let several collectors share the ports (SO_REUSEPORT)."
     )
     grpc: Grpc | None = Field(None, description="gRPC for eBPF agents; off without it.")
+    dnstap: list[DnstapListener] = Field(
+        default_factory=list, description="Sockets for dnstap of resolvers; off without one."
+    )
 
 
 class Element(Section):

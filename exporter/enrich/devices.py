@@ -1,42 +1,70 @@
-"""Name, site and role of the device, by the address that it sends from, and its interfaces."""
+"""Name, site, role and owner of the device, by the address that it sends from; its interfaces."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from exporter.batch import FlowBatch, format_address
 from exporter.config import Device
 from exporter.distinct import distinct_addresses, pack_address
 from exporter.enrich.interfaces import InterfaceNames
+from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.texts import Texts
 
+_COLUMNS: Final = ("device", "site", "role", "owner")
+#: Unknown devices that are listed; of more, only the number is told.
+_MAX_LISTED: Final = 1000
 
-class DeviceNames:
-    """Fills ``device``, ``site``, ``role``, ``in_if_name`` and ``out_if_name``.
 
-    A device that is not configured is named by its address.
+class DeviceNames(Collector):
+    """Fills ``device``, ``site``, ``role``, ``owner``, ``in_if_name`` and ``out_if_name``.
+
+    A device that is not configured is named by its address, and listed by a metric.
     """
 
-    def __init__(self, devices: Sequence[Device]) -> None:
+    def __init__(self, devices: Sequence[Device], learned: LearnedInterfaces) -> None:
         self._known = {
-            pack_address(device.address): (
-                device.name or device.address,
-                device.site,
-                device.role,
-            )
-            for device in devices
+            pack_address(d.address): (d.name or d.address, d.site, d.role, d.owner) for d in devices
         }
-        self._interfaces = InterfaceNames(devices)
+        self._interfaces = InterfaceNames(devices, learned)
+        self._unknown: dict[bytes, str] = {}
 
     def apply(self, batch: FlowBatch) -> None:
         """Add the columns."""
         codes, uniques = distinct_addresses(batch.array("device_addr"))
         addresses = [row.tobytes() for row in uniques]
-        facts = [self._known.get(a) or (format_address(a), "", "") for a in addresses]
-        for name, values in zip(("device", "site", "role"), zip(*facts, strict=True), strict=True):
+        facts = [self._known.get(a) or (self._stranger(a), "", "", "") for a in addresses]
+        for name, values in zip(_COLUMNS, zip(*facts, strict=True), strict=True):
             # Two devices may have one name, which the column then holds once.
             texts = Texts()
             batch.columns[name] = texts.column(np.array([texts.number(v) for v in values])[codes])
         self._interfaces.apply(batch, codes, addresses)
+
+    def collect(self) -> Iterator[Metric]:
+        """``flow_exporter_unknown_device*``."""
+        yield GaugeMetricFamily(
+            "flow_exporter_unknown_devices",
+            "Devices that have sent flows and are not configured.",
+            len(self._unknown),
+        )
+        listed = GaugeMetricFamily(
+            "flow_exporter_unknown_device",
+            f"A device that has sent flows and is not configured, the first {_MAX_LISTED}; 1.",
+            labels=["device"],
+        )
+        for name in list(self._unknown.values())[:_MAX_LISTED]:
+            listed.add_metric([name], 1)
+        yield listed
+
+    def _stranger(self, address: bytes) -> str:
+        name = self._unknown.get(address)
+        if name is None:
+            name = format_address(address)
+            if len(self._unknown) < 10 * _MAX_LISTED:  # whoever forges senders fills no memory
+                self._unknown[address] = name
+        return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from prometheus_client.core import Metric
@@ -10,11 +10,13 @@ from prometheus_client.registry import Collector
 
 from exporter.batch import FlowBatch
 from exporter.config import Config
+from exporter.enrich.address_cache import AddressFact
 from exporter.enrich.addresses import EndFacts
 from exporter.enrich.devices import DeviceNames
 from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostNames
-from exporter.enrich.network_fact import NetworkFact
+from exporter.enrich.learned_interfaces import LearnedInterfaces
+from exporter.enrich.network_fact import NetworkFact, Networks
 from exporter.enrich.services import ServiceNames
 
 
@@ -28,17 +30,27 @@ class Step(Protocol):
 class Enricher(Collector):
     """The steps that the configuration asks for; a reload makes a new one.
 
-    What changes without a reload comes from sources that outlive it, such as ``hosts``. Only what
-    was found in them is kept here, until it changes. For one thread.
+    What changes without a reload comes from sources that outlive it: ``hosts``, ``interfaces``.
+    What was found in them is kept until it changes. For one thread. ``further`` facts come
+    after the names of hosts, which they may correct.
     """
 
-    def __init__(self, config: Config, hosts: HostNames) -> None:
-        self._ends = EndFacts([HostFact(hosts), NetworkFact(config.networks)])
-        self._steps: list[Step] = [
-            DeviceNames(config.devices),
-            self._ends,
-            ServiceNames(config.services),
-        ]
+    def __init__(
+        self,
+        config: Config,
+        hosts: HostNames,
+        interfaces: LearnedInterfaces,
+        *,
+        further: Sequence[AddressFact] = (),
+    ) -> None:
+        networks = Networks(config.networks)
+        services = ServiceNames(config.services, networks)
+        self._devices = DeviceNames(config.devices, interfaces)
+        facts: list[AddressFact] = [HostFact(hosts), *further, NetworkFact(networks)]
+        if services.scope is not None:
+            facts.append(services.scope)
+        self._ends = EndFacts(facts)
+        self._steps: list[Step] = [self._devices, self._ends, services]
 
     def enrich(self, batch: FlowBatch) -> FlowBatch:
         """The same batch with the names in it."""
@@ -48,5 +60,6 @@ class Enricher(Collector):
         return batch
 
     def collect(self) -> Iterator[Metric]:
-        """``flow_exporter_enrich_*``."""
+        """``flow_exporter_enrich_*`` and ``flow_exporter_unknown_device*``."""
+        yield from self._devices.collect()
         yield from self._ends.collect()

@@ -197,11 +197,13 @@ def test_the_service_port_is_kept_and_found_by_name(client: Client) -> None:
 
 def test_internal_hosts_are_remembered_by_what_they_sent(client: Client) -> None:
     inside, outside = addresses("10.1.2.3"), addresses("203.0.113.9")
-    named = DictColumn.constant("office", 1)
-    insert(client, flow(10, 0, 5, 1, 1, src_addr=inside, dst_addr=addresses("10.9.9.9")))
-    insert(client, flow(500, 0, 5, 1, 1, src_addr=inside, dst_addr=outside))
+    office, ours = DictColumn.constant("office", 1), np.array([1], np.uint8)
+    other = addresses("10.9.9.9")
+    insert(client, flow(10, 0, 5, 1, 1, src_addr=inside, dst_addr=other, src_internal=ours))
+    insert(client, flow(500, 0, 5, 1, 1, src_addr=inside, dst_addr=outside, src_internal=ours))
     insert(client, flow(20, 0, 5, 1, 1, src_addr=outside, dst_addr=inside))
-    insert(client, flow(30, 0, 5, 1, 1, src_addr=addresses("2001:db8::5"), src_network=named))
+    named = {"src_addr": addresses("2001:db8::5"), "src_network": office, "src_internal": ours}
+    insert(client, flow(30, 0, 5, 1, 1, **named))
     rows = client.query(
         "SELECT toString(addr), max(network), toUnixTimestamp(min(first_seen)), "
         "toUnixTimestamp(max(last_seen)) FROM hosts_seen GROUP BY addr ORDER BY addr"

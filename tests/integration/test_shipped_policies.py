@@ -21,6 +21,7 @@ SHIPPED = load_policies(resource("alerting/policies.yaml"))
 POLICIES = {p.name: p for p in SHIPPED.policies}
 USUAL = {
     "ago": 10, "device_addr": "::", "src_addr": "10.9.9.9", "dst_addr": "10.0.0.1", "src_network": "",
+    "src_internal": 1,
     "dst_network": "", "src_as": 0, "device": "", "in_if": 0, "out_if": 0, "in_if_name": "",
     "role": "", "direction": "unknown", "dst_service": "", "src_port": 40000, "dst_port": 443, "proto": 17, "tcp_flags": 0, "bytes": 0,
     "packets": 1,

@@ -10,8 +10,9 @@ import pytest
 import exporter.pipeline
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config, Counter
-from exporter.enrich import Enricher
+from exporter.enrich import Enricher, NameSources
 from exporter.enrich.host_names import HostNames
+from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
 from exporter.store.writer import WriterStoppedError
@@ -98,7 +99,7 @@ class Rig:
         self.pipeline = Pipeline(
             self.receivers,
             AsGiven(),
-            enricher or Enricher(Config(), HostNames()),
+            enricher or NameSources(Config()).enricher,
             self.counters,
             self.writer,
             sources,
@@ -155,7 +156,8 @@ def test_an_error_in_one_batch_is_counted_logged_once_and_stops_nothing(stage, c
                 raise ZeroDivisionError
             return super().enrich(batch)
 
-    with Rig(Faulty(Config(), HostNames())) as rig, caplog.at_level(logging.ERROR):
+    faulty = Faulty(Config(), HostNames(), LearnedInterfaces())
+    with Rig(faulty) as rig, caplog.at_level(logging.ERROR):
         for _ in range(3):
             rig.receivers.put.append(ZeroDivisionError() if stage == "decode" else [flows(13)])
             until(lambda: not rig.receivers.put)
