@@ -10,7 +10,7 @@ import typer
 from exporter.cli.app import ConfigOption, app, read_config
 
 if TYPE_CHECKING:
-    from exporter.policies.model import Policy
+    from exporter.policies.model import Policy, PolicySet
 
 _DAY = 86400
 
@@ -46,47 +46,46 @@ def backfill(
     from rich.console import Console
     from rich.progress import Progress
 
-    from exporter.policies.blocks import BlockError, write_blocks
-    from exporter.policies.past import PolicyPast
+    from exporter.policies.backfill import Backfill
+    from exporter.policies.blocks import BlockError
     from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
-    chosen = _chosen(_policies(settings.policies.file, file), policy or [])
+    loaded = _policies(settings.policies.file, file)
+    chosen = _chosen(loaded.policies, policy or [])
     # Prometheus holds the last hours in memory and does not expect blocks of them.
     end = int(time.time()) // 3600 * 3600 - 3 * 3600
     # An hour more, for the oldest hour that the present one is compared with.
     start = end - days * _DAY - 3600
+    began = time.monotonic()
     try:
         client = connect(settings.clickhouse)
     except StoreError as error:
         _fail(str(error), 1)
     try:
-        for each in chosen:
-            past = PolicyPast(client, each, start)
-            samples = 0
-            with Progress(console=Console(stderr=True), transient=True) as progress:
-                for begin in progress.track(
-                    range(start, end, _DAY), description=f"{each.name}, days"
-                ):
-                    until = min(begin + _DAY, end)
-                    samples += write_blocks(past.samples(until), prometheus_data)
-            typer.echo(f"{each.name}: {samples} samples of {days} days")
+        task = Backfill(client, chosen, loaded.loaded_lists, start, end)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            shown = progress.add_task("days of policies", total=task.steps)
+            samples = task.write(prometheus_data, lambda: progress.advance(shown))
     except BlockError as error:
         _fail(str(error), 1)
     except ClickHouseError as error:
         _fail(str(explain(error, settings.clickhouse)), 1)
     finally:
         client.close()
+    for name, count in samples.items():
+        typer.echo(f"{name}: {count} samples of {days} days")
+    typer.echo(f"{sum(samples.values())} samples in {time.monotonic() - began:.0f} s", err=True)
 
 
-def _policies(configured: str, file: Path | None) -> list[Policy]:
+def _policies(configured: str, file: Path | None) -> PolicySet:
     from exporter.config import ConfigError
     from exporter.policies.model import load_policies
     from exporter.resources import resource
 
     path = file or (Path(configured) if configured else resource("alerting/policies.yaml"))
     try:
-        return load_policies(path).policies
+        return load_policies(path)
     except ConfigError as error:
         _fail(str(error), 2)
 

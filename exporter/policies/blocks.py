@@ -9,13 +9,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from exporter.policies.past import Sample
+from exporter.policies.past import Labels, Sample
 
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 class BlockError(Exception):
     """Samples could not be written; the text says why."""
+
+
+def promtool() -> str:
+    """Where Prometheus' tool is.
+
+    Raises:
+        BlockError: it is not installed.
+    """
+    tool = shutil.which("promtool")
+    if tool is None:
+        raise BlockError("promtool is not installed; it comes with Prometheus")
+    return tool
 
 
 def write_blocks(samples: Iterable[Sample], data: Path) -> int:
@@ -27,19 +39,31 @@ def write_blocks(samples: Iterable[Sample], data: Path) -> int:
     Raises:
         BlockError: ``promtool`` is not installed, or did not do it.
     """
-    tool = shutil.which("promtool")
-    if tool is None:
-        raise BlockError("promtool is not installed; it comes with Prometheus")
-    count = 0
+    return write_lines(sample_lines(samples), data)
+
+
+def sample_lines(samples: Iterable[Sample]) -> list[str]:
+    """OpenMetrics text, a line for each sample."""
+    series: dict[tuple[str, Labels], str] = {}
+    lines = []
+    for metric, labels, time, value in samples:
+        name = series.get((metric, labels))
+        if name is None:
+            name = series[metric, labels] = f"{metric}{{{_text_of(labels)}}}"
+        lines.append(f"{name} {value!r} {time}\n")
+    return lines
+
+
+def write_lines(lines: list[str], data: Path) -> int:
+    """As :func:`write_blocks`, of what :func:`sample_lines` gave."""
+    if not lines:
+        return 0
+    tool = promtool()
     with tempfile.TemporaryDirectory(prefix="flow-backfill-") as folder:
         file = Path(folder) / "samples.om"
         with file.open("w", encoding="utf-8") as out:
-            for sample in samples:
-                out.write(_line(sample))
-                count += 1
+            out.writelines(lines)
             out.write("# EOF\n")
-        if not count:
-            return 0
         done = subprocess.run(
             [
                 tool, "tsdb", "create-blocks-from", "--max-block-duration=24h", "--quiet",
@@ -51,9 +75,8 @@ def write_blocks(samples: Iterable[Sample], data: Path) -> int:
         )  # fmt: skip
     if done.returncode != 0:
         raise BlockError(f"promtool: {' '.join((done.stderr or done.stdout).split())[:500]}")
-    return count
+    return len(lines)
 
 
-def _line(sample: Sample) -> str:
-    labels = ",".join(f'{name}="{text.translate(_ESCAPES)}"' for name, text in sample.labels)
-    return f"{sample.metric}{{{labels}}} {sample.value!r} {sample.time}\n"
+def _text_of(labels: Labels) -> str:
+    return ",".join(f'{name}="{text.translate(_ESCAPES)}"' for name, text in labels)

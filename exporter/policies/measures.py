@@ -13,6 +13,7 @@ from exporter.policies.tables import DNS_QUERIES, FLOWS, TABLES
 class Measure:
     """``sql`` aggregates the rows of one key; ``{seconds:Float64}`` in it is the window.
 
+    ``rollup_sql`` does the same of rows of the rollup ``flows_1m``, where they can tell it.
     ``share`` says of what the value is then a percentage: of the sum over all keys, or of the
     capacity of the interface that the key names. ``column`` is what is counted, which cannot be a
     dimension too. ``has_past`` is false of a measure that depends on what was known then.
@@ -22,6 +23,7 @@ class Measure:
     sql: str
     unit: str
     description: str
+    rollup_sql: str = ""
     tables: tuple[str, ...] = (FLOWS.name,)
     share: Literal["", "total", "capacity"] = ""
     column: str = ""
@@ -44,6 +46,7 @@ _NEW_SRC_ADDR: Final = """max(src_addr GLOBAL IN (
             < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC') - INTERVAL 1 DAY)"""
 
 _BITS: Final = "sum(bytes) * 8 / {seconds:Float64}"
+_PACKETS: Final = "sum(packets) / {seconds:Float64}"
 
 
 def _measures() -> tuple[Measure, ...]:
@@ -53,18 +56,21 @@ def _measures() -> tuple[Measure, ...]:
             _BITS,
             "bit/s",
             "Bits of all flows in the window, divided by its length.",
+            rollup_sql=_BITS,
         ),
         Measure(
             "packets_per_second",
-            "sum(packets) / {seconds:Float64}",
+            _PACKETS,
             "packets/s",
             "Packets of all flows in the window, divided by its length.",
+            rollup_sql=_PACKETS,
         ),
         Measure(
             "flows_per_second",
             "count() / {seconds:Float64}",
             "flows/s",
             "Flow records in the window, divided by its length; not scaled by the sampling rate.",
+            rollup_sql="sum(flows) / {seconds:Float64}",
         ),
         Measure(
             "syn_only_flows_per_second",
@@ -94,6 +100,7 @@ def _measures() -> tuple[Measure, ...]:
             "%",
             "Bits per second as percent of the speed of the interface: the dimensions are "
             "`device` and either `in_if` or `out_if`. Interfaces of unknown speed are left out.",
+            rollup_sql=_BITS,
             share="capacity",
         ),
     )

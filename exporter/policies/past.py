@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from exporter.policies.keys import FollowedKeys, Row
 from exporter.policies.model import Policy
-from exporter.policies.query import Lists, history_query
+from exporter.policies.query import Lists, count_query, history_query
 
-#: Seconds of flows that one query reads: bounds what ClickHouse holds at a time.
-CHUNK: Final = 7200
+#: Rows that one query reads about, and the longest time: bounds what it holds.
+_CHUNK_ROWS: Final = 2_000_000
+_CHUNK_SECONDS: Final = 86400
 
 #: One value of these many seconds is written: Prometheus looks back as far for the latest.
 VALUE_STEP: Final = 300
@@ -79,11 +80,19 @@ class PolicyPast:
         """
         window = self._policy.window
         until = until // window * window
-        step = CHUNK // window * window
         while self._at < until:
-            end = min(self._at + step, until)
+            end = min(self._at + self._step(until), until)
             yield from self._chunk(self._at, end)
             self._at = end
+
+    def _step(self, until: int) -> int:
+        """Seconds that the next query may be about."""
+        window = self._policy.window
+        ahead = min(until, self._at + _CHUNK_SECONDS)
+        query = count_query(self._policy, self._at * 1000, ahead * 1000)
+        rows = int(self._client.query(query.sql, parameters=query.parameters).result_rows[0][0])
+        step = (ahead - self._at) * _CHUNK_ROWS // max(rows, _CHUNK_ROWS)
+        return max(step // window, 1) * window
 
     def _chunk(self, start: int, end: int) -> Iterator[Sample]:
         window = self._policy.window

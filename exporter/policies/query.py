@@ -12,11 +12,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporter.policies.filter import expand_lists
+from exporter.policies.filter import check_filter, expand_lists
 from exporter.policies.lists import LoadedList, parameter_of
 from exporter.policies.model import Policy
-from exporter.policies.tables import TABLES
+from exporter.policies.tables import FLOWS, ROLLUP, TABLES
 from exporter.schema import Column, Kind
+
+#: Length of the rollup's rows.
+ROLLUP_SECONDS: Final = 60
 
 #: Devices that are remembered of a key, whose silence explains its dip.
 _DEVICES: Final = 8
@@ -145,6 +148,32 @@ ORDER BY bucket, value DESC
     return Query(sql, parameters)
 
 
+def history_table(policy: Policy) -> str:
+    """The table or view that tells the policy's past: the rollup where it can, which is quick and
+    is kept for longer. It divides long flows among the minutes that they covered."""
+    if not policy.measured.rollup_sql or policy.counts_once or policy.table != FLOWS.name:
+        return policy.counted
+    if policy.window % ROLLUP_SECONDS or not set(policy.dimensions) <= set(ROLLUP.columns):
+        return policy.counted
+    try:
+        check_filter(policy.filter, ROLLUP.columns)
+    except ValueError:
+        return policy.counted
+    return ROLLUP.name
+
+
+def count_query(policy: Policy, start_ms: int, end_ms: int) -> Query:
+    """How many rows :func:`history_query` would read at most."""
+    table = history_table(policy)
+    rollup = table == ROLLUP.name
+    time, table = ("time", table) if rollup else ("time_received", policy.table)
+    sql = f"""SELECT count()
+FROM {table}
+WHERE {time} >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
+  AND {time} < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC')"""  # noqa: S608 - our own names
+    return Query(sql, {"start_ms": start_ms, "end_ms": end_ms})
+
+
 def condition_of(policy: Policy, parameters: dict[str, Any], lists: Lists) -> str:
     """The policy's filter as SQL, empty where it has none; what it binds goes to ``parameters``.
 
@@ -177,8 +206,18 @@ def _values(
     measure = policy.measured
     dimensions = ", ".join(policy.dimensions)
     bucket = bucket_name = ""
+    table, aggregate = policy.counted, measure.sql
+    time = "time_received"
     if by_window:
-        bucket = "intDiv(toUnixTimestamp64Milli(time_received), {window_ms:Int64}) AS bucket,\n"
+        table = history_table(policy)
+        milliseconds = "toUnixTimestamp64Milli(time_received)"
+        if table == ROLLUP.name:
+            aggregate, time, milliseconds = (
+                measure.rollup_sql,
+                "time",
+                "toUnixTimestamp(time) * 1000",
+            )
+        bucket = f"intDiv({milliseconds}, {{window_ms:Int64}}) AS bucket,\n"
         bucket_name = "bucket, "
         parameters["window_ms"] = policy.window * 1000
     if "{seconds:" in measure.sql:
@@ -193,10 +232,10 @@ def _values(
                 {bucket}cityHash64({dimensions}) AS key,
                 {dimensions},
                 {seen_by} AS devices,
-                {measure.sql} AS {"amount" if measure.share else "value"}
-            FROM {policy.counted}
-            WHERE time_received >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
-              AND time_received < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC'){condition}
+                {aggregate} AS {"amount" if measure.share else "value"}
+            FROM {table}
+            WHERE {time} >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
+              AND {time} < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC'){condition}
             GROUP BY {bucket_name}{dimensions}"""  # noqa: S608 - as in policy_query
     if measure.share == "total":
         window = "PARTITION BY bucket" if by_window else ""

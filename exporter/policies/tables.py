@@ -28,5 +28,15 @@ DNS_QUERIES: Final = WatchedTable(
     MappingProxyType({column.name: column for column in schema.DNS_QUERIES.columns}),
 )
 
+_ROLLED_UP: Final = (
+    "device", "in_if", "out_if", "proto", "service", "device_addr", "site", "role", "in_if_name",
+    "out_if_name",
+)  # fmt: skip
+
+#: Traffic per minute, and what of it is as in the flows.
+ROLLUP: Final = WatchedTable(
+    "flows_1m", "flows_1m", MappingProxyType({name: BY_NAME[name] for name in _ROLLED_UP})
+)
+
 #: All tables by name.
 TABLES: Final = MappingProxyType({table.name: table for table in (FLOWS, DNS_QUERIES)})

@@ -17,6 +17,7 @@ from exporter.cli import app
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.model import Policy, PolicySet
 from exporter.policies.past import HOUR_METRIC, VALUE_METRIC, PolicyPast
+from exporter.policies.query import history_query, history_table
 from exporter.resources import resource
 from tests.support.database import Database, migrated_database
 from tests.support.prometheus import running_prometheus
@@ -64,6 +65,29 @@ def insert(client: Client, source: str, time_s: str, addr: str, size: str) -> No
     )
 
 
+def told_by_evaluator(
+    database: Database, watched: Policy, start: int, until: int
+) -> dict[tuple[str, int], float]:
+    """What an evaluator tells every five minutes, by address and time."""
+    clock = [float(start)]
+    evaluator = PolicyEvaluator(
+        database.connect,
+        PolicySet(policies=[watched]),
+        delay_seconds=0,
+        query_timeout_seconds=10,
+        clock=lambda: clock[0],
+    )
+    told: dict[tuple[str, int], float] = {}
+    for end in range(start + 60, until + 1, 60):
+        clock[0] = end
+        evaluator.evaluate_due()
+        if end % 300 == 0:
+            (state,) = evaluator.states()
+            told |= {(key.labels["dst_addr"], end): key.value for key in state.keys}
+    evaluator.stop()
+    return told
+
+
 def test_the_past_is_what_would_have_been_told_then(database: Database, flows: Client) -> None:
     start = HOUR - 6 * 3600
     # A host for each quarter of an hour, some of them small, and one that is always there.
@@ -74,23 +98,8 @@ def test_the_past_is_what_would_have_been_told_then(database: Database, flows: C
     )  # fmt: skip
     insert(flows, "numbers(360)", f"{start} + number * 30", "'10.0.1.1'", "100000 + number")
     watched = policy(top=3, max_keys=4, expiry="20m", window="1m", minimum=50)
-    clock = [float(start)]
-    evaluator = PolicyEvaluator(
-        database.connect,
-        PolicySet(policies=[watched]),
-        delay_seconds=0,
-        query_timeout_seconds=10,
-        clock=lambda: clock[0],
-    )
-    told: dict[tuple[str, int], float] = {}
     # Two hours, and a boundary between two queries of the past.
-    for end in range(start + 60, start + 2 * 3600 + 1, 60):
-        clock[0] = end
-        evaluator.evaluate_due()
-        if end % 300 == 0:
-            (state,) = evaluator.states()
-            told |= {(key.labels["dst_addr"], end): key.value for key in state.keys}
-    evaluator.stop()
+    told = told_by_evaluator(database, watched, start, start + 2 * 3600)
     past = PolicyPast(flows, watched, start)
     samples = [s for stop in (3600, 7200) for s in past.samples(start + stop)]
     values = {
@@ -113,6 +122,71 @@ def test_samples_lie_on_the_steps_that_rules_and_panels_need(flows: Client, wind
         assert times[0] % step == 0
         assert times[-1] >= start + 7 * 3600
     assert {round(s.value) for s in samples} == {8000}
+
+
+def test_the_past_with_quotas_and_pins_is_what_would_have_been_told(
+    database: Database, flows: Client
+) -> None:
+    start = HOUR - 6 * 3600
+    # Three groups, whose members take turns at being large; one of them is always small.
+    flows.command(
+        "INSERT INTO flows (time_received, dst_addr, dst_host, bytes) SELECT "
+        f"fromUnixTimestamp64Milli(toInt64(({start} + number * 2) * 1000)), "
+        "toIPv6(concat('10.', toString(number % 3), '.0.', toString(number % 12))), "
+        "concat('g', toString(number % 3)), "
+        "if(number % 12 = 5, 1, 1000 + number * (number % 12) * if(number % 240 < 60, 5, 1)) "
+        "FROM numbers(3600)"
+    )
+    watched = policy(
+        top=3, per={"dimension": "dst_host", "top": 1}, max_keys=30, expiry="5m", window="1m",
+        pin=[{"dst_addr": "10.2.0.5"}], measure="share_of_total", minimum=1,
+    )  # fmt: skip
+    told = told_by_evaluator(database, watched, start, start + 3600)
+    samples = PolicyPast(flows, watched, start).samples(start + 3600)
+    values = {
+        (dict(s.labels)["dst_addr"], s.time): s.value for s in samples if s.metric == VALUE_METRIC
+    }
+    assert values == pytest.approx(told)
+    assert ("10.2.0.5", start + 3600) in values
+
+
+def test_a_policy_that_the_rollup_can_tell_reads_it_and_says_the_same(flows: Client) -> None:
+    start = HOUR - 6 * 3600
+    flows.command("TRUNCATE TABLE flows_1m")
+    flows.command(
+        "INSERT INTO flows (time_received, time_flow_start, time_flow_end, device, in_if, bytes) "
+        f"SELECT fromUnixTimestamp64Milli(toInt64(({start} + number * 10) * 1000)) AS t, t, t, "
+        "'edge', 1 + number % 2, 1000 + number FROM numbers(1080)"
+    )
+    interfaces = {
+        "dimensions": ["device", "in_if"],
+        "filter": "in_if != 0",
+        "minimum": 0,
+    }
+    rolled_up, raw = policy(**interfaces), policy(**interfaces, window=330)
+    assert (history_table(rolled_up), history_table(raw)) == ("flows_1m", "flows")
+    asked = history_query(rolled_up, start * 1000, (start + 7200) * 1000)
+    found = flows.query(asked.sql, parameters=asked.parameters).result_rows
+    assert len(found) == 2 * 24
+    flows.command("TRUNCATE TABLE flows_1m")
+    assert not flows.query(asked.sql, parameters=asked.parameters).result_rows
+    total = sum(row[-1] for row in found) * 300 / 8
+    assert total == pytest.approx(sum(1000 + n for n in range(720)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "table"),
+    [
+        ({"dimensions": ["device"], "filter": "proto = 6"}, "flows_1m"),
+        ({"dimensions": ["device"], "filter": "dst_port = 53"}, "flows"),
+        ({"dimensions": ["device", "src_as"]}, "flows"),
+        ({"dimensions": ["device"], "measure": "unique_src_addr"}, "flows"),
+        ({"dimensions": ["service"]}, "flows_once"),
+        ({"dimensions": ["service"], "deduplicate": False}, "flows_1m"),
+    ],
+)
+def test_the_rollup_tells_what_it_holds(changes: dict[str, Any], table: str) -> None:
+    assert history_table(policy(**changes)) == table
 
 
 def test_a_new_policy_has_a_baseline_at_once(
@@ -150,7 +224,7 @@ def test_a_new_policy_has_a_baseline_at_once(
     ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert result.output.strip().endswith(" samples of 22 days")
+    assert result.stdout.strip().endswith(" samples of 22 days")
 
     rules = yaml.safe_load(resource("alerting/rules/baselines.yml").read_text())
     for group in rules["groups"]:
