@@ -6,7 +6,10 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -15,14 +18,11 @@ from exporter.cli.app import ConfigOption, app, parse_target, read_config
 from exporter.cli.times import parse_length, parse_moment
 
 if TYPE_CHECKING:
-    from exporter.config import Config
-    from exporter.simulate.history import History
-    from exporter.simulate.scenarios import Scenario
+    from exporter.simulate.live import Teller
+    from exporter.simulate.scenarios import Scenario, Story
     from exporter.simulate.senders import Totals
 
 _DAY = 86400
-#: History is written again up to now until it is as near as this.
-_NEAR_SECONDS = 2
 
 
 @app.command()
@@ -63,7 +63,26 @@ def simulate(
     live: Annotated[
         bool, typer.Option("--live", help="After the history, send from where it ends.")
     ] = False,
+    prometheus_data: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="With --history: data directory of a Prometheus that does not "
+            "run yet, for the past of the nodes' and the application's metrics.",
+        ),
+    ] = None,
     config: ConfigOption = None,
+    dnstap: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH|ADDRESS:PORT", help="Where the collector takes dnstap of the resolvers."
+        ),
+    ] = "",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Serve metrics of nodes and application on this loopback port."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same flows.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Totals as JSON.")] = False,
 ) -> None:  # fmt: skip
@@ -91,6 +110,8 @@ def simulate(
         return
     if live and not history:
         raise typer.BadParameter("--live is for what follows --history")
+    if prometheus_data and not history:
+        raise typer.BadParameter("--prometheus-data is for --history")
     target = parse_target(to)
     agents_target = parse_target(agents_to) if agents_to else None
     past = _length("--history", history) if history else 0
@@ -101,9 +122,12 @@ def simulate(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if past:
-        from exporter.simulate.history import History
+        from exporter.simulate.write_past import write_past
 
-        _write(History(story, now * 1000, seed), read_config(config), now - past, live, stop)
+        write_past(
+            story, now, now - past, read_config(config), seed=seed, live=live,
+            prometheus=prometheus_data, stop=stop,
+        )  # fmt: skip
         if not live or stop.is_set():
             return
     from exporter.simulate.drawing import Traffic
@@ -112,16 +136,55 @@ def simulate(
     if not as_json:
         for each, begin in chosen:
             typer.echo(f"Telling {each.name} since {_text(begin)}: {each.summary}")
-    try:
-        totals = tell_live(
-            Traffic(story.streams, seed=seed, flows_per_second=rate),
-            target,
-            agents_target,
-            seconds(now * 1000, speed=speed, duration=duration, stop=stop),
-        )
-    except OSError as error:
-        _fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
+    with ExitStack() as opened:
+        others: list[Teller] = []
+        if dnstap:
+            others.append(opened.enter_context(_resolvers(story, now, seed, dnstap)))
+        if metrics_port is not None:
+            others.append(_served(story, now, seed, metrics_port, opened))
+        try:
+            totals = tell_live(
+                Traffic(story.streams, seed=seed, flows_per_second=rate),
+                target,
+                agents_target,
+                seconds(now * 1000, speed=speed, duration=duration, stop=stop),
+                others,
+            )
+        except OSError as error:
+            _fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
     _show(totals, agents_to, as_json=as_json)
+
+
+@contextmanager
+def _resolvers(story: Story, now: int, seed: int, target: str) -> Iterator[Teller]:
+    from exporter.simulate.lookups import Asking
+    from exporter.simulate.resolver import ResolverTeller
+
+    where = Path(target) if "/" in target else parse_target(target)
+    teller = ResolverTeller(Asking(story.lookups, now * 1000, seed), where)
+    try:
+        yield teller
+    finally:
+        teller.close()
+        if teller.lost:
+            typer.echo(f"{teller.lost} DNS queries were not taken at {target}", err=True)
+
+
+def _served(story: Story, now: int, seed: int, port: int, opened: ExitStack) -> Teller:
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from exporter.simulate.telemetry import SiteMetrics, Telemetry
+
+    metrics = SiteMetrics(Telemetry(story, now * 1000, seed))
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    try:
+        server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        _fail(f"flow-exporter simulate: 127.0.0.1:{port}: {error.strerror}", 1)
+    opened.callback(server.shutdown)
+    typer.echo(f"Metrics: http://127.0.0.1:{server.server_port}/metrics", err=True)
+    return metrics
 
 
 def _chosen(text: str, now: int, *, told_by_hour: bool) -> tuple[Scenario, int]:
@@ -149,46 +212,6 @@ def _length(option: str, text: str) -> int:
         return parse_length(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option}: {error}") from error
-
-
-def _write(
-    history: History, settings: Config, begin: int, live: bool, stop: threading.Event
-) -> None:
-    """Write the past from ``begin`` (seconds since the epoch) to now, and show how far it is."""
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from exporter.enrich import NameSources
-    from exporter.simulate.fill import fill
-    from exporter.store.client import StoreError, connect, explain
-
-    enrich = NameSources(settings).enricher.enrich
-    rows = 0
-    began = time.monotonic()
-    try:
-        client = connect(settings.clickhouse)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            end = int(time.time())
-            task = progress.add_task("history", total=end - begin)
-            while not stop.is_set():
-                told = begin
-                for part in fill(
-                    client, history, begin * 1000, end * 1000, enrich=enrich, stop=stop
-                ):
-                    rows += part.rows
-                    progress.advance(task, part.until / 1000 - told)
-                    told = part.until // 1000
-                # Time went by meanwhile, of which live sending would know nothing.
-                begin, end = end, int(time.time())
-                if not live or end - begin < _NEAR_SECONDS:
-                    break
-        client.close()
-    except StoreError as error:
-        _fail(str(error), 1)
-    except ClickHouseError as error:
-        _fail(str(explain(error, settings.clickhouse)), 1)
-    typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
 
 
 def _show(totals: dict[str, Totals], agents_to: str, *, as_json: bool) -> None:

@@ -55,10 +55,17 @@ def up(
 
 
 def _with_demo(config: Config) -> Config:
-    """``config`` with the demo's names for what it does not name itself."""
+    """``config`` with the demo's names for what it does not name itself, and all receivers."""
     from exporter.simulate.demo import demo_config
+    from exporter.up.ports import pick
 
     document = config.model_dump(mode="json", exclude_unset=True)
+    receive = document.setdefault("receive", {})
+    taken: set[int] = set()
+    if config.receive.grpc is None:
+        receive["grpc"] = {"port": pick(2056, taken)}
+    if not any(listener.port for listener in config.receive.dnstap):
+        receive["dnstap"] = [*receive.get("dnstap", []), {"port": pick(6053, taken)}]
     for section, entries in demo_config().items():
         known = {_identity(entry) for entry in document.get(section, [])}
         document[section] = document.get(section, []) + [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.simulate.devices import DEVICES
-from exporter.simulate.site import HOSTS, HOSTS_IPV6, NETWORKS, SERVICES, SITE_NAME
+from exporter.simulate.site import HOSTS, HOSTS_IPV6, NETWORKS, REGISTRY, SERVICES, SITE_NAME
 
 
 def demo_config() -> dict[str, list[dict[str, Any]]]:
@@ -31,6 +31,8 @@ def demo_config() -> dict[str, list[dict[str, Any]]]:
             {"address": address, "name": name}
             for table in (HOSTS, HOSTS_IPV6)
             for name, address in table.items()
+            # Resolvers tell this one's.
+            if name != REGISTRY
         ],
         "services": [
             {"port": port, "protocol": transport, "name": name}

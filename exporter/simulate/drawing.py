@@ -16,7 +16,7 @@ from exporter.simulate.streams import Stream
 
 _DAY: Final = 86_400_000
 #: Kinds of things that are drawn, so that no two of them share their random numbers.
-FLOWS, MINUTES, DAYS, HISTORY = range(4)
+FLOWS, MINUTES, DAYS, HISTORY, TELEMETRY = range(5)
 #: How much a stream's volume differs from minute to minute and from day to day (log-normal).
 MINUTE_NOISE: Final = 0.08
 DAY_NOISE: Final = 0.04
@@ -25,9 +25,9 @@ FLOW_SPREAD: Final = 0.8
 FLOW_MEAN: Final = -(FLOW_SPREAD**2) / 2
 
 
-def generator(seed: int, stream: Stream, kind: int, number: int) -> np.random.Generator:
-    """Random numbers of one stream for one step; other streams do not change them."""
-    return np.random.default_rng((seed, zlib.crc32(stream.name.encode()), kind, number))
+def generator(seed: int, name: str, kind: int, number: int) -> np.random.Generator:
+    """Random numbers of one stream (its name) for one step; other streams do not change them."""
+    return np.random.default_rng((seed, zlib.crc32(name.encode()), kind, number))
 
 
 class Traffic:
@@ -69,7 +69,7 @@ class Traffic:
             if level <= 0:
                 continue
             level *= self._noise(stream, step) * day_noise(self._seed, stream, rhythm_time // _DAY)
-            rng = generator(self._seed, stream, FLOWS, step % (1 << 64))
+            rng = generator(self._seed, stream.name, FLOWS, step % (1 << 64))
             drawn = self._draw(stream, level, rng, time, seconds)
             for device, batch in records(stream, drawn, rng).items():
                 parts.setdefault(device, []).append(batch)
@@ -79,7 +79,9 @@ class Traffic:
         """Slow noise: a factor around 1 that goes from one minute's value to the next one's."""
         minute, rest = divmod(step, 60_000)
         here, there = (
-            generator(self._seed, stream, MINUTES, (minute + k) % (1 << 64)).normal(0, MINUTE_NOISE)
+            generator(self._seed, stream.name, MINUTES, (minute + k) % (1 << 64)).normal(
+                0, MINUTE_NOISE
+            )
             for k in (0, 1)
         )
         return math.exp(here + (there - here) * rest / 60_000)
@@ -117,7 +119,7 @@ class Traffic:
 
 def day_noise(seed: int, stream: Stream, day: int) -> float:
     """A factor around 1 for a day (number since the epoch): no two days are alike."""
-    return math.exp(float(generator(seed, stream, DAYS, day).normal(0, DAY_NOISE)))
+    return math.exp(float(generator(seed, stream.name, DAYS, day).normal(0, DAY_NOISE)))
 
 
 def rounded(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:

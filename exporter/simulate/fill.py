@@ -4,35 +4,61 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clickhouse_connect.driver.client import Client
 
-from exporter.batch import FlowBatch
+from exporter.batch import Batch, FlowBatch
+from exporter.enrich import NameSources
 from exporter.simulate.history import History
+from exporter.simulate.lookups import Asking
+from exporter.simulate.scenarios import Story
 from exporter.store.insert import Encoding
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """How far the past is told: until when (milliseconds since the epoch), in how many rows."""
+class Past:
+    """A story's past: flows and DNS queries, with the names that ``names`` knows.
 
-    until: int
+    ``origin`` is what the story's windows count from, milliseconds since the epoch.
+    """
+
+    story: Story
+    origin: int
+    seed: int
+    names: NameSources
+
+    def parts(self, begin: int, end: int) -> Iterator[tuple[float, list[Batch]]]:
+        """Batches of the tables, some hours at a time, and how many seconds each part is long."""
+        asking = Asking(self.story.lookups, self.origin, self.seed)
+        for until, flows in History(self.story, self.origin, self.seed).chunks(begin, end):
+            batches: list[Batch] = []
+            if len(flows):
+                batches.append(self.names.enricher.enrich(flows))
+            for queries in asking.history(begin, until):
+                clients = FlowBatch(len(queries), {"src_addr": queries.array("src_addr")})
+                self.names.ends.apply(clients)
+                for name in ("src_host", "src_network"):
+                    queries.columns[name] = clients.dictionary(name)
+                batches.append(queries)
+            yield (until - begin) / 1000, batches
+            begin = until
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A part that is written: how long it is, and its flows."""
+
+    seconds: float
     rows: int
 
 
 def fill(
-    client: Client,
-    history: History,
-    begin: int,
-    end: int,
-    *,
-    enrich: Callable[[FlowBatch], FlowBatch],
-    stop: threading.Event,
+    client: Client, past: Past, begin: int, end: int, *, stop: threading.Event
 ) -> Iterator[Written]:
-    """Insert the flows that end from ``begin`` up to ``end`` (milliseconds since the epoch).
+    """Insert what ended from ``begin`` up to ``end`` (milliseconds since the epoch).
 
     While ClickHouse takes one part the next one is drawn. Rollups and first-seen times follow by
     the views. Yields after each part; when ``stop`` is set, ends after the present one.
@@ -40,17 +66,10 @@ def fill(
     Raises:
         clickhouse_connect.driver.exceptions.ClickHouseError: ClickHouse is away or refuses.
     """
-    encoding = Encoding()
-
-    def insert(until: int, flows: FlowBatch) -> Written:
-        if len(flows):
-            encoding.encode([enrich(flows)], str(uuid.uuid4())).send(client)
-        return Written(until, len(flows))
-
     with ThreadPoolExecutor(1, "insert") as inserting:
         waiting: Future[Written] | None = None
-        for until, flows in history.chunks(begin, end):
-            following = inserting.submit(insert, until, flows)
+        for seconds, batches in past.parts(begin, end):
+            following = inserting.submit(_insert, client, seconds, batches)
             if waiting is not None:
                 yield waiting.result()
             waiting = following
@@ -58,3 +77,14 @@ def fill(
                 break
         if waiting is not None:
             yield waiting.result()
+
+
+def _insert(client: Client, seconds: float, batches: list[Batch]) -> Written:
+    rows = 0
+    for table in ("flows", "dns_queries"):
+        chosen = [batch for batch in batches if batch.table.name == table]
+        if chosen:
+            Encoding(table).encode(chosen, str(uuid.uuid4())).send(client)
+        if table == "flows":
+            rows = sum(map(len, chosen))
+    return Written(seconds, rows)

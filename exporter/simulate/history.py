@@ -79,7 +79,7 @@ class History:
     def _chunk(self, start: int) -> FlowBatch:
         parts = []
         for stream in self.story.streams:
-            rng = generator(self.seed, stream, HISTORY, start // CHUNK)
+            rng = generator(self.seed, stream.name, HISTORY, start // CHUNK)
             drawn = self._draw(stream, start, rng)
             if drawn is not None:
                 parts += [

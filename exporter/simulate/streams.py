@@ -46,6 +46,8 @@ class Rhythm:
 
 #: The same at every hour.
 STEADY: Final = Rhythm(night=1.0, weekend=1.0)
+#: When people are at work.
+OFFICE_HOURS: Final = Rhythm(night=0.05, weekend=0.15, peak_hour=13.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,10 @@ class Window:
     end: float = math.inf
     factor: float = 1.0
 
-    def shifted(self, seconds: float) -> Window:
-        """The same, that much later."""
-        return Window(self.start + seconds, self.end + seconds, self.factor)
+
+def shifted(windows: tuple[Window, ...], seconds: float) -> tuple[Window, ...]:
+    """The same, that much later."""
+    return tuple(Window(w.start + seconds, w.end + seconds, w.factor) for w in windows)
 
 
 def factors(windows: tuple[Window, ...], elapsed: Floats, outside: float) -> Floats:

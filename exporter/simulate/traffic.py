@@ -23,10 +23,9 @@ from exporter.simulate.site import (
     WEB,
     WORKERS,
 )
-from exporter.simulate.streams import AGENTS, STEADY, Rhythm, Stream
+from exporter.simulate.streams import AGENTS, OFFICE_HOURS, STEADY, Rhythm, Stream
 
 _MBIT: Final = 1e6
-_OFFICE_HOURS: Final = Rhythm(night=0.05, weekend=0.15, peak_hour=13.0)
 #: The aggregation node that a large query overwhelms; its ingest is a stream of its own.
 AGGREGATOR: Final = "ag04"
 
@@ -97,7 +96,7 @@ def _outgoing() -> Iterator[Stream]:
     yield Stream("dns-out", "edge1", hosts("dns"), world, "dns", 0.4 * _MBIT, 6.0,
                  packet_size=90, inbound=False)  # fmt: skip
     yield Stream("mail-in", "edge2", world, hosts("mail"), "smtp", 2 * _MBIT, 4.0,
-                 rhythm=_OFFICE_HOURS)  # fmt: skip
+                 rhythm=OFFICE_HOURS)  # fmt: skip
     yield from both_ways(
         Stream("updates", "edge2", hosts("proxy"), world, "https", 0.5 * _MBIT, 4.0,
                packet_size=200, inbound=False),
@@ -125,15 +124,15 @@ def _offices() -> Iterator[Stream]:
     office = clients("10.2.0.0/16", 20)
     yield from both_ways(
         Stream("surfing", "nat01", wifi, neighbours(WEB, 2), "https", 2 * _MBIT, 12.0,
-               packet_size=200, inbound=False, nat_address=NAT_PUBLIC, rhythm=_OFFICE_HOURS),
+               packet_size=200, inbound=False, nat_address=NAT_PUBLIC, rhythm=OFFICE_HOURS),
         18 * _MBIT, 12.0, packet_size=1250,
     )  # fmt: skip
     yield Stream("proxied", "wifi01", wifi, hosts("proxy"), "proxy", 4 * _MBIT, 8.0,
-                 inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+                 inbound=False, rhythm=OFFICE_HOURS)  # fmt: skip
     yield Stream("names", "wifi01", wifi, hosts("dns"), "dns", 0.3 * _MBIT, 10.0,
-                 packet_size=75, inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+                 packet_size=75, inbound=False, rhythm=OFFICE_HOURS)  # fmt: skip
     yield Stream("imap", "wifi01", office, hosts("mail"), "imaps", 1 * _MBIT, 4.0,
-                 inbound=False, rhythm=_OFFICE_HOURS)  # fmt: skip
+                 inbound=False, rhythm=OFFICE_HOURS)  # fmt: skip
     yield Stream("carts", "wifi01", hosts("cart"), hosts("dns"), "dns", 0.002 * _MBIT, 0.2,
                  packet_size=75, inbound=False)  # fmt: skip
 

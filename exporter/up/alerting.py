@@ -30,12 +30,14 @@ def render_alerting(
     store: str,
     grafana_url: str,
     evaluation_interval: str = "",
+    demo: str = "",
 ) -> AlertingFiles:
     """Write both configurations into ``folder``.
 
     ``prometheus``, ``alertmanager``, ``collector`` and ``store`` are ``host:port``; an empty
     ``store`` is not scraped. ``evaluation_interval`` replaces that of the rules, which otherwise
-    run every minute.
+    run every minute. ``demo`` is where the simulator serves metrics of the demo's nodes and
+    application; with it the application's own alert is loaded, too.
     """
     addresses = {
         "exporter:9105": collector,
@@ -52,6 +54,9 @@ def render_alerting(
         made["scrape_configs"] = [
             job for job in made["scrape_configs"] if job["job_name"] != "store"
         ]
+    if demo:
+        made["rule_files"].append(str(source / "demo" / "*.yml"))
+        made["scrape_configs"].append(_demo_job(demo))
     if evaluation_interval:
         made["global"]["evaluation_interval"] = evaluation_interval
     notified = _replaced(_read(source / "alertmanager.yml"), addresses)
@@ -59,6 +64,15 @@ def render_alerting(
     return AlertingFiles(
         _write(folder / "prometheus.yml", made), _write(folder / "alertmanager.yml", notified)
     )
+
+
+def _demo_job(target: str) -> dict[str, Any]:
+    # One process tells for many nodes, whose names are in its labels.
+    return {
+        "job_name": "demo",
+        "honor_labels": True,
+        "static_configs": [{"targets": [target]}],
+    }
 
 
 def _read(file: Path) -> dict[str, Any]:

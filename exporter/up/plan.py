@@ -36,6 +36,7 @@ class Ports:
     prometheus: int
     alertmanager: int
     grafana: int
+    demo: int
 
     @classmethod
     def choose(cls, config: Config) -> Ports:
@@ -47,6 +48,7 @@ class Ports:
             prometheus=pick(9090, taken),
             alertmanager=pick(9093, taken),
             grafana=pick(3000, taken),
+            demo=pick(9106, taken),
         )
 
 
@@ -77,7 +79,7 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
     config_file = _write_config(config, data, ports, own_store=own_store)
     # A ClickHouse of the user's may be away for now: the collector waits for it, we need not.
     children.append(_collector(config_file, ports, "ready" if own_store else "healthy"))
-    children += _alerting(data, ports, own_store=own_store)
+    children += _alerting(data, ports, own_store=own_store, demo=demo)
     places = [
         ("Prometheus", f"http://{_LOOPBACK}:{ports.prometheus}"),
         ("Alertmanager", f"http://{_LOOPBACK}:{ports.alertmanager}"),
@@ -94,7 +96,7 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
         places.insert(0, ("Grafana", f"http://{_LOOPBACK}:{ports.grafana}"))
         places.insert(1, ("Grafana's admin password", str(data / "grafana" / "admin.password")))
     if demo:
-        children.append(_demo(config))
+        children.append(_demo(config, ports))
     return Plan(children, places)
 
 
@@ -153,7 +155,7 @@ def _collector(config_file: Path, ports: Ports, state: str) -> Child:
     )
 
 
-def _alerting(data: Path, ports: Ports, *, own_store: bool) -> list[Child]:
+def _alerting(data: Path, ports: Ports, *, own_store: bool, demo: bool) -> list[Child]:
     files = render_alerting(
         data / "config",
         prometheus=f"{_LOOPBACK}:{ports.prometheus}",
@@ -161,6 +163,7 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool) -> list[Child]:
         collector=f"{_LOOPBACK}:{ports.collector}",
         store=f"{_LOOPBACK}:{ports.store}" if own_store else "",
         grafana_url=f"http://{_LOOPBACK}:{ports.grafana}",
+        demo=f"{_LOOPBACK}:{ports.demo}" if demo else "",
     )
     return [
         Child(
@@ -228,12 +231,16 @@ def _grafana(data: Path, ports: Ports) -> Child | None:
     )
 
 
-def _demo(config: Config) -> Child:
+def _demo(config: Config, ports: Ports) -> Child:
     listener = config.receive.udp[0]
-    return Child(
-        name="demo",
-        argv=_command("simulate", "load-spike", "--to", f"{listener.address}:{listener.port}"),
-    )
+    arguments = ["--to", f"{listener.address}:{listener.port}", "--metrics-port", str(ports.demo)]
+    grpc = config.receive.grpc
+    arguments += ["--agents-to", f"{grpc.address}:{grpc.port}" if grpc and not grpc.tls else ""]
+    for resolver in config.receive.dnstap:
+        if resolver.port:
+            arguments += ["--dnstap", f"{resolver.address}:{resolver.port}"]
+            break
+    return Child(name="demo", argv=_command("simulate", "load-spike", *arguments))
 
 
 def _program(*names: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from exporter.simulate.lookups import Lookups
+from exporter.simulate.names import SITES, inside, spread
 from exporter.simulate.pools import hosts, neighbours
 from exporter.simulate.scenarios.scenario import Scenario
 from exporter.simulate.site import NAT_PUBLIC, POOLS_AS, ROGUE, WEB
@@ -16,6 +18,18 @@ from exporter.simulate.traffic import both_ways
 BEGIN: Final = 10.0
 #: Mining pools that it talks to.
 POOLS: Final = neighbours([POOLS_AS], 40, first=16)
+
+#: Names under which it finds them.
+POOL_NAMES: Final = (
+    "eu.pool.example",
+    "eu-backup.pool.example",
+    "xmr.pool.example",
+    "stratum.mining.example",
+    "stratum2.mining.example",
+    "gulf.mining.example",
+    "pool.minexmr.example",
+    "sg.minexmr.example",
+)
 
 _MBIT: Final = 1e6
 
@@ -58,6 +72,15 @@ def _streams() -> Iterator[Stream]:
                  inbound=False)  # fmt: skip
 
 
+def _lookups() -> Iterator[Lookups]:
+    rogue = hosts(ROGUE)
+    yield Lookups("rogue-pools", rogue, spread(POOL_NAMES, POOLS), 0.2)
+    updates = spread(
+        ["updates.desktop-os.example", "cdn.desktop-os.example"], neighbours(WEB[:2], 3, first=150)
+    )
+    yield Lookups("rogue-names", rogue, (*SITES, *updates, *inside("mail01", "proxy01")), 0.2)
+
+
 SCENARIO: Final = Scenario(
     "rogue-host",
     "A laptop never seen before appears on the datacenter's WiFi and mines.",
@@ -65,5 +88,8 @@ SCENARIO: Final = Scenario(
     added=tuple(
         replace(stream, rhythm=STEADY, windows=(Window(BEGIN),), only_in_windows=True)
         for stream in _streams()
+    ),
+    lookups=tuple(
+        replace(each, windows=(Window(BEGIN),), only_in_windows=True) for each in _lookups()
     ),
 )

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from exporter.simulate.streams import Stream, Window
+from exporter.simulate.lookups import Lookups
+from exporter.simulate.names import normal_lookups
+from exporter.simulate.streams import Stream, Window, shifted
 from exporter.simulate.traffic import normal_streams
 
 
@@ -19,6 +21,7 @@ class Scenario:
         summary: one sentence.
         hour: when the story began as it is told, hours of the day (UTC).
         added: streams that there are only in this story.
+        lookups: names that are asked for only in this story.
         changed: windows of usual streams, by the stream's name.
         busy_nodes: windows in which a node's CPU load takes the factor's value (0 to 1).
         latency: windows in which the 95th percentile of query latency is the factor's (seconds).
@@ -28,6 +31,7 @@ class Scenario:
     summary: str
     hour: float
     added: tuple[Stream, ...] = ()
+    lookups: tuple[Lookups, ...] = ()
     changed: Mapping[str, tuple[Window, ...]] = field(default_factory=lambda: MappingProxyType({}))
     busy_nodes: Mapping[str, tuple[Window, ...]] = field(
         default_factory=lambda: MappingProxyType({})
@@ -45,6 +49,7 @@ class Story:
     """Scenarios put on one time axis, seconds from its origin."""
 
     streams: tuple[Stream, ...]
+    lookups: tuple[Lookups, ...]
     busy_nodes: Mapping[str, tuple[Window, ...]]
     latency: tuple[Window, ...]
 
@@ -54,15 +59,18 @@ def told_together(scenarios: Iterable[tuple[Scenario, float]]) -> Story:
     streams = {stream.name: stream for stream in normal_streams()}
     busy: dict[str, tuple[Window, ...]] = {}
     latency: tuple[Window, ...] = ()
+    lookups = list(normal_lookups())
     for scenario, begin in scenarios:
         added = {stream.name: stream for stream in scenario.added}
         streams |= added
         changed = {name: stream.windows for name, stream in added.items()} | dict(scenario.changed)
         for name, windows in changed.items():
             usual = () if name in added else streams[name].windows
-            shifted = tuple(window.shifted(begin) for window in windows)
-            streams[name] = replace(streams[name], windows=usual + shifted)
+            streams[name] = replace(streams[name], windows=usual + shifted(windows, begin))
+        lookups += [
+            replace(each, windows=shifted(each.windows, begin)) for each in scenario.lookups
+        ]
         for node, windows in scenario.busy_nodes.items():
-            busy[node] = busy.get(node, ()) + tuple(window.shifted(begin) for window in windows)
-        latency += tuple(window.shifted(begin) for window in scenario.latency)
-    return Story(tuple(streams.values()), MappingProxyType(busy), latency)
+            busy[node] = busy.get(node, ()) + shifted(windows, begin)
+        latency += shifted(scenario.latency, begin)
+    return Story(tuple(streams.values()), tuple(lookups), MappingProxyType(busy), latency)

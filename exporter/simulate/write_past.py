@@ -1,0 +1,84 @@
+"""Writing a story's past from the command line, and showing how far it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from rich.console import Console
+from rich.progress import Progress
+
+from exporter.config import Config, Host
+from exporter.enrich import NameSources
+from exporter.policies.blocks import BlockError, write_blocks
+from exporter.simulate.fill import Past, fill
+from exporter.simulate.scenarios import Story
+from exporter.simulate.site import HOSTS, REGISTRY
+from exporter.simulate.telemetry import Telemetry, past_samples
+from exporter.store.client import StoreError, connect, explain
+
+_DAY = 86400
+#: History is written up to now again until it is as near as this.
+_NEAR_SECONDS = 2
+
+
+def write_past(
+    story: Story,
+    origin: int,
+    begin: int,
+    settings: Config,
+    *,
+    seed: int,
+    live: bool,
+    prometheus: Path | None,
+    stop: threading.Event,
+) -> None:
+    """Write the past from ``begin`` to now, both in seconds since the epoch as ``origin`` is.
+
+    With ``live``, up to the moment of the return, so that sending can go on from there.
+    """
+    # What clients resolved taught the collector this name.
+    registry = Host(address=HOSTS[REGISTRY], name=REGISTRY)
+    names = NameSources(settings.model_copy(update={"hosts": [*settings.hosts, registry]}))
+    past = Past(story, origin * 1000, seed, names)
+    rows = 0
+    began = time.monotonic()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        try:
+            if prometheus is not None:
+                _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, progress)
+            client = connect(settings.clickhouse)
+            end = int(time.time())
+            task = progress.add_task("flows", total=end - begin)
+            while not stop.is_set():
+                for part in fill(client, past, begin * 1000, end * 1000, stop=stop):
+                    rows += part.rows
+                    progress.advance(task, part.seconds)
+                # Time went by meanwhile, of which live sending would know nothing.
+                begin, end = end, int(time.time())
+                if not live or end - begin < _NEAR_SECONDS:
+                    break
+            client.close()
+        except (BlockError, StoreError) as error:
+            _fail(str(error))
+        except ClickHouseError as error:
+            _fail(str(explain(error, settings.clickhouse)))
+    typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
+
+
+def _write_metrics(telemetry: Telemetry, begin: int, data: Path, progress: Progress) -> None:
+    """One call for each day: what writes the blocks reads its input once for each of them."""
+    data.mkdir(parents=True, exist_ok=True)
+    end = int(time.time())
+    days = range(begin // _DAY * _DAY, end, _DAY)
+    for day in progress.track(days, description="metrics, days"):
+        write_blocks(past_samples(telemetry, max(begin, day), min(day + _DAY, end)), data)
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(f"flow-exporter simulate: {text}", err=True)
+    raise typer.Exit(1)
