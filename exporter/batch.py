@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from exporter.schema import BY_NAME, COLUMNS, DNS_QUERIES, FLOWS, Column, Kind, Table
+from exporter.schema import COLUMNS, DNS_QUERIES, FLOWS, Column, Kind, Table
 
 Array = NDArray[Any]
 
@@ -126,6 +126,17 @@ class Batch:
         length = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
         return type(self)(length, columns)
 
+    def rows(self, *, all_columns: bool = False) -> Iterator[dict[str, Any]]:
+        """One JSON-ready dict per row (times ISO 8601, addresses and MACs as text).
+
+        Only columns that are present, unless ``all_columns``. For people and tests, not speed.
+        """
+        columns = [c for c in self.table.columns if all_columns or c.name in self.columns]
+        cells = [_texts(column, self) for column in columns]
+        names = [column.name for column in columns]
+        for row in zip(*cells, strict=True) if cells else ():
+            yield dict(zip(names, row, strict=True))
+
 
 @dataclass(slots=True)
 class DnsBatch(Batch):
@@ -146,16 +157,6 @@ class FlowBatch(Batch):
             [_to_arrow(c, self.columns.get(c.name), self.length) for c in COLUMNS],
             schema=ARROW_SCHEMA,
         )
-
-    def rows(self, *, all_columns: bool = False) -> Iterator[dict[str, Any]]:
-        """One JSON-ready dict per flow (times ISO 8601, addresses and MACs as text).
-
-        Only columns that are present, unless ``all_columns``. For people and tests, not speed.
-        """
-        names = [c.name for c in COLUMNS if all_columns or c.name in self.columns]
-        cells = [_texts(BY_NAME[name], self, name) for name in names]
-        for row in zip(*cells, strict=True) if cells else ():
-            yield dict(zip(names, row, strict=True))
 
 
 def concat(batches: Sequence[FlowBatch]) -> FlowBatch:
@@ -225,12 +226,16 @@ def format_mac(value: int) -> str:
     return value.to_bytes(8, "big")[2:].hex(":")
 
 
-def _texts(column: Column, batch: FlowBatch, name: str) -> list[Any]:
+def _texts(column: Column, batch: Batch) -> list[Any]:
     if column.kind in _DICT_KINDS:
-        dictionary = batch.dictionary(name)
-        values = [list(v) if isinstance(v, tuple) else v for v in dictionary.values]
+        dictionary = batch.dictionary(column.name)
+        values = dictionary.values
+        if column.kind is Kind.ADDRESSES:
+            values = [[format_address(packed) for packed in items] for items in values]
+        elif column.kind is Kind.LABELS:
+            values = [list(items) for items in values]
         return [values[code] for code in dictionary.codes]
-    array = batch.array(name)
+    array = batch.array(column.name)
     if column.kind is Kind.ADDRESS:
         return [format_address(row.tobytes()) for row in array]
     if column.kind is Kind.MAC:
