@@ -41,6 +41,15 @@ class Child:
     stop_seconds: float = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A program that runs to its end before what comes after it is started."""
+
+    name: str
+    argv: Sequence[str]
+    stop_seconds: float = 20.0
+
+
 class Supervisor:
     """Runs children until :meth:`stop` is called.
 
@@ -59,10 +68,32 @@ class Supervisor:
         Raises:
             StartError: it ended, or was not ready within ``start_seconds``.
         """
-        process = await self._spawn(child)
+        process = await self._start(child)
         self._watches.append((child, asyncio.create_task(self._watch(child, process))))
         if child.ready_url:
             await self._until_ready(child, process)
+
+    async def run(self, task: Task) -> None:
+        """Run ``task`` to its end; when cancelled, end it.
+
+        Raises:
+            StartError: it ended with a code other than 0.
+        """
+        process = await self._spawn(task.argv, {})
+        try:
+            await self._relay(task.name, process)
+            code = await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), task.stop_seconds)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+            raise
+        if code:
+            raise StartError(f"{task.name} ended with code {code}")
 
     async def stop(self) -> None:
         """End all children, the last started first; each is killed after its ``stop_seconds``."""
@@ -85,10 +116,17 @@ class Supervisor:
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGHUP)
 
-    async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *child.argv,
-            env={**os.environ, **child.environment},
+    async def _start(self, child: Child) -> asyncio.subprocess.Process:
+        process = await self._spawn(child.argv, child.environment)
+        self._processes[child.name] = process
+        return process
+
+    async def _spawn(
+        self, argv: Sequence[str], environment: Mapping[str, str]
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            env={**os.environ, **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -97,8 +135,6 @@ class Supervisor:
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
-        self._processes[child.name] = process
-        return process
 
     async def _until_ready(self, child: Child, process: asyncio.subprocess.Process) -> None:
         deadline = time.monotonic() + child.start_seconds
@@ -128,7 +164,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             pause = min(2 * pause, _LONGEST_PAUSE)
-            process = await self._spawn(child)
+            process = await self._start(child)
 
     async def _relay(self, name: str, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from exporter.up.ports import is_free, pick
-from exporter.up.supervisor import Child, StartError, Supervisor
+from exporter.up.supervisor import Child, StartError, Supervisor, Task
 
 Lines = list[tuple[str, str]]
 
@@ -116,3 +116,34 @@ def test_a_taken_port_moves_to_the_next_free_one() -> None:
         other.listen()
         port = other.getsockname()[1]
         assert pick(port, set()) > port
+
+
+def test_a_task_is_over_before_what_comes_after_it_and_is_not_run_again() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        await supervisor.run(Task("task", _python("import time; time.sleep(0.3); print('done')")))
+        assert lines == [("task", "done")]
+        await supervisor.start(Child("child", _python(_SLEEPER)))
+        await _until(lambda: len(lines) == 2)
+
+    assert _run(scenario) == [("task", "done"), ("child", "up")]
+
+
+def test_a_task_that_fails_stops_the_start() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        with pytest.raises(StartError, match="task ended with code 3"):
+            await supervisor.run(Task("task", _python("raise SystemExit(3)")))
+
+    _run(scenario)
+
+
+def test_a_task_that_is_given_up_is_ended() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        code = f"import os; print(os.getpid()); {_SLEEPER}"
+        running = asyncio.create_task(supervisor.run(Task("task", _python(code))))
+        await _until(lambda: len(lines) == 2)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(lines[0][1]), 0)
+
+    _run(scenario)
