@@ -42,9 +42,11 @@ dashboards: $(VENV)/.dev ## Write grafana/dashboards/*.json from grafana/source/
 proto: $(VENV)/.dev ## Generate the code of exporter/proto/*.proto.
 	$(BIN)/python -m tests.support.protobuf
 
-bench: $(VENV)/.dev ## Measure ourselves against nfcapd and nfacctd, in one run.
+bench: $(VENV)/.dev ## Measure: against nfcapd and nfacctd, the rules, what baselines find.
 	@exporter/up/packages.sh nfdump pmacct
 	$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+	$(BIN)/python -m tests.bench.rules
+	$(BIN)/python -m tests.bench.score
 
 fuzz: $(VENV)/.dev ## Fuzz the decoders for a minute; FUZZ_FLAGS are libFuzzer's.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
