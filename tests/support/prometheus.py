@@ -54,6 +54,12 @@ def blocks(folder: Path, exposition: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
+def version() -> str:
+    """That of the Prometheus that is run."""
+    told = subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=True)
+    return (told.stdout + told.stderr).split()[2].partition("+")[0].rstrip(",")
+
+
 @contextmanager
 def running_prometheus(
     folder: Path, configuration: Mapping[str, Any] | None = None, *flags: str
