@@ -220,7 +220,7 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def main(
     days: Annotated[int, typer.Option(help="Days after the four weeks of history.")] = 28,
-    per_habit: Annotated[int, typer.Option(help="Keys of each habit with anomalies.")] = 4,
+    per_habit: Annotated[int, typer.Option(help="Keys of each habit with anomalies.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 1,
     peer: Annotated[
         Path | None,
