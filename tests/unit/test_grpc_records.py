@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exporter.config import Device
 from exporter.distinct import pack_address
 from exporter.proto import pbflow_pb2 as pb
+from exporter.proto.pbflow_rows_pb2 import Row, Rows
 from exporter.receive.grpc.records import RecordReader
 from exporter.receive.grpc.service import peer_address
 from tests.support.ebpf import record, set_address
@@ -22,7 +23,7 @@ PEER = pack_address("198.51.100.9")
 
 
 def read(*records: pb.Record, devices: tuple[Device, ...] = ()) -> tuple[list[Any], Counter[str]]:
-    message = pb.Records.FromString(pb.Records(entries=records).SerializeToString())
+    message = pb.Records(entries=records).SerializeToString()
     flows, faults = RecordReader(devices).read(message, PEER, RECEIVED)
     return list(flows.rows(all_columns=True)), faults
 
@@ -225,3 +226,67 @@ def test_no_number_is_too_large(narrow: int, seconds: int, nanos: int, wide: int
 )
 def test_addresses_of_peers(peer: str, address: str) -> None:
     assert peer_address(peer) == pack_address(address)
+
+
+def full(**fields: Any) -> pb.Record:
+    """A record with something in every message that it holds."""
+    made = record(ended=ENDED, dns_flags=0x8180, interfaces=(("eth0", 0), ("br0", 1)), **fields)
+    made.data_link.src_mac, made.data_link.dst_mac = 1 << 47, 3
+    made.network.dscp = 46
+    made.time_flow_rtt.FromNanoseconds(123_456_789)
+    made.dns_latency.FromMilliseconds(1500)
+    set_address(made.xlat.src_addr, "2001:db8::5")
+    return made
+
+
+UNKNOWN = (b"\xf8\x07\x01", b"\xfd\x07abcd", b"\xf9\x07\xff\xff\xff\xff\xff\xff\xff\xff",
+           b"\xfa\x07\x02\xff\xff")  # fmt: skip
+PARTS = [field.name for field in Row.DESCRIPTOR.fields if field.type == field.TYPE_BYTES]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+@pytest.mark.parametrize("front", [True, False])
+def test_fields_of_later_agents_are_passed_over(unknown: bytes, front: bool) -> None:
+    row = Row.FromString(full().SerializeToString())
+    for name in PARTS:
+        if name == "dup_list":
+            row.dup_list[:] = [unknown + part if front else part + unknown for part in row.dup_list]
+        elif part := getattr(row, name):
+            setattr(row, name, unknown + part if front else part + unknown)
+    plain = Row.FromString(full().SerializeToString())
+    message = Rows(entries=[plain, row, plain]).SerializeToString()
+    flows, faults = RecordReader(()).read(message, PEER, RECEIVED)
+    first, second, third = flows.rows()
+    assert not faults
+    assert first == second == third == one_of(full())
+
+
+def one_of(made: pb.Record) -> Any:
+    message = pb.Records(entries=[made]).SerializeToString()
+    return next(iter(RecordReader(()).read(message, PEER, RECEIVED)[0].rows()))
+
+
+@pytest.mark.parametrize("name", [name for name in PARTS if name != "quic"])  # read as it is
+@pytest.mark.parametrize("broken", [b"\x08", b"\x0a\x7f", b"\xff" * 12, b"\x80"])
+def test_a_broken_message_in_a_record_harms_no_other(name: str, broken: bytes) -> None:
+    row = Row.FromString(full().SerializeToString())
+    if name == "dup_list":
+        row.dup_list[:] = [broken]
+    else:
+        setattr(row, name, broken)
+    plain = Row.FromString(full().SerializeToString())
+    message = Rows(entries=[plain, row, plain]).SerializeToString()
+    flows, faults = RecordReader(()).read(message, PEER, RECEIVED)
+    first, second, third = flows.rows()
+    assert faults["malformed_part"] == 1
+    assert first == third == one_of(full())
+    assert second["bytes"] == first["bytes"]
+
+
+def test_rows_are_read_where_records_have_their_fields() -> None:
+    fields = pb.Record.DESCRIPTOR.fields_by_name
+    for field in Row.DESCRIPTOR.fields:
+        same = fields[field.name]
+        assert (field.number, field.is_repeated) == (same.number, same.is_repeated)
+        kinds = {same.TYPE_MESSAGE: field.TYPE_BYTES, same.TYPE_ENUM: field.TYPE_INT32}
+        assert field.type == kinds.get(same.type, same.type)

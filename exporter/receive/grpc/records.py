@@ -2,7 +2,7 @@
 
 Source: netobserv/netobserv-ebpf-agent, ``proto/flow.proto`` for what there is and
 ``pkg/pbflow/proto.go`` for what the agent puts there. Each field is one pass over the records, in
-C: reading fields one record at a time takes twice as long.
+C; messages inside of records are read as arrays (see ``parts``).
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from exporter import config
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode.times import flow_times
-from exporter.decode.values import LAST_TIME, MAX_TEXT, NO_TIME, rcode
-from exporter.distinct import mapped, pack_address
+from exporter.decode.values import LAST_TIME, MAX_TEXT, NO_TIME, no_address, rcode
+from exporter.distinct import pack_address
 from exporter.proto import pbflow_pb2 as pb
+from exporter.proto.pbflow_rows_pb2 import Rows
+from exporter.receive.grpc.parts import networks, numbers, packed, read_all
 from exporter.schema import Direction, SamplingSource, Source
 
 _IPV4: Final = 0x0800
@@ -52,21 +56,23 @@ class RecordReader:
         """Use another configuration of the devices from now on."""
         self._devices = {pack_address(device.address): device for device in devices}
 
-    def read(
-        self, records: pb.Records, peer: bytes, received: int
-    ) -> tuple[FlowBatch, Counter[str]]:
-        """The flows of a message, and by reason what was wrong with it.
+    def read(self, message: bytes, peer: bytes, received: int) -> tuple[FlowBatch, Counter[str]]:
+        """The flows of a ``pbflow.Records``, and by reason what was wrong with it.
 
         ``peer`` is the address that it came from, packed, for records that do not tell their
         agent's; ``received`` is in milliseconds since the epoch.
 
         Reasons: ``invalid_address`` (neither 4 nor 16 octets: reads ``::``), ``out_of_range`` (a
         number that its field in a packet cannot hold: reads 0), ``times_replaced`` (times that
-        cannot be become that of reception), and ``duplicate``: what an agent of before
+        cannot be become that of reception), ``malformed_part`` (a message in a record that is
+        none: reads as empty), and ``duplicate``: what an agent of before
         ``dup_list`` reports once more for another interface is left out.
+
+        Raises:
+            google.protobuf.message.DecodeError: it is no such message.
         """
         faults: Counter[str] = Counter()
-        rows: _Rows = list(records.entries)
+        rows: _Rows = list(Rows.FromString(message).entries)
         if any(map(attrgetter("duplicate"), rows)):
             kept = [row for row in rows if not row.duplicate]
             faults["duplicate"] = len(rows) - len(kept)
@@ -92,7 +98,7 @@ class _Message:
         self._packets()
         self._times(received)
         self._agents(devices, peer)
-        self._columns |= _interfaces(self._rows)
+        self._interfaces()
         self._dns()
         self._encryption()
         self._translated()
@@ -103,23 +109,26 @@ class _Message:
         rows, columns = self._rows, self._columns
         etype = self._numbers(rows, "eth_protocol", np.uint16)
         columns["etype"] = etype
-        networks = list(map(attrgetter("network"), rows))
-        for name in ("src_addr", "dst_addr"):
-            columns[name] = self._addresses(list(map(attrgetter(name), networks)), etype == _IPV4)
-        columns["tos"] = self._numbers(networks, "dscp", np.uint8, limit=63) << np.uint8(2)
-        transports = list(map(attrgetter("transport"), rows))
-        columns["proto"] = self._numbers(transports, "protocol", np.uint8)
+        source, destination, dscp = networks(_all(rows, "network"), self._fault)
+        for name, addresses in (("src_addr", source), ("dst_addr", destination)):
+            # Frames without IP come with zeros.
+            addresses[no_address(addresses) & (etype != _IPV4)] = 0
+            columns[name] = addresses
+        columns["tos"] = self._narrow(dscp, np.uint8, limit=63) << np.uint8(2)
+        ports = {"src_port": 1, "dst_port": 2, "protocol": 3}
+        transport = numbers(_all(rows, "transport"), ports, pb.Transport, self._fault)
+        columns["proto"] = self._narrow(transport["protocol"], np.uint8)
         for name in ("src_port", "dst_port"):
-            columns[name] = self._numbers(transports, name, np.uint16)
+            columns[name] = self._narrow(transport[name], np.uint16)
         flags = self._numbers(rows, "flags", np.uint16)
         for bit, both in _BOTH_FLAGS:
             flags |= np.where(flags & bit, np.uint16(both), np.uint16(0))
         columns["tcp_flags"] = flags & np.uint16(0xFF)
         for name in ("icmp_type", "icmp_code"):
             columns[name] = self._numbers(rows, name, np.uint8)
-        links = list(map(attrgetter("data_link"), rows))
-        for name in ("src_mac", "dst_mac"):
-            columns[name] = _plain(links, name, np.uint64) & _MAC
+        macs = {"src_mac": 1, "dst_mac": 2}
+        for name, mac in numbers(_all(rows, "data_link"), macs, pb.DataLink, self._fault).items():
+            columns[name] = mac & _MAC
         for name in ("bytes", "packets"):
             columns[name] = _plain(rows, name, np.uint64)
         # Drops are seen by another hook of the kernel, which does not sample.
@@ -129,7 +138,7 @@ class _Message:
     def _times(self, received: int) -> None:
         rows, columns = self._rows, self._columns
         told: dict[str, Array] = {
-            name: _times(list(map(attrgetter(name), rows)))
+            name: _milliseconds(*self._moments(name, Timestamp))
             for name in ("time_flow_start", "time_flow_end")
         }
         start, end, source, odd = flow_times(told, np.full(len(rows), received, np.int64))
@@ -137,24 +146,32 @@ class _Message:
         columns["time_source"] = source
         if odd:
             self._faults["times_replaced"] += odd
-        rtt = _seconds(rows, "time_flow_rtt")
-        if rtt is not None:
-            columns["rtt"] = rtt
+        _add(columns, "rtt", _seconds(*self._moments("time_flow_rtt", Duration)))
+
+    def _moments(
+        self, name: str, kind: type[Timestamp] | type[Duration]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Seconds and nanoseconds."""
+        fields = {"seconds": 1, "nanos": 2}
+        found = numbers(_all(self._rows, name), fields, kind, self._fault)
+        return found["seconds"].view(np.int64), found["nanos"].view(np.int64)
 
     def _agents(self, devices: dict[bytes, config.Device], peer: bytes) -> None:
         """Who reports, and one in how many packets it sees."""
         rows, columns = self._rows, self._columns
-        addresses = self._addresses(list(map(attrgetter("agent_ip"), rows)))
-        packed = addresses.view("V16")[:, 0]
-        packed[packed == np.void(_NO_ADDRESS)] = np.void(peer)
-        columns["device_addr"] = addresses
+        told = DictColumn.encode(_all(rows, "agent_ip"))
+        known = [packed(ip, self._fault) for ip in read_all(told.values, pb.IP, self._fault)]
+        agents = [peer if address == _NO_ADDRESS else address for address in known]
+        columns["device_addr"] = _rows(agents)[told.codes]
         rate = _plain(rows, "sampling", np.uint32)
         source = np.where(rate > 0, np.int8(SamplingSource.RECORD), np.int8(0))
-        for address in set(packed.tolist()) & devices.keys():
-            device = devices[address]
+        for place, address in enumerate(agents):
+            device = devices.get(address)
+            if device is None:
+                continue
             configured = device.sampling_rate_override or device.sampling_rate
             if configured:
-                where = packed == np.void(address)
+                where = told.codes == place
                 if not device.sampling_rate_override:
                     where &= rate == 0
                 rate[where] = configured
@@ -176,14 +193,12 @@ class _Message:
             columns["dns_rcode"] = DictColumn.encode(
                 [rcode(f & _DNS_RCODE) if f & _DNS_RESPONSE else "" for f in flags.tolist()]
             )
-            latency = _seconds(rows, "dns_latency")
-            if latency is not None:
-                columns["dns_latency"] = latency
+            _add(columns, "dns_latency", _seconds(*self._moments("dns_latency", Duration)))
 
     def _encryption(self) -> None:
         """TLS by its version, or QUIC, as application."""
         versions = self._numbers(self._rows, "ssl_version", np.uint16).tolist()
-        quic = [row.HasField("quic") for row in self._rows]
+        quic = list(map(bool, _all(self._rows, "quic")))
         if any(versions) or any(quic):
             self._columns["app"] = DictColumn.encode(
                 [
@@ -195,41 +210,68 @@ class _Message:
 
     def _translated(self) -> None:
         """Addresses and ports after translation."""
-        if not any(row.HasField("xlat") for row in self._rows):
+        parts = _all(self._rows, "xlat")
+        if not any(parts):
             return
-        after = list(map(attrgetter("xlat"), self._rows))
+        after = read_all(parts, pb.Xlat, self._fault)
         for side in ("src", "dst"):
-            found = self._addresses(list(map(attrgetter(f"{side}_addr"), after)))
-            self._columns[f"nat_{side}_addr"] = found
+            addresses = [packed(getattr(one, f"{side}_addr"), self._fault) for one in after]
+            self._columns[f"nat_{side}_addr"] = _rows(addresses)
             self._columns[f"nat_{side}_port"] = self._numbers(after, f"{side}_port", np.uint16)
 
+    def _interfaces(self) -> None:
+        """Where packets came in and went out, where they were seen first, and their network.
+
+        A packet passes several interfaces of a host (bridges, ends of virtual links), each seen
+        entering or leaving: the flow came in at the first it entered and went out at the last it
+        left.
+        """
+        listed = [tuple(row.dup_list) or (row.interface, row.direction) for row in self._rows]
+        ways = DictColumn.encode(listed)
+        passed = [self._way(way) for way in ways.values]
+        names = ("in_if_name", "out_if_name", "vrf")
+        for name, values in zip(names, zip(*passed, strict=True), strict=True):
+            if any(values):
+                few = DictColumn.encode(values)
+                self._columns[name] = DictColumn(few.codes[ways.codes], few.values)
+        seen = np.fromiter(map(attrgetter("direction"), self._rows), np.int64)
+        direction = np.where(seen == pb.INGRESS, np.int8(Direction.INGRESS), np.int8(0))
+        direction[seen == pb.EGRESS] = Direction.EGRESS
+        self._columns["direction"] = direction
+
+    def _way(self, listed: tuple[Any, ...]) -> tuple[str, str, str]:
+        """Interface in, interface out and user-defined network."""
+        if isinstance(listed[0], str):
+            name, direction = listed
+            entries = [pb.DupMapEntry(interface=name, direction=direction)]
+        else:
+            entries = read_all(listed, pb.DupMapEntry, self._fault)
+        entered = [entry.interface for entry in entries if entry.direction == pb.INGRESS]
+        left = [entry.interface for entry in entries if entry.direction == pb.EGRESS]
+        told = [entry.udn for entry in entries if entry.udn]
+        return (
+            entered[0][:MAX_TEXT] if entered else "",
+            left[-1][:MAX_TEXT] if left else "",
+            told[0][:MAX_TEXT] if told else "",
+        )
+
     def _numbers(
-        self, rows: _Rows, name: str, dtype: type[np.unsignedinteger[Any]], limit: int = 0
+        self, rows: _Rows, name: str, dtype: type[np.unsignedinteger[Any]]
     ) -> NDArray[Any]:
-        """A field that a packet has fewer bits for; what does not fit reads 0."""
-        wide = _plain(rows, name, np.uint32)
+        return self._narrow(_plain(rows, name, np.uint32), dtype)
+
+    def _narrow(
+        self, wide: NDArray[Any], dtype: type[np.unsignedinteger[Any]], limit: int = 0
+    ) -> NDArray[Any]:
+        """Numbers that a packet has fewer bits for; what does not fit reads 0."""
         large = wide > (limit or np.iinfo(dtype).max)
         if large.any():
             self._faults["out_of_range"] += int(np.count_nonzero(large))
             wide[large] = 0
         return wide.astype(dtype)
 
-    def _addresses(
-        self, addresses: Sequence[pb.IP], is_ipv4: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.uint8]:
-        """Rows of 16 octets. Without an address a row is ``::``, but ``0.0.0.0`` in IPv4."""
-        numbers = _plain(addresses, "ipv4", np.uint32)
-        found = mapped(numbers)
-        for row in np.flatnonzero(numbers == 0).tolist():
-            octets = addresses[row].ipv6
-            if len(octets) != 16:
-                if octets:
-                    self._faults["invalid_address"] += 1
-                elif is_ipv4 is not None and is_ipv4[row]:
-                    continue
-                octets = _NO_ADDRESS
-            found[row] = np.frombuffer(octets, np.uint8)
-        return found
+    def _fault(self, reason: str) -> None:
+        self._faults[reason] += 1
 
 
 def _plain(rows: Iterable[Any], name: str, dtype: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
@@ -242,64 +284,20 @@ def _add(columns: dict[str, Array | DictColumn], name: str, values: Array) -> No
         columns[name] = values
 
 
-def _times(times: _Rows) -> NDArray[np.int64]:
-    """``google.protobuf.Timestamp`` in milliseconds; none where the field is absent or absurd."""
-    seconds = np.fromiter(map(attrgetter("seconds"), times), np.int64)
-    nanos = np.fromiter(map(attrgetter("nanos"), times), np.int64)
-    told = (seconds > 0) & (seconds < LAST_TIME // 1000)
+def _all(rows: _Rows, name: str) -> list[Any]:
+    return list(map(attrgetter(name), rows))
+
+
+def _rows(addresses: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(addresses), np.uint8).reshape(-1, 16)
+
+
+def _milliseconds(seconds: NDArray[np.int64], nanos: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``google.protobuf.Timestamp``; none where the field is absent or absurd."""
+    told = (seconds > 0) & (seconds < LAST_TIME // 1000) & (np.abs(nanos) < 1_000_000_000)
     return np.where(told, np.where(told, seconds, 0) * 1000 + nanos // 1_000_000, NO_TIME)
 
 
-def _seconds(rows: _Rows, name: str) -> NDArray[np.float32] | None:
-    """``google.protobuf.Duration`` in seconds; ``None`` where no row has one."""
-    durations = list(map(attrgetter(name), rows))
-    nanos = np.fromiter(map(attrgetter("nanos"), durations), np.float64)
-    seconds = np.fromiter(map(attrgetter("seconds"), durations), np.float64)
-    found = np.maximum(seconds + nanos / 1e9, 0.0).astype(np.float32)
-    return found if found.any() else None
-
-
-def _interfaces(rows: _Rows) -> dict[str, Array | DictColumn]:
-    """Where packets came in and went out, their direction where first seen, and their network.
-
-    A packet passes several interfaces of a host (bridges, ends of virtual links), each seen
-    entering or leaving: the flow came in at the first it entered and went out at the last it left.
-    """
-    shown: dict[tuple[tuple[str, int, str], ...], int] = {}
-    passed: list[tuple[str, str, str]] = []
-    places = []
-    for row in rows:
-        entries = row.dup_list
-        key = (
-            tuple([(entry.interface, entry.direction, entry.udn) for entry in entries])
-            if entries
-            else ((row.interface, row.direction, ""),)
-        )
-        place = shown.get(key)
-        if place is None:
-            place = shown[key] = len(passed)
-            passed.append(_way(key))
-        places.append(place)
-    columns: dict[str, Array | DictColumn] = {}
-    names = ("in_if_name", "out_if_name", "vrf")
-    for name, values in zip(names, zip(*passed, strict=True), strict=True):
-        if any(values):
-            few = DictColumn.encode(values)
-            columns[name] = DictColumn(few.codes[places], few.values)
-    seen = np.fromiter(map(attrgetter("direction"), rows), np.int64)
-    direction = np.where(seen == pb.INGRESS, np.int8(Direction.INGRESS), np.int8(0))
-    direction[seen == pb.EGRESS] = Direction.EGRESS
-    columns["direction"] = direction
-    return columns
-
-
-def _way(entries: Sequence[tuple[str, int, str]]) -> tuple[str, str, str]:
-    """Interface in, interface out and user-defined network."""
-    entered = [name for name, direction, _ in entries if direction == pb.INGRESS]
-    left = [name for name, direction, _ in entries if direction == pb.EGRESS]
-    networks = [network for _, _, network in entries if network]
-    return (
-        entered[0][:MAX_TEXT] if entered else "",
-        left[-1][:MAX_TEXT] if left else "",
-        networks[0][:MAX_TEXT] if networks else "",
-    )
+def _seconds(seconds: NDArray[np.int64], nanos: NDArray[np.int64]) -> NDArray[np.float32]:
+    """``google.protobuf.Duration``; a negative one is none."""
+    return np.maximum(seconds + nanos / 1e9, 0.0).astype(np.float32)

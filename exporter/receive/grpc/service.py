@@ -57,13 +57,11 @@ class CollectorService:
         """Take in a message; the reply says that its flows are in the pipeline."""
         self._stats.came(len(message))
         try:
-            records = pb.Records.FromString(message)
+            flows, faults = self._reader.read(
+                message, peer_address(context.peer()), time.time_ns() // 1_000_000
+            )
         except DecodeError as error:
             self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "malformed", str(error))
-        try:
-            flows, faults = self._reader.read(
-                records, peer_address(context.peer()), time.time_ns() // 1_000_000
-            )
         except Exception as error:
             log.exception("reading the flows of %s failed", context.peer())
             self._refuse(context, grpc.StatusCode.INTERNAL, "internal", str(error))
