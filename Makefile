@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 # What `make up` starts beside our own processes, and what the tests use besides.
 RUN_PACKAGES := prometheus prometheus-alertmanager
-TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch systemd
+TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch systemd snmpd unbound bind9
 
 # DEMO=0: no demo traffic. DEMO=1: demo traffic even with a CONFIG. CONFIG=file: your own settings.
 DEMO ?=
@@ -67,10 +67,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml
 	@echo "Installing flow-exporter into $(VENV) (about half a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker,embedded]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker,embedded,snmp]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing flow-exporter and what its tests need into $(VENV) (about a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker,embedded,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker,embedded,snmp,dev]'
 	@touch $@ $(VENV)/.run

@@ -21,7 +21,7 @@ from exporter import __version__
 from exporter.config import Config, ConfigError, load_config, read_secret
 from exporter.decode import Decoder
 from exporter.decode.sflow.accounting import SflowCollector
-from exporter.decode.sflow.interfaces import InterfaceCollector
+from exporter.decode.sflow.interfaces import UNKNOWN, InterfaceCollector
 from exporter.enrich import NameSources
 from exporter.enrich.geo_as_names import AsNames
 from exporter.http import Guard, Health, HttpServer, create_app
@@ -34,6 +34,7 @@ from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import PolicySet, load_policies
 from exporter.policies.new_normal import NewNormal, NewNormalCollector, load_new_normals
+from exporter.policies.speeds import known_speeds
 from exporter.receive.collector import ReceiveCollector
 from exporter.receive.dnstap import DnstapReceiver
 from exporter.receive.dnstap.stats import DnstapCollector
@@ -65,6 +66,7 @@ _RELOADED: Final = frozenset(
         "networks",
         "policies",
         "services",
+        "snmp",
     }
 )
 
@@ -104,6 +106,7 @@ class CollectorProcess(Collector):
             policies,
             delay_seconds=config.clickhouse.batch_seconds + _INSERT_SECONDS,
             query_timeout_seconds=config.policies.query_timeout_seconds,
+            speeds=self._interface_speeds,
         )
         self._freezer = EvidenceFreezer(
             lambda: connect(config.clickhouse),
@@ -281,6 +284,18 @@ class CollectorProcess(Collector):
             "Whether flows are taken in and stored, as /-/ready tells.",
             not self._dead() and not self._readiness.reason() and not self._congestion(),
         )
+
+    def _interface_speeds(self) -> dict[tuple[str, int], int]:
+        """By sFlow, SNMP and the configuration, the last of which counts."""
+        sflow = self._decoder.sflow
+        now = time.time_ns() // 1_000_000
+        told = [
+            (agent, index, 0 if values[2] in UNKNOWN else values[2])
+            for agent, index, _, values in sflow.interfaces.recent(now)
+        ]
+        for address, interfaces in self._names.interfaces.snapshot().items():
+            told += [(address, index, each.speed) for index, each in interfaces.items()]
+        return known_speeds(self._names.config.devices, told, sflow.accounting.device_name)
 
     def _use_store(self) -> None:
         """What asks ClickHouse begins when it can answer; posts of alerts queue until then."""

@@ -22,6 +22,8 @@ from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.name_files import NameFiles
 from exporter.enrich.network_fact import NetworkFact, Networks
+from exporter.enrich.snmp import SnmpPoller
+from exporter.enrich.targets import TargetNames
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class NameSources(Collector):
         )
         self.geo = GeoFiles(config.geo)
         self._static = self.hosts.layer("static")
+        self._targets = TargetNames(self.hosts.layer("targets"))
+        self._snmp = SnmpPoller(self.interfaces)
         self._files = NameFiles()
         self._changing = threading.Lock()
         self._stop = threading.Event()
@@ -54,16 +58,23 @@ class NameSources(Collector):
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take over a configuration, and the files that it names."""
+        """Take over a configuration, and the files that it names.
+
+        Raises:
+            ConfigError: something that it asks for is not installed.
+        """
         with self._changing:
             self.geo.configure(config.geo)
             self._files.read(config)
             self._given = config
             self._use()
+            self._targets.configure(config.host_targets)
 
     def start(self) -> None:
         """Begin to learn."""
         self._poller.start()
+        self._targets.start()
+        self._snmp.start()
         if self._docker is not None:
             self._docker.start()
         self.dns.start()
@@ -73,6 +84,8 @@ class NameSources(Collector):
         if self._docker is not None:
             self._docker.stop()
         self.dns.stop()
+        self._targets.stop()
+        self._snmp.stop()
         self._stop.set()
         if self._poller.is_alive():
             self._poller.join()
@@ -82,6 +95,8 @@ class NameSources(Collector):
         yield from self.hosts.collect()
         yield from self.enricher.collect()
         yield from self._files.collect()
+        yield from self._targets.collect()
+        yield from self._snmp.collect()
         yield from self.geo.collect()
         if self._docker is not None:
             yield from self._docker.collect()
@@ -102,7 +117,9 @@ class NameSources(Collector):
                 log.exception("names were not taken over from files")
 
     def _use(self) -> None:
-        self.config = self._files.merged(self._given)
+        merged = self._files.merged(self._given)
+        self._snmp.configure(merged.snmp, merged.devices)
+        self.config = merged
         self._static.replace(
             {
                 pack_address(host.address): HostFacts(host.name, host.role, host.owner)

@@ -1,0 +1,216 @@
+"""Names of hosts from what Prometheus scrapes: files of `file_sd` and servers of `http_sd`.
+
+Sources: Prometheus' documentation of `file_sd_config`, `http_sd_config` and "HTTP SD".
+"""
+
+from __future__ import annotations
+
+import glob
+import ipaddress
+import json
+import logging
+import socket
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import ValidationError
+
+from exporter.config import ConfigError, HostTargets, HttpTargets, read_secret
+from exporter.config.name_files import TargetGroup, TargetGroups, load_targets, target_host
+from exporter.distinct import pack_address
+from exporter.enrich.host_names import HostFacts, Layer
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 5.0
+_HTTP_TIMEOUT_SECONDS: Final = 10.0
+_MAX_ANSWER_BYTES: Final = 64 << 20
+#: Addresses of targets that are names are asked for again after this time.
+_RESOLVE_SECONDS: Final = 300.0
+#: More hosts than these are left without names.
+MAX_HOSTS: Final = 200_000
+
+
+@dataclass(slots=True)
+class _Origin:
+    """A file or a server: its last good groups, and when to look again."""
+
+    groups: Sequence[TargetGroup] = ()
+    version: object = None
+    due: float = 0.0
+    valid: bool = True
+
+
+@dataclass(slots=True)
+class _Resolved:
+    until: float
+    addresses: tuple[bytes, ...] = field(default=())
+
+
+class TargetNames(Collector):
+    """Keeps a layer of names up to date, in a thread of its own.
+
+    An origin that fails keeps what it last told. A target's name comes from its labels, else from
+    the target itself where that is a name; labels ``role`` and ``owner`` are taken over, too.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._settings = HostTargets()
+        self._origins: dict[str, _Origin] = {}
+        self._resolved: dict[str, _Resolved] = {}
+        self._errors: Counter[str] = Counter()
+        self._changed = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="targets", daemon=True)
+
+    def configure(self, settings: HostTargets) -> None:
+        """Look there from now on."""
+        self._settings = settings
+        self._changed.set()
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more; a request that is under way is left to itself."""
+        self._stop.set()
+        self._changed.set()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+
+    def collect(self) -> Iterator[Metric]:
+        """``flow_exporter_names_target*``."""
+        valid = GaugeMetricFamily(
+            "flow_exporter_names_target_origin_valid",
+            "Whether a file or server of targets told something usable when it was last asked.",
+            labels=["origin"],
+        )
+        targets = GaugeMetricFamily(
+            "flow_exporter_names_targets", "Targets of a file or server.", labels=["origin"]
+        )
+        for name, origin in list(self._origins.items()):
+            valid.add_metric([name], origin.valid)
+            targets.add_metric([name], sum(len(group.targets) for group in origin.groups))
+        errors = CounterMetricFamily(
+            "flow_exporter_names_target_errors",
+            "Times that a file or server told nothing usable, or a name had no address.",
+            labels=["kind"],
+        )
+        for kind in ("file", "http", "resolve"):
+            errors.add_metric([kind], self._errors[kind])
+        yield from (valid, targets, errors)
+
+    def look(self) -> None:
+        """Ask all origins that are due, and take over what they tell."""
+        settings, now = self._settings, time.monotonic()
+        files = {name for pattern in settings.files for name in glob.glob(pattern)}  # noqa: PTH207
+        servers = {server.url: server for server in settings.http}
+        self._origins = {
+            name: self._origins.get(name, _Origin()) for name in [*sorted(files), *servers]
+        }
+        for name, origin in self._origins.items():
+            try:
+                if name in servers:
+                    self._ask(origin, servers[name], now)
+                else:
+                    _read(origin, Path(name))
+            except (OSError, ValueError, ConfigError) as error:
+                self._errors["http" if name in servers else "file"] += 1
+                origin.valid = False
+                log.error("targets: what was told before stays in force: %s", error)
+        self._layer.replace(self._hosts(now))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._changed.clear()
+            try:
+                self.look()
+            except Exception:
+                log.exception("targets were not taken over")
+            self._changed.wait(_POLL_SECONDS)
+
+    def _ask(self, origin: _Origin, server: HttpTargets, now: float) -> None:
+        if now < origin.due:
+            return
+        origin.due = now + server.refresh_seconds
+        request = urllib.request.Request(server.url, headers={"Accept": "application/json"})  # noqa: S310
+        if server.token_file:
+            token = read_secret(server.token_file, "")
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            body = answer.read(_MAX_ANSWER_BYTES + 1)
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise ConfigError(f"{server.url}: the answer is longer than {_MAX_ANSWER_BYTES} bytes")
+        try:
+            origin.groups = TargetGroups.model_validate(json.loads(body)).root
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            raise ConfigError(f"{server.url}: {where}: {fault['msg']}") from error
+        except ValueError as error:
+            raise ConfigError(f"{server.url}: {error}") from error
+        origin.valid = True
+
+    def _hosts(self, now: float) -> dict[bytes, HostFacts]:
+        hosts: dict[bytes, HostFacts] = {}
+        wanted: set[str] = set()
+        for origin in self._origins.values():
+            for group in origin.groups:
+                labels = group.labels
+                told = next((labels[k] for k in self._settings.name_labels if labels.get(k)), "")
+                for target in group.targets:
+                    host = target_host(target)
+                    wanted.add(host)
+                    addresses = self._addresses(host, now)
+                    name = target_host(told) or ("" if _is_address(host) else host)
+                    facts = HostFacts(name, labels.get("role", ""), labels.get("owner", ""))
+                    for address in addresses:
+                        if len(hosts) < MAX_HOSTS:
+                            hosts.setdefault(address, facts)
+        for gone in self._resolved.keys() - wanted:
+            del self._resolved[gone]
+        return hosts
+
+    def _addresses(self, host: str, now: float) -> tuple[bytes, ...]:
+        """Addresses of a target; those of before where a name has none at the moment."""
+        if _is_address(host):
+            return (pack_address(host),)
+        known = self._resolved.setdefault(host, _Resolved(0.0))
+        if known.until <= now and not self._stop.is_set():
+            known.until = now + _RESOLVE_SECONDS
+            try:
+                found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+                known.addresses = tuple(
+                    sorted({pack_address(str(a[4][0]).partition("%")[0]) for a in found})
+                )
+            except (OSError, UnicodeError):
+                self._errors["resolve"] += 1
+        return known.addresses
+
+
+def _read(origin: _Origin, path: Path) -> None:
+    stat = path.stat()
+    version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    if version == origin.version:
+        return
+    origin.version = version
+    origin.groups = load_targets(path)
+    origin.valid = True
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

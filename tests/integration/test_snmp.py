@@ -1,0 +1,174 @@
+"""Interfaces by SNMP, from Debian's snmpd on a free port of loopback."""
+
+import json
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from exporter.batch import DictColumn, FlowBatch
+from exporter.config import Device, Snmp
+from exporter.distinct import pack_address
+from exporter.enrich.devices import DeviceNames
+from exporter.enrich.learned_interfaces import LearnedInterfaces
+from exporter.enrich.snmp import SnmpPoller
+from tests.support.programs import program
+
+COMMUNITY, PASSWORD, KEY = "not public", "a long password", "another long password"
+#: The loopback interface is there wherever the tests run.
+LOOPBACK = socket.if_nametoindex("lo")
+
+
+def free_udp_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def until(true, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    """The port of an snmpd that knows a community and users."""
+    folder = tmp_path_factory.mktemp("snmpd")
+    port = free_udp_port()
+    config = folder / "snmpd.conf"
+    config.write_text(
+        f'rocommunity "{COMMUNITY}" 127.0.0.1\n'
+        f'createUser signed SHA-256 "{PASSWORD}"\n'
+        f'createUser secret SHA-512 "{PASSWORD}" AES "{KEY}"\n'
+        "rouser signed authNoPriv\nrouser secret authPriv\n"
+    )
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(
+        [program("snmpd"), "-f", "-Lo", "-C", "-c", str(config), "-I", "-smux",
+         "-p", str(folder / "pid"), f"udp:127.0.0.1:{port}"],
+        stdout=log, stderr=subprocess.STDOUT,
+        env={"SNMP_PERSISTENT_DIR": str(folder / "state"), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    yield port
+    process.terminate()
+    process.wait(10)
+    log.close()
+
+
+def access(tmp_path, port, **settings):
+    for name, text in (("community", COMMUNITY), ("password", PASSWORD), ("key", KEY)):
+        (tmp_path / name).write_text(text + "\n")
+    return {"name": "site", "port": port, **settings}
+
+
+def ways(tmp_path):
+    file = lambda name: str(tmp_path / name)  # noqa: E731
+    return {
+        "2c": {"version": "2c", "community_file": file("community")},
+        "signed": {"user": "signed", "auth_password_file": file("password")},
+        "encrypted": {
+            "user": "secret",
+            "auth_protocol": "sha512",
+            "auth_password_file": file("password"),
+            "priv_password_file": file("key"),
+        },
+    }
+
+
+def poller(learned, settings, *addresses):
+    found = SnmpPoller(learned)
+    devices = [Device(address=address, snmp="site") for address in addresses]
+    found.configure(Snmp.model_validate(settings), devices)
+    return found
+
+
+@pytest.mark.parametrize("way", ["2c", "signed", "encrypted"])
+def test_interfaces_are_learned(agent, tmp_path, way):
+    learned = LearnedInterfaces()
+    settings = {"access": [access(tmp_path, agent, **ways(tmp_path)[way])]}
+    asked = poller(learned, settings, "127.0.0.1")
+    asked.start()
+    try:
+        until(lambda: learned.changes)
+    finally:
+        asked.stop()
+    found = learned.of(pack_address("127.0.0.1"))[LOOPBACK]
+    assert found.name == "lo"
+    assert found.speed == 10_000_000  # as snmpd tells of a loopback
+
+
+def test_a_device_that_does_not_answer_or_refuses_holds_up_no_other(agent, tmp_path):
+    learned = LearnedInterfaces()
+    way = {"version": "2c", "community_file": str(tmp_path / "community")}
+    settings = {
+        "access": [access(tmp_path, agent, **way)], "timeout_seconds": 0.3, "retries": 0,
+        "parallel": 2,
+    }  # fmt: skip
+    # Nobody listens on 127.0.0.9, and the community is for 127.0.0.1 alone.
+    asked = poller(learned, settings, "127.0.0.9", "127.0.0.8", "127.0.0.1")
+    asked.start()
+    try:
+        until(lambda: learned.changes)
+        until(lambda: len(failures(asked)) == 2)
+    finally:
+        asked.stop()
+    assert learned.of(pack_address("127.0.0.1"))[LOOPBACK].name == "lo"
+    assert set(failures(asked)) == {"127.0.0.8", "127.0.0.9"}
+
+
+def failures(asked):
+    family = next(m for m in asked.collect() if m.name == "flow_exporter_snmp_failures")
+    return [sample.labels["device"] for sample in family.samples if sample.value]
+
+
+def test_what_was_learned_outlives_a_restart(agent, tmp_path):
+    cache = tmp_path / "interfaces.json"
+    way = {"version": "2c", "community_file": str(tmp_path / "community")}
+    settings = {"access": [access(tmp_path, agent, **way)], "cache_file": str(cache)}
+    asked = poller(LearnedInterfaces(), settings, "127.0.0.1")
+    asked.start()
+    try:
+        until(cache.exists)
+    finally:
+        asked.stop()
+    again = LearnedInterfaces()
+    poller(again, settings, "127.0.0.1")  # not started
+    assert again.of(pack_address("127.0.0.1"))[LOOPBACK].name == "lo"
+    cache.write_text(json.dumps({"127.0.0.1": 5}))
+    poller(LearnedInterfaces(), settings, "127.0.0.1")  # a damaged file is no obstacle
+
+
+def test_learned_names_win_over_told_and_configured_ones(agent, tmp_path):
+    learned = LearnedInterfaces()
+    way = {"version": "2c", "community_file": str(tmp_path / "community")}
+    asked = poller(learned, {"access": [access(tmp_path, agent, **way)]}, "127.0.0.1")
+    device = Device.model_validate(
+        {"address": "127.0.0.1", "interfaces": {LOOPBACK: "configured", 4000: "configured"}}
+    )
+    names = DeviceNames([device], learned)
+
+    def name_now():
+        batch = FlowBatch(
+            3,
+            {
+                "device_addr": np.frombuffer(3 * pack_address("127.0.0.1"), np.uint8).reshape(
+                    3, 16
+                ),
+                "in_if": np.array([LOOPBACK, 4000, 4001], np.uint32),
+                "in_if_name": DictColumn.encode(["told", "", "told too"]),
+            },
+        )
+        names.apply(batch)
+        return [row["in_if_name"] for row in batch.rows()]
+
+    assert name_now() == ["told", "configured", "told too"]
+    asked.start()
+    try:
+        until(lambda: learned.changes)
+    finally:
+        asked.stop()
+    assert name_now() == ["lo", "configured", "told too"]

@@ -1,0 +1,230 @@
+"""Devices, networks, hosts and targets from files and servers, read again when they change."""
+
+import http.server
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from exporter.batch import FlowBatch
+from exporter.config import Config, ConfigError, HostTargets
+from exporter.config.name_files import load_devices, load_hosts, load_networks, target_host
+from exporter.distinct import pack_address
+from exporter.enrich import NameSources
+from exporter.enrich.host_names import HostFacts, HostNames
+from exporter.enrich.name_files import NameFiles
+from exporter.enrich.targets import TargetNames
+
+DEVICES = """
+- targets: ["192.0.2.1:161", "[2001:db8::1]:161"]
+  labels: {name: edge, site: fra, role: router, owner: neteng, rack: r7, sampling_rate: "1000"}
+  interfaces: {1: transit, 2: {name: ix, speed: 10000000000, provider: DE-CIX}}
+- targets: [192.0.2.2]
+"""
+
+
+def written(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_devices_in_the_form_of_file_sd(tmp_path):
+    first, second, third = load_devices(written(tmp_path / "d.yml", DEVICES))
+    assert (first.address, second.address) == ("192.0.2.1", "2001:db8::1")
+    assert (first.name, first.site, first.role, first.owner) == ("edge", "fra", "router", "neteng")
+    assert first.labels == {"rack": "r7"}
+    assert first.sampling_rate == 1000
+    assert first.interfaces[1].name == "transit"
+    assert first.interfaces[2].model_dump() == {
+        "name": "ix", "speed": 10_000_000_000, "provider": "DE-CIX",
+    }  # fmt: skip
+    assert third.name == ""
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "text", "line", "what"),
+    [
+        (load_devices, "d.yml", "- targets: [192.0.2.1]\n- targets: [edge1]\n", 2, "IPv4"),
+        (load_devices, "d.json", '[\n{"targets": ["192.0.2.1"], "label": {}}]', 2, "label"),
+        (load_devices, "d.yml", "- targets: [192.0.2.1]\n  labels: {sampling_rate: x}", 1, "sampl"),
+        (load_devices, "d.yml", "", 1, "list"),
+        (load_networks, "n.yml", "- name: a\n  prefixes: [10.0.0.1/8]\n", 2, "host bits"),
+        (load_networks, "n.csv", "prefix,name\n# ours\n\n10.0.0.0/8,a\n10.0.0.1/8,b\n", 5, "host"),
+        (load_networks, "n.csv", "prefix,nam\n", 1, "nam"),
+        (load_networks, "n.csv", "prefix,name,internal\n10.0.0.0/8,a,perhaps\n", 2, "internal"),
+        (load_networks, "n.csv", "prefix,name\n10.0.0.0/8\n", 2, "1 values for 2"),
+        (load_hosts, "h.csv", "address,name\n10.0.0.1,a\n10.0.0.999,b\n", 3, "10.0.0.999"),
+        (load_hosts, "hosts", "10.0.0.1 a\n10.0.0.2\n", 2, "no name"),
+        (load_hosts, "hosts", "# all\nnone a\n", 2, "none"),
+        (
+            load_hosts,
+            "h.yaml",
+            "- {address: 10.0.0.1, name: a}\n- {address: 10.0.0.1}\n",
+            2,
+            "name",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_file_and_line(tmp_path, load, name, text, line, what):
+    path = written(tmp_path / name, text)
+    with pytest.raises(ConfigError, match=rf"^{path}:{line}: .*{what}"):
+        load(path)
+
+
+def test_networks_as_csv(tmp_path):
+    text = "prefix,name,internal\n10.0.0.0/8,ours,\n2001:db8::/32,ours,true\n11.0.0.0/8,cdn,no\n"
+    ours, cdn = load_networks(written(tmp_path / "n.csv", text))
+    assert (ours.name, ours.prefixes, ours.internal) == (
+        "ours",
+        ["10.0.0.0/8", "2001:db8::/32"],
+        True,
+    )
+    assert (cdn.name, cdn.internal) == ("cdn", False)
+
+
+def test_hosts_as_csv_and_as_etc_hosts(tmp_path):
+    (host,) = load_hosts(written(tmp_path / "h.csv", "address,owner,name\n10.0.0.1,interns,k122\n"))
+    assert (host.name, host.role, host.owner) == ("k122", "", "interns")
+    text = "127.0.0.1\tlocalhost\n# all\n10.0.0.2 fl13 fl13.example.net # ingest\nfe80::1%lo0 l\n"
+    hosts = load_hosts(written(tmp_path / "hosts", text))
+    assert [(h.address, h.name) for h in hosts] == [
+        ("127.0.0.1", "localhost"), ("10.0.0.2", "fl13"), ("fe80::1", "l"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("h:9100", "h"), ("h", "h"), ("10.0.0.1:1", "10.0.0.1"),
+        ("[2001:db8::1]:9100", "2001:db8::1"), ("2001:db8::1", "2001:db8::1"),
+    ],
+)  # fmt: skip
+def test_the_host_of_a_target(target, host):
+    assert target_host(target) == host
+
+
+def metrics(source):
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in source.collect()
+        for sample in family.samples
+    }
+
+
+def test_a_broken_version_leaves_the_old_one_in_force_until_it_is_mended(tmp_path, caplog):
+    file = written(tmp_path / "a.yml", DEVICES)
+    config = Config.model_validate({"device_files": [str(tmp_path / "*.yml")]})
+    files = NameFiles()
+    valid, errors = "flow_exporter_names_file_valid", "flow_exporter_names_file_errors_total"
+
+    def names():
+        return [device.name for device in files.merged(config).devices]
+
+    assert files.read(config) == {"devices"}
+    assert names() == ["edge", "edge", ""]
+    assert files.read(config) == set()
+    file.write_text("- targets: [nowhere]\n")
+    for _ in range(3):  # told once, not at each look
+        assert files.read(config) == set()
+    assert names() == ["edge", "edge", ""]
+    assert metrics(files)[valid, "devices", str(file)] == 0
+    assert metrics(files)[errors, "devices"] == 1
+    assert caplog.text.count(f"{file}:1: ") == 1
+    file.write_text("- targets: [192.0.2.9]\n  labels: {name: new}\n")
+    assert files.read(config) == {"devices"}
+    assert names() == ["new"]
+    assert metrics(files)[valid, "devices", str(file)] == 1
+    written(tmp_path / "b.yml", "- targets: [192.0.2.8]\n  labels: {name: more}\n")
+    assert files.read(config) == {"devices"}
+    assert names() == ["new", "more"]
+    file.unlink()
+    assert files.read(config) == {"devices"}
+    assert names() == ["more"]
+
+
+def test_the_configuration_wins_over_files(tmp_path):
+    config = Config.model_validate(
+        {
+            "devices": [{"address": "192.0.2.1", "name": "mine"}],
+            "networks": [{"name": "a", "prefixes": ["10.0.0.0/8"], "internal": False}],
+            "hosts": [{"address": "10.0.0.1", "name": "mine"}],
+            "device_files": [str(written(tmp_path / "d.yml", DEVICES))],
+            "network_files": [
+                str(written(tmp_path / "n.csv", "prefix,name\n10.0.0.0/8,b\n11.0.0.0/8,a\n"))
+            ],
+            "host_files": [str(written(tmp_path / "hosts", "10.0.0.1 other\n10.0.0.2 more\n"))],
+        }
+    )
+    sources = NameSources(config)
+    assert [d.name for d in sources.config.devices] == ["mine", "edge", ""]
+    ends = ["10.0.0.1", "11.0.0.2", "10.0.0.2"]
+    rows = np.frombuffer(b"".join(map(pack_address, ends)), np.uint8).reshape(-1, 16)
+    batch = sources.enricher.enrich(FlowBatch(3, {"src_addr": rows}))
+    found = [(row["src_host"], row["src_network"], row["src_internal"]) for row in batch.rows()]
+    assert found == [("mine", "a", 0), ("", "a", 0), ("more", "a", 0)]
+
+
+A = pack_address("10.0.0.1")
+B = pack_address("10.0.0.2")
+
+
+class Targets(http.server.BaseHTTPRequestHandler):
+    body = b""
+
+    def do_GET(self):
+        good = self.headers["Authorization"] == "Bearer secret"
+        self.send_response(200 if good else 403)
+        self.end_headers()
+        self.wfile.write(type(self).body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_targets_of_files_and_servers_name_hosts(tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Targets)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/targets"
+        token = str(written(tmp_path / "token", "secret\n"))
+        group = {
+            "targets": ["10.0.0.1:9100"],
+            "labels": {"instance": "k122:9100", "owner": "interns"},
+        }
+        file = written(tmp_path / "t.json", json.dumps([group]))
+        group = {"targets": ["10.0.0.2:9100", "localhost:9100"], "labels": {"role": "vm"}}
+        Targets.body = json.dumps([group]).encode()
+        hosts = HostNames()
+        targets = TargetNames(hosts.layer("targets"))
+        settings = {
+            "files": [str(tmp_path / "*.json")],
+            "http": [{"url": url, "token_file": token}],
+        }
+        targets.configure(HostTargets.model_validate(settings))
+        targets.look()
+        local = pack_address("127.0.0.1")
+        known = [
+            HostFacts("k122", "", "interns"),
+            HostFacts("", "vm"),
+            HostFacts("localhost", "vm"),
+        ]
+        assert hosts.find([A, B, local]) == known
+        # Neither a broken file nor a server that fails takes away what is known.
+        file.write_text("[{")
+        Targets.body = b"no JSON"
+        targets._origins[url].due = 0.0
+        targets.look()
+        assert hosts.find([A, B, local]) == known
+        told = metrics(targets)
+        assert told["flow_exporter_names_target_errors_total", "file"] == 1
+        assert told["flow_exporter_names_target_errors_total", "http"] == 1
+        assert told["flow_exporter_names_target_origin_valid", url] == 0
+        file.write_text("[]")
+        targets.look()
+        assert hosts.find([A]) == [None]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
