@@ -12,6 +12,7 @@ from exporter.config import Config
 from exporter.distinct import distinct_addresses, pack_address
 from exporter.enrich import NameSources
 from exporter.enrich.prefixes import PrefixTable
+from exporter.enrich.registered_ports import registered_ports
 from exporter.enrich.well_known import WELL_KNOWN
 
 
@@ -51,7 +52,13 @@ def test_devices_are_named_and_strangers_keep_their_address():
     rows = enrich(
         {
             "devices": [
-                {"address": "10.0.0.1", "name": "edge1", "site": "ams", "role": "router"},
+                {
+                    "address": "10.0.0.1",
+                    "name": "edge1",
+                    "site": "ams",
+                    "role": "router",
+                    "owner": "neteng",
+                },
                 {"address": "2001:db8::1", "name": "edge1"},
                 {"address": "10.0.0.3", "site": "fra"},
             ]
@@ -61,6 +68,7 @@ def test_devices_are_named_and_strangers_keep_their_address():
     assert column(rows, "device") == ["edge1", "10.9.9.9", "edge1", "10.0.0.3", "edge1"]
     assert column(rows, "site") == ["ams", "", "", "fra", "ams"]
     assert column(rows, "role") == ["router", "", "", "", "router"]
+    assert column(rows, "owner") == ["neteng", "", "", "", "neteng"]
 
 
 def test_configured_interface_names_fill_only_what_the_device_left_empty():
@@ -133,6 +141,127 @@ def test_a_flow_belongs_to_the_service_at_its_named_end(
         src_service,
         dst_service,
     )
+
+
+SCOPED = {
+    "networks": [{"name": "lab", "prefixes": ["10.5.0.0/16"]}],
+    "services": [
+        {"port": 9000, "name": "everywhere"},
+        {"port": 9000, "name": "here", "addresses": ["10.1.0.0/16"]},
+        {"port": 9000, "name": "on one host", "addresses": ["10.1.0.7"]},
+        {"port": 9001, "name": "other", "addresses": ["10.1.0.0/16"]},
+        {"port": 9000, "name": "in the lab", "networks": ["lab"]},
+        {"port": 443, "name": "admin", "networks": ["lab"]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "service"),
+    [
+        ("192.0.2.1", 9000, "everywhere"),
+        ("10.1.0.1", 9000, "here"),
+        ("10.1.0.7", 9000, "on one host"),
+        ("10.1.0.7", 9001, "other"),  # that of the wider prefix
+        ("192.0.2.1", 9001, "etlservicemgr"),  # registered
+        ("10.5.0.1", 9000, "in the lab"),
+        ("10.5.0.1", 443, "admin"),
+        ("10.1.0.7", 443, "https"),
+        ("2001:db8::1", 443, "https"),
+    ],
+)
+@pytest.mark.parametrize("end", ["src", "dst"])
+def test_a_port_can_mean_something_else_at_some_addresses(end, address, port, service):
+    other = {"src": "dst", "dst": "src"}[end]
+    (row,) = enrich(
+        SCOPED,
+        proto=[6],
+        **{
+            f"{end}_addr": [address],
+            f"{other}_addr": ["203.0.113.1"],
+            f"{end}_port": [port],
+            f"{other}_port": [50000],
+        },
+    )
+    assert (row["service"], row[f"{end}_service"], row[f"{other}_service"]) == (
+        service,
+        service,
+        "",
+    )
+
+
+SYN, SYN_ACK, LONGER = 0x02, 0x12, 0x1B
+
+
+@pytest.mark.parametrize(
+    ("src", "dst", "flags", "service"),
+    [
+        (40000, 5190, LONGER, "aol"),  # registered
+        (5190, 40000, LONGER, "aol"),
+        (5190, 40000, SYN, ""),  # the port is the client's own
+        (40000, 5190, SYN_ACK, ""),
+        (5190, 40000, SYN_ACK, "aol"),
+        (5190, 8080, SYN, "http-alt"),
+        (5190, 8080, LONGER, "http-alt"),  # well known before registered
+        (40842, 50000, LONGER, ""),  # registered, but among the ports of clients
+    ],
+)
+def test_a_registered_port_counts_unless_it_is_the_clients(src, dst, flags, service):
+    (row,) = enrich({}, proto=[6], src_port=[src], dst_port=[dst], tcp_flags=[flags])
+    assert row["service"] == service
+
+
+@pytest.mark.parametrize(("flags", "service"), [(SYN, "server"), (SYN_ACK, "client")])
+def test_of_equal_ports_the_one_that_was_called_is_the_service(flags, service):
+    services = [
+        {"port": 9000, "name": "client", "addresses": ["10.0.0.1"]},
+        {"port": 9000, "name": "server", "addresses": ["10.0.0.2"]},
+    ]
+    (row,) = enrich(
+        {"services": services},
+        proto=[6], src_addr=["10.0.0.1"], dst_addr=["10.0.0.2"], src_port=[9000], dst_port=[9000],
+        tcp_flags=[flags],
+    )  # fmt: skip
+    assert row["service"] == service
+
+
+def test_only_what_a_configuration_or_a_table_names_becomes_a_name():
+    names = {name for *_, name in registered_ports()} | {name for *_, name in WELL_KNOWN}
+    ports = np.arange(65536, dtype=np.uint16)
+    batch = FlowBatch(65536, {"proto": np.full(65536, 6, np.uint8), "dst_port": ports})
+    enricher({}).enrich(batch)
+    assert set(batch.dictionary("service").values) <= names | {""}
+    assert len(names) < 7000
+
+
+def test_addresses_are_internal_by_their_network_else_when_private():
+    rows = enrich(
+        {
+            "networks": [
+                {"name": "public", "prefixes": ["198.51.100.0/24"]},
+                {"name": "partner", "prefixes": ["10.7.0.0/16"], "internal": False},
+                {"name": "guests", "prefixes": ["10.7.1.0/24"]},
+            ]
+        },
+        src_addr=["198.51.100.1", "10.7.0.1", "10.7.1.1", "10.8.0.1", "192.0.2.1"],
+        dst_addr=["fd00::1", "2001:db8::1", "100.64.0.1", "172.32.0.1", "172.31.255.255"],
+    )
+    assert column(rows, "src_internal") == [1, 0, 1, 1, 0]
+    assert column(rows, "dst_internal") == [1, 0, 1, 0, 1]
+
+
+def test_strangers_are_listed_within_bounds():
+    made = enricher({"devices": [{"address": "10.0.0.1"}]})
+    made.enrich(FlowBatch(2, {"device_addr": addresses("10.0.0.1", "10.9.9.9")}))
+    told = {family.name: family for family in made.collect()}
+    assert [s.labels["device"] for s in told["flow_exporter_unknown_device"].samples] == [
+        "10.9.9.9"
+    ]
+    forged = np.random.default_rng(1).integers(0, 256, (30_000, 16), np.uint8)
+    made.enrich(FlowBatch(len(forged), {"device_addr": forged}))
+    told = {family.name: family for family in made.collect()}
+    assert len(told["flow_exporter_unknown_device"].samples) == 1000
+    assert told["flow_exporter_unknown_devices"].samples[0].value == 10_000
 
 
 def test_a_batch_without_the_columns_gets_empty_names():
