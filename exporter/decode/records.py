@@ -20,8 +20,8 @@ TAIL: Final = PADDING
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6
-#: With more runs of equal sets than this, gathering record by record is cheaper.
-_MOST_RUNS: Final = 8
+#: With fewer records in a run of equal sets than this, gathering record by record is cheaper.
+_RUN_RECORDS: Final = 512
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: O
     total = int(counts.sum())
     if not total:
         return Records(buffer, 0, [], counts)
-    runs = _runs(start, counts)
+    runs = _runs(start, counts, total)
     if runs is not None:
         windows = [_from_runs(buffer, runs, size, total, window) for window in layout.windows]
     else:
@@ -94,22 +94,19 @@ class _Run(NamedTuple):
     records: int
 
 
-def _runs(start: Offsets, counts: Offsets) -> list[_Run] | None:
-    """Sets by runs of equal ones at equal distances; None where there are too many runs.
+def _runs(start: Offsets, counts: Offsets, total: int) -> list[_Run] | None:
+    """Sets by runs of equal ones at the usual distance; None where runs are too short.
 
     Devices fill their datagrams, and these lie side by side: most sets have as many records as
-    the one before, and lie as far from it as that from the one before.
+    the one before, and lie as far from it as any other.
     """
-    steps = np.diff(start)
-    turns = counts[1:] != counts[:-1]
-    turns[1:] |= steps[1:] != steps[:-1]
-    bounds = [0, *(np.flatnonzero(turns) + 1).tolist(), len(start)]
-    if len(bounds) > _MOST_RUNS + 1:
+    steps = start[1:] - start[:-1]
+    step = int(np.partition(steps, len(steps) // 2)[len(steps) // 2]) if len(steps) else 0
+    turns = np.flatnonzero((counts[1:] != counts[:-1]) | (steps != step))
+    if len(turns) * _RUN_RECORDS > total:
         return None
-    return [
-        _Run(int(start[a]), int(steps[a]) if b - a > 1 else 0, b - a, int(counts[a]))
-        for a, b in pairwise(bounds)
-    ]
+    bounds = [0, *(turns + 1).tolist(), len(start)]
+    return [_Run(int(start[a]), step, b - a, int(counts[a])) for a, b in pairwise(bounds)]
 
 
 def _from_runs(
