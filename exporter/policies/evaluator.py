@@ -23,6 +23,7 @@ from exporter.policies.list_store import ListKeeper, ListState
 from exporter.policies.lists import LoadedList
 from exporter.policies.model import Policy, PolicySet
 from exporter.policies.query import policy_query
+from exporter.policies.speeds import SpeedKeeper, Speeds
 from exporter.store.client import StoreError
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class PolicyEvaluator:
 
     ``client_factory`` opens a clickhouse-connect client; a client that failed is closed and
     opened anew at the next evaluation. ``delay_seconds`` is how long flows take from their
-    reception to the table: a window is read that long after its end.
+    reception to the table: a window is read that long after its end. ``speeds`` tells what is
+    known of interfaces.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class PolicyEvaluator:
         *,
         delay_seconds: float,
         query_timeout_seconds: float,
+        speeds: Callable[[], Speeds] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client_factory = client_factory
@@ -136,6 +139,7 @@ class PolicyEvaluator:
         self._lock = threading.Lock()
         self._states = {p.name: PolicyState.of(p) for p in policies.policies}
         self._lists = ListKeeper(policies.lists, clock)
+        self._speeds = SpeedKeeper(speeds, clock)
         self._fresh: dict[tuple[str, float], frozenset[str]] = {}
         self._wake = threading.Event()
         self._stopping = False
@@ -283,6 +287,8 @@ class PolicyEvaluator:
             lists = self._lists.lists
             keeper = self._lists
         keeper.store(client, [use.name for use in policy.list_uses])
+        if policy.measured.share == "capacity":
+            self._speeds.store(client)
         query = policy_query(policy, int(end * 1000), followed, lists)
         result = client.query(
             query.sql,

@@ -248,17 +248,16 @@ def _values(
     if measure.share == "capacity":
         end = "in_if" if "in_if" in policy.dimensions else "out_if"
         return f"""\
-        SELECT f.*, 100 * amount / c.speed AS value
+        SELECT f.*, 100 * amount / c.bits AS value
         FROM
         (
 {aggregated}
         ) AS f
         INNER JOIN
         (
-            SELECT toString(device) AS name, interface, max(speed) AS speed
-            FROM interfaces
+            SELECT toString(device) AS name, interface, argMax(speed, stored_at) AS bits
+            FROM interface_speeds
             GROUP BY name, interface
-            HAVING speed > 0
         ) AS c ON toString(f.device) = c.name AND f.{end} = c.interface"""  # noqa: S608
     return aggregated
 

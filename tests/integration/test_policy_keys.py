@@ -274,3 +274,15 @@ def test_a_wrong_use_of_a_list_is_refused(tmp_path: Path, old: str, new: str, sa
     with pytest.raises(ConfigError) as refused:
         load_policies(tmp_path / "policies.yaml")
     assert said in str(refused.value)
+
+
+def test_use_of_an_interface_is_in_percent_of_its_speed(database: Database, flows: Client) -> None:
+    flows.command(
+        "INSERT INTO flows (time_received, device, in_if, bytes) SELECT "
+        f"fromUnixTimestamp64Milli({NOW * 1000 - 5000}), 'edge', number, 75000 FROM numbers(4)"
+    )
+    watched = policy(measure="share_of_capacity", dimensions=["device", "in_if"])
+    speeds = {("edge", 1): 10_000, ("edge", 2): 20_000}
+    evaluated = Evaluated(database, watched, speeds=speeds)
+    evaluated.evaluate()
+    assert evaluated.values("in_if") == {("1",): 100.0, ("2",): 50.0}

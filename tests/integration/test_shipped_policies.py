@@ -121,6 +121,16 @@ SEEN: dict[str, tuple[Flows, tuple[str, ...], float]] = {
         20e6,
     ),
     "new_address": ([{"src_network": "vms"}], ("10.9.9.9", "", "vms"), 1),
+    "interface_in_share": (
+        [{"device": "edge1", "in_if": 1, "bytes": 33_750_000_000}],
+        ("edge1", "1", ""),
+        90,
+    ),
+    "interface_out_share": (
+        [{"device": "edge1", "out_if": 2, "bytes": 33_750_000_000}],
+        ("edge1", "2", ""),
+        90,
+    ),
     "source_as_share": ([{"src_as": 123456, "bytes": 22_000_000}], ("123456",), 55),
     "listed_network": (
         [{"dst_addr": "203.0.113.200", "bytes": 37_500}],
@@ -153,6 +163,11 @@ def flows(database: Database) -> Iterator[Client]:
     client.command("TRUNCATE TABLE flows")
     client.command("TRUNCATE TABLE hosts_seen")
     client.command("TRUNCATE TABLE dns_queries")
+    # The second interface was slower once; nothing is known of the others.
+    client.command(
+        "INSERT INTO interface_speeds VALUES ('edge1', 1, 1000000000, 10), "
+        "('edge1', 2, 1000000000, 20), ('edge1', 2, 100000000, 10), ('core', 1, 1000000000, 10)"
+    )
     usual: Flows = [
         {
             "dst_addr": f"10.5.0.{n}", "src_addr": f"10.6.0.{n}", "dst_service": "https",

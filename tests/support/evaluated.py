@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
@@ -53,7 +54,11 @@ class Evaluated:
     """An evaluator with a clock of its own, and what it tells Prometheus."""
 
     def __init__(
-        self, database: Database, *policies: Policy, given: PolicySet | None = None
+        self,
+        database: Database,
+        *policies: Policy,
+        given: PolicySet | None = None,
+        speeds: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
         self.clock = Clock()
         self.evaluator = PolicyEvaluator(
@@ -61,6 +66,7 @@ class Evaluated:
             given or PolicySet(policies=list(policies)),
             delay_seconds=0,
             query_timeout_seconds=10,
+            speeds=lambda: speeds or {},
             clock=self.clock,
         )
         self.registry = CollectorRegistry()

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from exporter.config import ConfigError
 from exporter.policies.filter import FUNCTIONS, check_filter
-from exporter.policies.measures import MEASURES
 from exporter.policies.lists import PolicyList
+from exporter.policies.measures import MEASURES
 from exporter.policies.model import (
     Bound,
     Bounds,

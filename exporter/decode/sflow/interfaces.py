@@ -29,7 +29,7 @@ EXPIRE_MILLISECONDS: Final = 900_000
 _GENERIC: Final = struct.Struct("!IIQIIQIIIIIIQIIIIII")
 
 #: Agents send all ones for what they do not count.
-_UNKNOWN: Final = (2**32 - 1, 2**64 - 1)
+UNKNOWN: Final = (2**32 - 1, 2**64 - 1)
 
 _COUNTERS: Final = (
     ("in_bytes", "Bytes received by the interface.", (5,)),
@@ -117,10 +117,10 @@ class InterfaceCollector(Collector):
         for agent, index, name, values in self._counters.recent(time.time_ns() // 1_000_000):
             label = [self._device_name(agent), str(index), name]
             for family, fields in families:
-                known = [values[i] for i in fields if values[i] not in _UNKNOWN]
+                known = [values[i] for i in fields if values[i] not in UNKNOWN]
                 if known:
                     family.add_metric(label, sum(known))
-            if values[2] not in _UNKNOWN:
+            if values[2] not in UNKNOWN:
                 speed.add_metric(label, values[2])
             up.add_metric(label, values[4] >> 1 & 1)
         yield from (family for family, _ in families)

@@ -1,4 +1,4 @@
--- Lists that policies look up: mining pools, threat lists, groups of nodes.
+-- What policies look up: lists (mining pools, threat lists, groups of nodes) and speeds of interfaces.
 
 -- Written by every collector that has the file. Rows go by the content of the whole list, so that
 -- a query sees all of it or, of another version, nothing.
@@ -16,3 +16,17 @@ ORDER BY (version, length, addr, name)
 TTL stored_at + INTERVAL 7 DAY DELETE
 SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
 COMMENT 'Entries of the lists of policies.yaml.';
+
+-- As devices tell by SNMP or sFlow, or the configuration says; written by the collector.
+-- cluster: on every node
+CREATE TABLE IF NOT EXISTS flow.interface_speeds ON CLUSTER 'flow'
+(
+    device    LowCardinality(String) COMMENT 'Name of the device.',
+    interface UInt32 COMMENT 'Index of the interface (ifIndex).',
+    speed     UInt64 COMMENT 'Bits per second.',
+    stored_at DateTime('UTC') COMMENT 'When that was told; the latest counts.'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/every_node/flow/interface_speeds', '{shard}-{replica}', stored_at)
+ORDER BY (device, interface)
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Speeds of interfaces, of which policies tell the use in percent; read with FINAL.';
