@@ -6,7 +6,7 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from exporter import __version__
-from exporter.config import Config, ConfigError, load_config, read_secret
+from exporter.config import Config, ConfigError, Device, load_config, read_secret
 from exporter.decode import Decoder
 from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import UNKNOWN, InterfaceCollector
@@ -136,7 +136,7 @@ class CollectorProcess(Collector):
             undo.callback(self._http.stop)
             receivers = open_receivers(config.receive)
             undo.callback(receivers.stop)
-            self._grpc = _grpc(config)
+            self._grpc = _grpc(config, self._names.config.devices)
             self._dnstap = DnstapReceiver(
                 config.receive.dnstap,
                 self._writer.write,
@@ -321,11 +321,11 @@ class CollectorProcess(Collector):
         return self._pipeline.congestion()
 
 
-def _grpc(config: Config) -> GrpcServer | None:
+def _grpc(config: Config, devices: Sequence[Device]) -> GrpcServer | None:
     settings = config.receive.grpc
     if settings is None:
         return None
-    return GrpcServer(settings, config.devices, reuse_port=config.receive.reuse_port)
+    return GrpcServer(settings, devices, reuse_port=config.receive.reuse_port)
 
 
 def _policies(config: Config) -> PolicySet:

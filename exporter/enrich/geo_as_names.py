@@ -19,7 +19,7 @@ from exporter.enrich.geo import GeoFiles, State, state_of
 log = logging.getLogger(__name__)
 
 #: New names are stored this often.
-_STORE_SECONDS: Final = 30.0
+_STORE_SECONDS: Final = 10.0
 _NUMBER: Final = re.compile(r"(?:AS)?(\d{1,10})", re.ASCII | re.IGNORECASE)
 _KNOWN: Final = "SELECT number, name FROM as_names"
 
