@@ -60,7 +60,7 @@ def unbound(
     identity: str = "unbound-1",
 ) -> Iterator[Resolver]:
     """unbound that sends dnstap to the unix socket ``path`` or the TCP ``port``, or to nobody."""
-    listen = free_port(socket.SOCK_DGRAM)
+    listen = _port()
     folder.mkdir(exist_ok=True)
     zone, reverse = _zones(folder)
     where = f'dnstap-socket-path: "{path}"' if path else f'dnstap-ip: "127.0.0.1@{port}"'
@@ -114,7 +114,7 @@ remote-control:
 @contextlib.contextmanager
 def named(folder: Path, *, path: Path, identity: str = "bind-1") -> Iterator[Resolver]:
     """BIND that sends dnstap to the unix socket ``path``, the only kind that it knows."""
-    listen = free_port(socket.SOCK_DGRAM)
+    listen = _port()
     folder.mkdir(exist_ok=True)
     zone, _ = _zones(folder)
     config = folder / "named.conf"
@@ -139,6 +139,18 @@ zone "example" {{ type primary; file "{zone}"; }};
     )
     with _running([program("named"), "-g", "-c", str(config)], folder, listen) as resolver:
         yield resolver
+
+
+def _port() -> int:
+    """Free for UDP and for TCP, which resolvers want both."""
+    while True:
+        port = free_port(socket.SOCK_DGRAM)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def _zones(folder: Path) -> tuple[Path, Path]:
