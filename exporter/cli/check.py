@@ -23,11 +23,13 @@ def check(
 ) -> None:
     """Say what is wrong, and where, with configuration, policies, ClickHouse and its schema.
 
+    With --offline, as in a CI, a missing password or token file is only a warning.
+
     Exit codes: 0 all is well, 1 ClickHouse is not as it should be, 2 a file is wrong.
     """
     settings = read_config(config)
     _say("configuration", str(config) if config else "defaults")
-    policies = _check_files(settings)
+    policies = _check_files(settings, secrets_needed=not offline)
     if not offline:
         _check_store(settings, policies)
 
@@ -36,7 +38,7 @@ def _say(what: str, state: str) -> None:
     typer.echo(f"ok: {what}: {state}")
 
 
-def _check_files(settings: Config) -> PolicySet:
+def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
     from exporter.config import ConfigError, read_secret
     from exporter.policies.model import PolicySet, load_policies
     from exporter.web_config import load_web_config, tls_context
@@ -64,7 +66,10 @@ def _check_files(settings: Config) -> PolicySet:
         try:
             read_secret(path, variable)
         except ConfigError as error:
-            faults.append(str(error))
+            if secrets_needed:
+                faults.append(str(error))
+            else:
+                typer.echo(f"warning: {error}", err=True)
     if faults:
         typer.echo("\n".join(faults), err=True)
         raise typer.Exit(2)
