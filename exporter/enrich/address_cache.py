@@ -78,7 +78,7 @@ class AddressCache:
                 kept = numbers != 0
                 self._known[row, numbers[kept]] = fact.find(addresses[kept])
 
-    def numbers(self, columns: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint32]]:
+    def numbers(self, columns: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.intp]]:
         """The numbers of the ``(n, 16)`` addresses in the columns of one batch.
 
         They hold until the next call.
@@ -95,7 +95,7 @@ class AddressCache:
             for column, numbers in zip(columns, found, strict=True):
                 new = np.flatnonzero(numbers == 0)
                 numbers[new] = self._find(column[new])
-        return found
+        return [numbers.astype(np.intp) for numbers in found]
 
     def fact(self, row: int) -> NDArray[np.uint32]:
         """One fact of all addresses, to be indexed with what :meth:`numbers` gave."""

@@ -44,16 +44,18 @@ class AddressIndex:
     def find(self, keys: Sequence[Array]) -> NDArray[np.uint32]:
         """The number of each key."""
         places = self._first(keys)
-        numbers = self._numbers[places]
+        numbers = self._numbers.take(places)
         others = np.flatnonzero((numbers != 0) & ~self._holds(places, keys))
-        places = places[others]
+        places = places.take(others)
+        keys = [key.take(others) for key in keys]
         while len(others):
-            places = (places + self._step) & self._mask
-            found = self._numbers[places]
+            places += 1
+            places &= self._mask
+            found = self._numbers.take(places)
             numbers[others] = found
-            held = self._holds(places, [key[others] for key in keys])
-            again = np.flatnonzero((found != 0) & ~held)
-            others, places = others[again], places[again]
+            again = np.flatnonzero((found != 0) & ~self._holds(places, keys))
+            others, places = others.take(again), places.take(again)
+            keys = [key.take(again) for key in keys]
         return numbers
 
     def add(self, keys: Sequence[Array], numbers: NDArray[np.uint32]) -> None:
@@ -75,17 +77,16 @@ class AddressIndex:
             for own, key in zip(self._keys, keys, strict=True):
                 own[places[put]] = key[put]
             left = ~put
-            places = (places[left] + self._step) & self._mask
+            places = (places[left] + 1) & self._mask
             keys, numbers = [key[left] for key in keys], numbers[left]
 
     def _resize(self, size: int) -> None:
         self._keys = [np.zeros(size, kind) for kind in self._kinds]
         self._numbers = np.zeros(size, np.uint32)
-        self._mask = np.uint32(size - 1)
-        self._step = np.uint32(1)
+        self._mask = size - 1
         self._shift = np.uint64(64 - (size.bit_length() - 1))
 
-    def _first(self, keys: Sequence[Array]) -> NDArray[np.uint32]:
+    def _first(self, keys: Sequence[Array]) -> NDArray[np.int64]:
         mixed = keys[0].astype(np.uint64)
         mixed *= _FACTORS[0]
         for key, factor in zip(keys[1:], _FACTORS[1:], strict=False):
@@ -93,10 +94,10 @@ class AddressIndex:
             mixed += key
             mixed *= factor
         mixed >>= self._shift
-        return mixed.astype(np.uint32)
+        return mixed.view(np.int64)
 
     def _holds(self, places: Array, keys: Sequence[Array]) -> NDArray[np.bool_]:
-        same: NDArray[np.bool_] = self._keys[0][places] == keys[0]
+        same: NDArray[np.bool_] = self._keys[0].take(places) == keys[0]
         for own, key in zip(self._keys[1:], keys[1:], strict=True):
-            same &= own[places] == key
+            same &= own.take(places) == key
         return same

@@ -35,7 +35,7 @@ class EndFacts(Collector):
             known = self._cache.fact(row)
             for side in _SIDES:
                 codes = of_side.get(side)
-                found = np.zeros(len(batch), np.uint32) if codes is None else known[codes]
+                found = np.zeros(len(batch), np.uint32) if codes is None else known.take(codes)
                 fact.fill(batch, side, found)
 
     def collect(self) -> Iterator[Metric]:

@@ -87,7 +87,7 @@ class ServiceNames:
             flags = batch.array("tcp_flags") & _FLAGS
             self._leave_out(np.flatnonzero(flags == _SYN), source, destination, batch)
             self._leave_out(np.flatnonzero(flags == _SYN_ACK), destination, source, batch)
-        service = self._text_of_place[np.maximum(source, destination)]
+        service = self._text_of_place.take(np.maximum(source, destination))
         batch.columns["service"] = self._texts.column(service)
 
     def _leave_out(

@@ -35,10 +35,11 @@ class Texts:
         Only texts that occur get into it, so that a batch does not carry all that there are.
         """
         self._take_over()
+        index = numbers.astype(np.intp)  # numpy indexes twice as fast with its own kind
         used = np.zeros(len(self._numbers), np.bool_)
-        used[numbers] = True
+        used[index] = True
         local = np.cumsum(used, dtype=np.uint32) - np.uint32(1)
-        return DictColumn(local[numbers], self._texts[np.flatnonzero(used)].tolist())
+        return DictColumn(local.take(index), self._texts[np.flatnonzero(used)].tolist())
 
     def _take_over(self) -> None:
         count = len(self._numbers)
