@@ -90,7 +90,9 @@ class DnstapReceiver:
         self._rows.names = names
 
     def start(self) -> None:
-        """Begin to accept and to read."""
+        """Begin to accept and to read; without sockets there is nothing to do."""
+        if not self.listeners:
+            return
         self._rows.start()
         self._thread.start()
 
