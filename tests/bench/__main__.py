@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.bench import receivers
+from tests.bench.enrichment import BATCH_FLOWS, enrichment_cost
 from tests.bench.measure import decode_cost, memory, peak_rate, receive_cost
 from tests.bench.report import OURS, Results
 from tests.bench.workloads import KINDS, Kind, Workload, build
 
 PAGE = Path(__file__).parents[2] / "docs/reference/benchmarks.md"
 END_TO_END = "end to end"
+ENRICHMENT = "enrichment"
 #: Workloads whose highest rate is searched for, and those measured end to end.
 PEAKS = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
 ENDS_TO_END = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
@@ -121,6 +123,16 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
     return [Step(f"{kind.name}: {step.what}", step.run) for step in steps]
 
 
+def _enrichment_steps() -> list[Step]:
+    def step(flows: int) -> Step:
+        def run(results: Results) -> None:
+            results.enrichments.append(enrichment_cost(flows))
+
+        return Step(f"{ENRICHMENT}: batches of {flows:,}", run)
+
+    return [step(flows) for flows in BATCH_FLOWS]
+
+
 def _memory_steps(size: Size) -> list[Step]:
     def step(name: str, starter: receivers.Starter) -> Step:
         def run(results: Results) -> None:
@@ -152,6 +164,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder:
         steps = [s for kind in chosen for s in _steps(kind, size, Path(folder), peaks=peaks)]
         steps += [] if only else _memory_steps(size)
+        if not only or any(part in ENRICHMENT for part in only):
+            steps += _enrichment_steps()
         bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), console=errors,

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.enrichment import Enrichment
 from tests.bench.measure import Cost, Memory, Peak
 
 BEGIN = "<!-- bench:begin -->"
@@ -33,6 +34,7 @@ class Results:
     busy: list[Cost] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
+    enrichments: list[Enrichment] = field(default_factory=list)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self) | {"machine": machine()}, indent=2)
@@ -48,6 +50,8 @@ class Results:
             found.append(_pivot("Highest rate without loss, flows per second", self.peaks, _rate))
         if self.memories:
             found.append(_memories(self.memories))
+        if self.enrichments:
+            found.append(_enrichments(self.enrichments))
         return found
 
     def print(self, console: Console) -> None:
@@ -127,3 +131,18 @@ def _memories(memories: list[Memory]) -> tuple[str, list[str], list[list[str]]]:
     by = {(m.devices, m.receiver): f"{m.megabytes:.0f}" for m in memories}
     rows = [[str(n), *(by.get((n, r), "") for r in receivers)] for n in counts]
     return "Resident memory by devices, MB", ["devices", *receivers], rows
+
+
+def _enrichments(measured: list[Enrichment]) -> tuple[str, list[str], list[list[str]]]:
+    title = "Enrichment: CPU seconds per million flows (c/M) by size of the batch"
+    header = ["flows in a batch", "known addresses", "all addresses new", "memory, MB"]
+    rows = [
+        [
+            f"{e.batch_flows:,}",
+            f"{e.cpu_per_million:.2f}",
+            f"{e.new:.2f}",
+            f"{e.cache_bytes / 1e6:.0f}",
+        ]
+        for e in measured
+    ]
+    return title, header, rows
