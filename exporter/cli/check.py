@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +60,7 @@ def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
         _say("web configuration", settings.http.web_config_file or "none: plain HTTP, no users")
     except ConfigError as error:
         faults.append(str(error))
+    faults += _check_names(settings)
     secrets = (
         (settings.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN"),
         (settings.clickhouse.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
@@ -74,6 +77,29 @@ def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
         typer.echo("\n".join(faults), err=True)
         raise typer.Exit(2)
     return policies
+
+
+def _check_names(settings: Config) -> list[str]:
+    """What is wrong with the files of gRPC and of countries and AS."""
+    from exporter.config import ConfigError
+    from exporter.enrich.geo_as_names import read_names
+    from exporter.enrich.geo_mmdb import MmdbFile
+    from exporter.receive.grpc.server import check_tls
+
+    checks: list[Callable[[], object]] = [partial(MmdbFile, path) for path in settings.geo.files]
+    if settings.geo.as_names_file:
+        checks.append(partial(read_names, settings.geo.as_names_file))
+    if settings.receive.grpc and settings.receive.grpc.tls:
+        checks.append(partial(check_tls, settings.receive.grpc.tls))
+    faults = []
+    for check_one in checks:
+        try:
+            check_one()
+        except ConfigError as error:
+            faults.append(str(error))
+    if checks and not faults:
+        _say("files of gRPC, countries and AS", f"{len(checks)} checked")
+    return faults
 
 
 def _check_store(settings: Config, policies: PolicySet) -> None:

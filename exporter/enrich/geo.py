@@ -64,6 +64,7 @@ class GeoFiles(Collector):
             self._states = states
             self._read_at = dict.fromkeys(states, time.time())
             self._failures = {path: self._failures.get(path, 0) for path in states}
+            self._broken: set[str] = set()
             self._settings = settings
             self.version += 1
 
@@ -79,8 +80,10 @@ class GeoFiles(Collector):
                     self._files = self._files | {path: MmdbFile(path)}
                 except ConfigError as error:
                     self._failures[path] += 1
+                    self._broken.add(path)
                     log.error("the old version stays in force: %s", error)
                     continue
+                self._broken.discard(path)
                 self._read_at[path] = time.time()
                 self.version += 1
                 log.info("%s was read again", path)
@@ -88,6 +91,11 @@ class GeoFiles(Collector):
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_geo_*``."""
         prefix = "flow_exporter_geo_file_"
+        valid = GaugeMetricFamily(
+            prefix + "valid",
+            "Whether the file as it is now is in force; 0: an older version is.",
+            labels=["file"],
+        )
         failures = CounterMetricFamily(
             prefix + "failures",
             "New versions of a file that could not be used; the old one stayed in force.",
@@ -100,8 +108,10 @@ class GeoFiles(Collector):
         )
         with self._lock:
             for path, number in self._failures.items():
+                valid.add_metric([path], path not in self._broken)
                 failures.add_metric([path], number)
                 read.add_metric([path], self._read_at[path])
+        yield valid
         yield failures
         yield read
 

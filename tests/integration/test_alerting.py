@@ -90,7 +90,11 @@ def test_every_runbook_is_of_an_alert() -> None:
 @pytest.fixture(scope="module")
 def told_by_the_collector() -> Iterator[set[str]]:
     config = Config.model_validate(
-        {"receive": {"udp": [{"port": 0}]}, "http": {"port": 0}, "policies": {}}
+        {
+            "receive": {"udp": [{"port": 0}], "grpc": {"port": 0}, "dnstap": [{"port": 0}]},
+            "http": {"port": 0},
+            "policies": {},
+        }
     )
     with CollectorProcess(config, None) as collector:
         suffixes = {"counter": "_total", "info": "_info"}

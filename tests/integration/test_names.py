@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +110,18 @@ def test_a_reload_with_a_broken_file_changes_nothing(
         assert running.metric("flow_exporter_geo_file_timestamp_seconds") > 0
     finally:
         running.file.write_text(before)
+
+
+def test_check_names_each_file_that_cannot_be_used(tmp_path: Path) -> None:
+    for name in ("as.mmdb", "names.csv", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("nonsense")
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text(
+        "geo: {files: [as.mmdb], as_names_file: names.csv}\n"
+        "receive: {grpc: {tls: {cert_file: cert.pem, key_file: key.pem}}}\n"
+    )
+    command = [sys.executable, "-m", "exporter", "check", "--offline", "-c", str(config)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 2
+    for text in ("as.mmdb: ", "names.csv:1: ", "cert.pem"):
+        assert text in found.stderr

@@ -163,6 +163,7 @@ def test_a_new_version_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> 
         files.look()
         assert found() == 7
     assert metric(files, "failures_total") == 4
+    assert metric(files, "valid") == 0
     path.unlink()
     files.look()
     assert found() == 7
@@ -172,6 +173,7 @@ def test_a_new_version_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> 
     write(path, {"192.0.2.0/24": {"asn": 8}})
     files.look()
     assert found() == 8
+    assert metric(files, "valid") == 1
 
 
 def test_a_file_that_is_overwritten_in_place_does_not_change_under_the_search(

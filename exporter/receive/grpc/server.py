@@ -120,6 +120,15 @@ def _credentials(tls: config.GrpcTls) -> grpc.ServerCredentials:
     )
 
 
+def check_tls(tls: config.GrpcTls) -> None:
+    """Whether certificate, key and CA can be used.
+
+    Raises:
+        ConfigError: one cannot.
+    """
+    _TlsFiles(tls).read()
+
+
 class _TlsFiles:
     """Certificate, key and the clients' CA on disk."""
 
