@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
-from exporter.simulate.devices import DEVICES
-from exporter.simulate.site import HOSTS, HOSTS_IPV6, NETWORKS, REGISTRY, SERVICES, SITE_NAME
+from exporter.simulate.devices import DEVICES, PORT_SPEED
+from exporter.simulate.site import (
+    AS_NAMES,
+    HOSTS,
+    HOSTS_IPV6,
+    NETWORKS,
+    REGISTRY,
+    SERVICES,
+    SITE_NAME,
+    responsible,
+)
 
 
 def demo_config() -> dict[str, list[dict[str, Any]]]:
@@ -20,7 +31,15 @@ def demo_config() -> dict[str, list[dict[str, Any]]]:
                 "name": device.name,
                 "site": SITE_NAME,
                 "role": device.role,
-                "interfaces": dict(device.interfaces),
+                "owner": device.owner,
+                "interfaces": {
+                    index: {
+                        "name": name,
+                        "speed": PORT_SPEED,
+                        "provider": device.providers.get(index, ""),
+                    }
+                    for index, name in device.interfaces.items()
+                },
             }
             for device in DEVICES.values()
         ],
@@ -29,6 +48,7 @@ def demo_config() -> dict[str, list[dict[str, Any]]]:
         ],
         "hosts": [
             {"address": address, "name": name}
+            | dict(zip(("role", "owner"), responsible(name), strict=True))
             for table in (HOSTS, HOSTS_IPV6)
             for name, address in table.items()
             # Resolvers tell this one's.
@@ -39,3 +59,11 @@ def demo_config() -> dict[str, list[dict[str, Any]]]:
             for name, (transport, port) in SERVICES.items()
         ],
     }
+
+
+def write_as_names(file: Path) -> None:
+    """The names of the AS numbers around the datacenter, as ``geo.as_names_file`` wants them."""
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("number", "name"))
+        writer.writerows(AS_NAMES.items())

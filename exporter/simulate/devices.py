@@ -38,6 +38,8 @@ class SimulatedDevice:
     providers: Mapping[int, str] = field(default_factory=dict)
 
 
+#: Bits per second of every interface.
+PORT_SPEED: Final = 10_000_000_000
 #: The interface that agents report.
 AGENT_INTERFACE: Final = "eth0"
 #: Machines that run an agent, by the first letters of their names.

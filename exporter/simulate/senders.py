@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from exporter.batch import FlowBatch
-from exporter.simulate.devices import DEVICES, SimulatedDevice
+from exporter.simulate.devices import DEVICES, PORT_SPEED, SimulatedDevice
 from exporter.simulate.encode import (
     EbpfEncoder,
     Encoder,
@@ -29,7 +29,6 @@ from exporter.simulate.encode.ipfix import NAT_LAYOUTS
 Target = tuple[str, int]
 
 _TEMPLATE_SECONDS: Final = 20.0
-_PORT_SPEED: Final = 10_000_000_000
 _SEND_METHOD: Final = "/pbflow.Collector/Send"
 _SEND_SECONDS: Final = 5.0
 
@@ -112,7 +111,7 @@ class Sender:
         """Interface counters, which only sFlow has."""
         if isinstance(self.encoder, SFlow5Encoder):
             counters = [
-                InterfaceCounters(index, _PORT_SPEED, *values)
+                InterfaceCounters(index, PORT_SPEED, *values)
                 for index, values in sorted(self.interface_totals.items())
             ]
             self._send(self.encoder.encode_counters(counters, now))

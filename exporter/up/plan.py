@@ -14,6 +14,7 @@ import yaml
 
 from exporter.config import Config
 from exporter.resources import resource
+from exporter.simulate.demo import write_as_names
 from exporter.store.server.users import Users
 from exporter.up.alerting import render_alerting
 from exporter.up.ports import pick
@@ -76,7 +77,7 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
         Users.of(data / "store")  # makes the passwords now: collector and Grafana need them too
     children = [_store(data, ports)] if own_store else []
     clickhouse = f"http://{_LOOPBACK}:{ports.store}" if own_store else config.clickhouse.url
-    config_file = _write_config(config, data, ports, own_store=own_store)
+    config_file = _write_config(config, data, ports, own_store=own_store, demo=demo)
     # A ClickHouse of the user's may be away for now: the collector waits for it, we need not.
     children.append(_collector(config_file, ports, "ready" if own_store else "healthy"))
     children += _alerting(data, ports, own_store=own_store, demo=demo)
@@ -111,7 +112,7 @@ def write_effective_config(config: Config, file: Path, changes: dict[str, dict[s
         stream.write(text + yaml.safe_dump(document, sort_keys=False))
 
 
-def _write_config(config: Config, data: Path, ports: Ports, *, own_store: bool) -> Path:
+def _write_config(config: Config, data: Path, ports: Ports, *, own_store: bool, demo: bool) -> Path:
     changes: dict[str, dict[str, Any]] = {"http": {"port": ports.collector}}
     clickhouse: dict[str, Any] = {}
     if own_store:
@@ -128,6 +129,10 @@ def _write_config(config: Config, data: Path, ports: Ports, *, own_store: bool) 
         changes["policies"] = {"file": str(resource("alerting/policies.yaml"))}
     if not config.decode.template_file:
         changes["decode"] = {"template_file": str(data / "collector" / "templates.json")}
+    if demo and not config.geo.as_names_file:
+        as_names = data / "config" / "as-names.csv"
+        write_as_names(as_names)
+        changes["geo"] = {"as_names_file": str(as_names)}
     file = data / "config" / "flow-exporter.yaml"
     write_effective_config(config, file, changes)
     return file

@@ -12,7 +12,8 @@ import yaml
 
 from exporter.batch import FlowBatch, concat
 from exporter.config import Config
-from exporter.simulate.demo import demo_config
+from exporter.enrich.geo_as_names import read_names
+from exporter.simulate.demo import demo_config, write_as_names
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.drawing import Traffic
 from exporter.simulate.pools import packed
@@ -134,12 +135,23 @@ def test_rhythm() -> None:
     assert rhythm.levels(times) == pytest.approx([1.0, 0.4, 0.5])
 
 
-def test_the_demo_configuration_is_valid_and_names_every_device() -> None:
+def test_the_demo_configuration_is_valid_and_names_every_device_host_and_as(
+    tmp_path: Path,
+) -> None:
     config = Config.model_validate(demo_config())
     assert {d.address: d.name for d in config.devices} == {
         d.address: d.name for d in DEVICES.values()
     }
-    assert {"k122", "k212", "fl13", "ag04"} <= {host.name for host in config.hosts}
+    hosts = {host.name: host for host in config.hosts}
+    assert {"k122", "k212", "fl13", "ag04"} <= hosts.keys()
+    assert (hosts["k122"].role, hosts["k122"].owner) == ("dev-vm", "interns")
+    edges = [device for device in config.devices if device.role == "router"]
+    assert len({device.interfaces[1].provider for device in edges}) == 2
+    write_as_names(tmp_path / "names.csv")
+    told = read_names(str(tmp_path / "names.csv"))
+    assert told[SPIKE_AS.asn] == "Example Transit"
+    flows = seconds_of("rogue-host", 12, 60)
+    assert set(flows.array("src_as").tolist()) - {0} <= told.keys()
 
 
 def test_the_command_lists_scenarios_and_refuses_others() -> None:
