@@ -24,6 +24,7 @@ from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import UNKNOWN, InterfaceCollector
 from exporter.enrich import NameSources
 from exporter.enrich.geo_as_names import AsNames
+from exporter.enrich.inventory import Inventory
 from exporter.http import Guard, Health, HttpServer, create_app
 from exporter.incidents.freezer import EvidenceFreezer
 from exporter.incidents.http import routes
@@ -117,6 +118,7 @@ class CollectorProcess(Collector):
             lambda: connect(config.clickhouse), on_firing=self._freezer.show
         )
         self._names = NameSources(config)
+        self._inventory = Inventory(lambda: connect(config.clickhouse), self._names)
         self._as_names = AsNames(
             lambda: connect(config.clickhouse), self._names.geo, config.geo.as_names_file
         )
@@ -171,6 +173,7 @@ class CollectorProcess(Collector):
             self._freezer,
             self._size_keeper,
             self._as_names,
+            self._inventory,
         ):
             self._registry.register(part)
         if self._grpc is not None:
@@ -223,6 +226,7 @@ class CollectorProcess(Collector):
         self._readiness.stop()
         self._size_keeper.stop()
         self._as_names.stop()
+        self._inventory.stop()
         with ThreadPoolExecutor(1) as meanwhile:
             # A query that runs can take as long as all flows that are left.
             meanwhile.submit(self._evaluator.stop)
@@ -303,6 +307,7 @@ class CollectorProcess(Collector):
         self._recorder.start()
         self._size_keeper.start()
         self._as_names.start()
+        self._inventory.start()
         self._evaluator.start()
 
     def _use_names(self) -> None:

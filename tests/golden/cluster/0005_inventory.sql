@@ -7,6 +7,8 @@ CREATE TABLE IF NOT EXISTS flow.devices ON CLUSTER 'flow'
     device_addr SimpleAggregateFunction(anyLast, IPv6) COMMENT 'Address of the device.',
     site        SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Site of the device.',
     role        SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Role of the device.',
+    owner       SimpleAggregateFunction(anyLast, Nullable(String)) COMMENT 'Owner of the device, as configured.',
+    labels      SimpleAggregateFunction(anyLast, Nullable(String)) COMMENT 'Labels of the device, as a JSON object.',
     first_seen  SimpleAggregateFunction(min, DateTime('UTC')) COMMENT 'First minute with traffic.',
     last_seen   SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Last minute with traffic.'
 )
@@ -32,6 +34,8 @@ CREATE TABLE IF NOT EXISTS flow.interfaces ON CLUSTER 'flow'
     device     LowCardinality(String) COMMENT 'Name of the device.',
     interface  UInt32 COMMENT 'Index of the interface (ifIndex).',
     name       SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the interface.',
+    alias      SimpleAggregateFunction(anyLast, Nullable(String)) COMMENT 'Description on the device (ifAlias), by SNMP.',
+    provider   SimpleAggregateFunction(anyLast, Nullable(String)) COMMENT 'Who is behind it, as configured.',
     first_seen SimpleAggregateFunction(min, DateTime('UTC')) COMMENT 'First minute with traffic.',
     last_seen  SimpleAggregateFunction(max, DateTime('UTC')) COMMENT 'Last minute with traffic.'
 )
@@ -50,3 +54,19 @@ SELECT
 FROM flow.flows_1m_local AS m
 ARRAY JOIN [(m.in_if, toString(m.in_if_name)), (m.out_if, toString(m.out_if_name))] AS used
 GROUP BY device, interface;
+
+-- The collector adds what it knows beside the flows: owner, labels, alias, provider above, which the
+-- views leave NULL and so unchanged, and the hosts below.
+-- cluster: on every node
+CREATE TABLE IF NOT EXISTS flow.hosts ON CLUSTER 'flow'
+(
+    addr    IPv6 COMMENT 'Address of the host.',
+    name    String COMMENT 'Name of the host.',
+    role    LowCardinality(String) COMMENT 'What it is for.',
+    owner   LowCardinality(String) COMMENT 'Who answers for it.',
+    updated DateTime('UTC') COMMENT 'When the collector last told something new.'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/every_node/flow/hosts', '{shard}-{replica}', updated)
+ORDER BY addr
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800
+COMMENT 'Hosts of which a role or an owner is known; read with FINAL.';
