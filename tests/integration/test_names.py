@@ -65,8 +65,8 @@ def test_flows_are_stored_with_names(
     made.time_flow_rtt.FromMilliseconds(20)
     send(running, made)
     columns = (
-        "source, device, role, src_host, dst_as, dst_country, bytes, round(1000 * rtt), in_if_name, "
-        "direction"
+        "source, device, role, src_host, dst_as, dst_country, bytes, round(1000 * rtt), "
+        "in_if_name, direction"
     )
     stored = until("a flow", 30, lambda: ask(store, running, f"SELECT {columns} FROM flows"))
     assert stored == [
