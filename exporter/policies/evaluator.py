@@ -11,18 +11,17 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from exporter.policies.keys import FollowedKeys, Key, Row
-from exporter.policies.list_store import Client as ListClient
+from exporter.policies.asking import Asker, Client
+from exporter.policies.keys import FollowedKeys, Key
 from exporter.policies.list_store import ListKeeper, ListState
 from exporter.policies.lists import LoadedList
 from exporter.policies.model import Policy, PolicySet
-from exporter.policies.query import policy_query
 from exporter.policies.speeds import SpeedKeeper, Speeds
 from exporter.store.client import StoreError
 
@@ -34,19 +33,8 @@ _STALE_TURNS: Final = 3
 #: A query must come back with this much of the interval to spare, or it is reported as slow.
 _SLOW_SHARE: Final = 0.5
 
-#: The followed keys of a policy stand in its query, 21 characters each.
-_MAX_QUERY_BYTES: Final = 4 << 20
-
 #: Keys that had traffic in this time before a start are followed again from the start.
 _RESTORED_SECONDS: Final = 3600
-
-#: A device that reported nothing for so long is silent, and says nothing about a dip.
-FRESH_SECONDS: Final = 120
-
-_FRESH: Final = """SELECT DISTINCT toString(device)
-FROM {table:Identifier}
-WHERE time_received >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-  AND time_received < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')"""
 
 #: ClickHouse's code of a query that took longer than ``max_execution_time``.
 _TIMEOUT_EXCEEDED: Final = 159
@@ -56,26 +44,6 @@ REASONS: Final = ("timeout", "refused", "unreachable", "other")
 
 #: The driver puts a query's whole URL into the errors of its connection.
 _URL: Final = re.compile(r" with url: \S+")
-
-
-class Result(Protocol):
-    """What a query gives: rows in the order of its columns."""
-
-    @property
-    def result_rows(self) -> Any: ...
-
-
-class Client(ListClient, Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(
-        self,
-        query: str,
-        parameters: dict[str, Any] | None = ...,
-        settings: dict[str, Any] | None = ...,
-    ) -> Result: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -131,16 +99,15 @@ class PolicyEvaluator:
         speeds: Callable[[], Speeds] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._client_factory = client_factory
         self._delay = delay_seconds
         self._timeout = query_timeout_seconds
         self._clock = clock
-        self._client: Client | None = None
         self._lock = threading.Lock()
         self._states = {p.name: PolicyState.of(p) for p in policies.policies}
         self._lists = ListKeeper(policies.lists, clock)
-        self._speeds = SpeedKeeper(speeds, clock)
-        self._fresh: dict[tuple[str, float], frozenset[str]] = {}
+        self._asker = Asker(
+            client_factory, query_timeout_seconds, self._lists, SpeedKeeper(speeds, clock)
+        )
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -159,7 +126,7 @@ class PolicyEvaluator:
         if self._thread is not None:
             self._thread.join(self._timeout + 5.0)
             self._thread = None
-        self._disconnect()
+        self._asker.disconnect()
 
     def reload(self, policies: PolicySet) -> None:
         """Take over ``policies``; what an unchanged query follows is kept."""
@@ -240,10 +207,10 @@ class PolicyEvaluator:
         try:
             if not state.restored:
                 self._restore(state, end)
-            rows = self._ask(policy, end, state.keys.hashes())
-            fresh = self._fresh_devices(policy, end) if policy.watches_dips else None
+            rows = self._asker.values(policy, end, state.keys.hashes())
+            fresh = self._asker.fresh_devices(policy, end) if policy.watches_dips else None
         except Exception as error:  # a client fails in many ways, and none may end the thread
-            self._disconnect()
+            self._asker.disconnect()
             with self._lock:
                 reason = _reason(error)
                 state.failures[reason] = state.failures.get(reason, 0) + 1
@@ -276,64 +243,10 @@ class PolicyEvaluator:
             and policy.measured.has_past
             and (policy.watches_dips or policy.pin)
         ):
-            rows = self._ask(policy.model_copy(update={"window": span}), end, ())
+            rows = self._asker.values(policy.model_copy(update={"window": span}), end, ())
             with self._lock:
                 state.keys.update(rows, end - policy.interval)
         state.restored = True
-
-    def _ask(self, policy: Policy, end: float, followed: Collection[int]) -> list[Row]:
-        client = self._connected()
-        with self._lock:
-            lists = self._lists.lists
-            keeper = self._lists
-        keeper.store(client, [use.name for use in policy.list_uses])
-        if policy.measured.share == "capacity":
-            self._speeds.store(client)
-        query = policy_query(policy, int(end * 1000), followed, lists)
-        result = client.query(
-            query.sql,
-            parameters=query.parameters,
-            settings={
-                "max_execution_time": self._timeout,
-                "max_query_size": _MAX_QUERY_BYTES,
-            },
-        )
-        return [
-            Row(
-                int(key),
-                dict(zip(policy.dimensions, texts, strict=True)),
-                float(value),
-                tuple(devices),
-            )
-            for key, *texts, value, devices in result.result_rows
-        ]
-
-    def _fresh_devices(self, policy: Policy, end: float) -> frozenset[str]:
-        """The devices that reported something of the policy's table just before ``end``."""
-        table = policy.source.name
-        if (table, end) not in self._fresh:
-            parameters = {
-                "table": table,
-                "start_ms": int((end - FRESH_SECONDS) * 1000),
-                "end_ms": int(end * 1000),
-            }
-            rows = self._connected().query(_FRESH, parameters=parameters).result_rows
-            kept = {at: names for at, names in self._fresh.items() if at[1] >= end}
-            self._fresh = kept | {(table, end): frozenset(name for (name,) in rows)}
-        return self._fresh[table, end]
-
-    def _connected(self) -> Client:
-        if self._client is None:
-            self._client = self._client_factory()
-        return self._client
-
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                client.close()
-            except Exception:
-                log.debug("closing a failed client failed too", exc_info=True)
 
     @staticmethod
     def _log_failure(state: PolicyState, error: Exception) -> None:

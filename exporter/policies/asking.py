@@ -1,0 +1,122 @@
+"""Asks ClickHouse about policies, with what their queries need to be there first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any, Final, Protocol
+
+from exporter.policies import list_store, speeds
+from exporter.policies.keys import Row
+from exporter.policies.list_store import ListKeeper
+from exporter.policies.model import Policy
+from exporter.policies.query import policy_query
+from exporter.policies.speeds import SpeedKeeper
+
+log = logging.getLogger(__name__)
+
+#: The followed keys of a policy stand in its query, 21 characters each.
+_MAX_QUERY_BYTES: Final = 4 << 20
+
+#: A device that reported nothing for so long is silent, and says nothing about a dip.
+FRESH_SECONDS: Final = 120
+
+_FRESH: Final = """SELECT DISTINCT toString(device)
+FROM {table:Identifier}
+WHERE time_received >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+  AND time_received < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')"""
+
+
+class Result(Protocol):
+    """What a query gives: rows in the order of its columns."""
+
+    @property
+    def result_rows(self) -> Any: ...
+
+
+class Client(list_store.Client, speeds.Client, Protocol):
+    """The part of a clickhouse-connect client that is used here."""
+
+    def query(
+        self,
+        query: str,
+        parameters: dict[str, Any] | None = ...,
+        settings: dict[str, Any] | None = ...,
+    ) -> Result: ...
+
+    def close(self) -> None: ...
+
+
+class Asker:
+    """Owns a client, which is opened when it is needed; for one thread.
+
+    ``client_factory`` opens a clickhouse-connect client. All methods but :meth:`disconnect` raise
+    what it and its queries raise.
+    """
+
+    def __init__(
+        self,
+        client_factory: Callable[[], Client],
+        timeout_seconds: float,
+        lists: ListKeeper,
+        speeds: SpeedKeeper,
+    ) -> None:
+        self._client_factory = client_factory
+        self._timeout = timeout_seconds
+        self.lists = lists
+        self._speeds = speeds
+        self._client: Client | None = None
+        self._fresh: dict[tuple[str, float], frozenset[str]] = {}
+
+    def values(self, policy: Policy, end: float, followed: Collection[int]) -> list[Row]:
+        """The rows of a policy's window that ends at ``end``; ``followed`` are hashes of keys."""
+        client = self._connected()
+        self.lists.store(client, [use.name for use in policy.list_uses])
+        if policy.measured.share == "capacity":
+            self._speeds.store(client)
+        query = policy_query(policy, int(end * 1000), followed, self.lists.lists)
+        result = client.query(
+            query.sql,
+            parameters=query.parameters,
+            settings={
+                "max_execution_time": self._timeout,
+                "max_query_size": _MAX_QUERY_BYTES,
+            },
+        )
+        return [
+            Row(
+                int(key),
+                dict(zip(policy.dimensions, texts, strict=True)),
+                float(value),
+                tuple(devices),
+            )
+            for key, *texts, value, devices in result.result_rows
+        ]
+
+    def fresh_devices(self, policy: Policy, end: float) -> frozenset[str]:
+        """The devices that reported something of the policy's table just before ``end``."""
+        table = policy.source.name
+        if (table, end) not in self._fresh:
+            parameters = {
+                "table": table,
+                "start_ms": int((end - FRESH_SECONDS) * 1000),
+                "end_ms": int(end * 1000),
+            }
+            rows = self._connected().query(_FRESH, parameters=parameters).result_rows
+            kept = {at: names for at, names in self._fresh.items() if at[1] >= end}
+            self._fresh = kept | {(table, end): frozenset(name for (name,) in rows)}
+        return self._fresh[table, end]
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self._client_factory()
+        return self._client
+
+    def disconnect(self) -> None:
+        """Close the client; the next question opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                client.close()
+            except Exception:
+                log.debug("closing a failed client failed too", exc_info=True)
