@@ -15,6 +15,10 @@ from exporter.distinct import distinct_addresses, pack_address
 from exporter.enrich.interfaces import InterfaceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.texts import Texts
+from exporter.schema import Source
+
+#: Role of agents on hosts; see docs/explanation/deduplication.md.
+AGENT_ROLE: Final = "host"
 
 _COLUMNS: Final = ("device", "site", "role", "owner")
 #: Unknown devices that are listed; of more, only the number is told.
@@ -24,7 +28,9 @@ _MAX_LISTED: Final = 1000
 class DeviceNames(Collector):
     """Fills ``device``, ``site``, ``role``, ``owner``, ``in_if_name`` and ``out_if_name``.
 
-    A device that is not configured is named by its address, and listed by a metric.
+    A device that is not configured is named by its address, and listed by a metric. Whoever sends
+    flows of eBPF is an agent on a host: its role is ``host`` where none is configured, which
+    deduplication goes by.
     """
 
     def __init__(self, devices: Sequence[Device], learned: LearnedInterfaces) -> None:
@@ -39,6 +45,9 @@ class DeviceNames(Collector):
         codes, uniques = _distinct(batch.array("device_addr"))
         addresses = [row.tobytes() for row in uniques]
         facts = [self._known.get(a) or (self._stranger(a), "", "", "") for a in addresses]
+        for code in _agents(batch, codes, len(facts)):
+            name, site, role, owner = facts[code]
+            facts[code] = (name, site, role or AGENT_ROLE, owner)
         for name, values in zip(_COLUMNS, zip(*facts, strict=True), strict=True):
             # Two devices may have one name, which the column then holds once.
             texts = Texts()
@@ -80,3 +89,15 @@ def _distinct(addresses: Array) -> tuple[Array, Array]:
     if (addresses == addresses[0]).all():
         return np.zeros(len(addresses), np.intp), addresses[:1]
     return distinct_addresses(addresses)
+
+
+def _agents(batch: FlowBatch, devices: Array, count: int) -> list[int]:
+    """Which of ``count`` devices sent flows of eBPF."""
+    if "source" not in batch.columns:
+        return []
+    rows = batch.array("source") == Source.EBPF
+    if not rows.any():
+        return []
+    found = np.zeros(count, np.bool_)
+    found[devices[rows]] = True
+    return [int(code) for code in np.flatnonzero(found)]

@@ -14,6 +14,7 @@ from exporter.enrich import NameSources
 from exporter.enrich.prefixes import PrefixTable
 from exporter.enrich.registered_ports import registered_ports
 from exporter.enrich.well_known import WELL_KNOWN
+from exporter.schema import Source
 
 
 def addresses(*texts):
@@ -69,6 +70,18 @@ def test_devices_are_named_and_strangers_keep_their_address():
     assert column(rows, "site") == ["ams", "", "", "fra", "ams"]
     assert column(rows, "role") == ["router", "", "", "", "router"]
     assert column(rows, "owner") == ["neteng", "", "", "", "neteng"]
+
+
+def test_agents_are_hosts_unless_another_role_is_configured():
+    batch = FlowBatch(
+        4,
+        {
+            "device_addr": addresses("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.1"),
+            "source": np.array([Source.EBPF, Source.EBPF, Source.IPFIX, Source.EBPF], np.int8),
+        },
+    )
+    enricher({"devices": [{"address": "10.0.0.2", "role": "gateway"}]}).enrich(batch)
+    assert column(list(batch.rows()), "role") == ["host", "gateway", "", "host"]
 
 
 def test_configured_interface_names_fill_only_what_the_device_left_empty():
