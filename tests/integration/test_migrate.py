@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.config import ClickHouse
 from exporter.resources import resource
-from exporter.schema import COLUMNS
+from exporter.schema import DNS_QUERIES, FLOWS, Table
 from exporter.store.client import StoreError, connect
 from exporter.store.migrate import Migrator
 from exporter.store.statements import MigrationError, load_migrations, split_statements
@@ -69,14 +69,17 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_the_flows_table_is_what_the_schema_says(migrated: ClickHouse) -> None:
+@pytest.mark.parametrize("table", [FLOWS, DNS_QUERIES], ids=lambda table: table.name)
+def test_the_tables_are_what_the_schema_says(migrated: ClickHouse, table: Table) -> None:
     with connect(migrated) as client:
         stored = client.query(
             "SELECT name, type, comment FROM system.columns "
-            "WHERE database = currentDatabase() AND table = 'flows' ORDER BY position"
+            "WHERE database = currentDatabase() AND table = {table:String} "
+            "AND default_kind NOT IN ('MATERIALIZED', 'EPHEMERAL') ORDER BY position",
+            {"table": table.name},
         ).result_rows
     assert [tuple(row) for row in stored] == [
-        (c.name, c.clickhouse_type, c.description) for c in COLUMNS
+        (c.name, c.clickhouse_type, c.description) for c in table.columns
     ]
 
 
