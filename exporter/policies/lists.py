@@ -110,7 +110,9 @@ def read_list(file: Path, kind: ListKind) -> LoadedList:
         if file.stat().st_size > _MAX_BYTES:
             raise ListError(f"{file}: larger than {_MAX_BYTES >> 20} MiB")
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ListError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ListError(f"{file}: {error}") from error
     parse = _address if kind == "addresses" else _name
     entries: set[Entry] = set()

@@ -265,7 +265,7 @@ def test_a_wrong_list_is_refused_with_file_and_line(
         ("dst_addr IN list", "1 + dst_addr IN list", "a list is written"),
         ("IN list('threats')", "= list('threats')", "a list is written"),
         ("IN list('threats')", "IN list(threats)", "a list is written"),
-        ("threats.txt,", "missing.txt,", "missing.txt: "),
+        ("threats.txt,", "missing.txt,", "missing.txt: No such file"),
     ],
 )
 def test_a_wrong_use_of_a_list_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -119,6 +119,7 @@ def test_the_pod_writes_on_its_volume_and_reads_what_is_mounted(tmp_path: Path) 
 def test_the_commands_for_ci_pass_on_what_we_ship(tmp_path: Path) -> None:
     for file in (SYSTEMD / "flow-exporter.yaml", ROOT / "alerting" / "policies.yaml"):
         shutil.copy(file, tmp_path)
+    shutil.copytree(ROOT / "alerting" / "lists", tmp_path / "lists")
     page = (ROOT / "docs/how-to/use-rules-and-dashboards.md").read_text()
     commands = re.findall(r"^flow-exporter (.+?)(?:\s+#.*)?$", page, re.MULTILINE)
     assert len(commands) >= 3
