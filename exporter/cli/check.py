@@ -64,6 +64,8 @@ def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
     secrets = (
         (settings.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN"),
         (settings.clickhouse.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
+        *((file, "") for access in settings.snmp.access for file in access.secret_files),
+        *((server.token_file, "") for server in settings.host_targets.http),
     )
     for path, variable in secrets:
         try:
@@ -80,10 +82,11 @@ def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
 
 
 def _check_names(settings: Config) -> list[str]:
-    """What is wrong with the files of gRPC and of countries and AS."""
+    """What is wrong with the files of names, of gRPC and of countries and AS."""
     from exporter.config import ConfigError
     from exporter.enrich.geo_as_names import read_names
     from exporter.enrich.geo_mmdb import MmdbFile
+    from exporter.enrich.name_files import NameFiles
     from exporter.receive.grpc.server import check_tls
 
     checks: list[Callable[[], object]] = [partial(MmdbFile, path) for path in settings.geo.files]
@@ -91,14 +94,17 @@ def _check_names(settings: Config) -> list[str]:
         checks.append(partial(read_names, settings.geo.as_names_file))
     if settings.receive.grpc and settings.receive.grpc.tls:
         checks.append(partial(check_tls, settings.receive.grpc.tls))
-    faults = []
+    files = NameFiles()
+    files.read(settings)
+    faults = files.faults()
     for check_one in checks:
         try:
             check_one()
         except ConfigError as error:
             faults.append(str(error))
-    if checks and not faults:
-        _say("files of gRPC, countries and AS", f"{len(checks)} checked")
+    count = len(checks) + files.count
+    if count and not faults:
+        _say("files of names, gRPC, countries and AS", f"{count} checked")
     return faults
 
 

@@ -26,6 +26,11 @@ class SnmpAccess(Section):
     )
     priv_password_file: FileName = Field("", description="Version 3: file; empty: not encrypted.")
 
+    @property
+    def secret_files(self) -> tuple[str, str, str]:
+        """Files of community, password to sign and password to encrypt with; empty: none."""
+        return self.community_file, self.auth_password_file, self.priv_password_file
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.version == "2c" and not self.community_file:

@@ -92,6 +92,11 @@ class NameFiles(Collector):
             }
         )
 
+    @property
+    def count(self) -> int:
+        """How many files there are."""
+        return sum(len(kind.files) for kind in self._kinds.values())
+
     def faults(self) -> list[str]:
         """What is wrong with the files that are not in force."""
         return [f.fault for kind in self._kinds.values() for f in kind.files.values() if f.fault]

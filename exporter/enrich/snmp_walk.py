@@ -121,8 +121,7 @@ def secrets(access: SnmpAccess) -> tuple[str, str, str]:
     Raises:
         ConfigError: a file cannot be read.
     """
-    files = (access.community_file, access.auth_password_file, access.priv_password_file)
-    community, auth, priv = (read_secret(file, "") if file else "" for file in files)
+    community, auth, priv = (read_secret(file, "") if file else "" for file in access.secret_files)
     return community, auth, priv
 
 

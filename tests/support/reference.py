@@ -71,6 +71,13 @@ METRIC_GROUPS = {
     "receive": ("flow_exporter_receive_",),
     "grpc": ("flow_exporter_grpc_",),
     "dns": ("flow_exporter_dnstap_", "flow_exporter_dns_", "flow_exporter_reverse_dns_"),
+    "names": (
+        "flow_exporter_names_",
+        "flow_exporter_host_names",
+        "flow_exporter_enrich_",
+        "flow_exporter_snmp_",
+        "flow_exporter_unknown_device",
+    ),
     "docker": ("flow_exporter_docker_",),
     "geo": ("flow_exporter_geo_", "flow_exporter_as_name"),
     "decode": ("flow_exporter_",),
