@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,8 +240,10 @@ def main(
         typer.echo("promql-anomaly-detection is left out: name a copy of it with --peer", err=True)
     elif not rules.is_file():
         raise typer.BadParameter(f"{rules} is not there", param_hint="--peer")
-    found = quiet(days, seed)
-    scores, keys = replayed(per_habit, days, seed, rules)
+    with ProcessPoolExecutor(2) as pool:
+        quietly = pool.submit(quiet, days, seed)
+        scores, keys = pool.submit(replayed, per_habit, days, seed, rules).result()
+        found = quietly.result()
     text = markdown(found, scores, keys, seed, days)
     typer.echo(text)
     if update_docs:

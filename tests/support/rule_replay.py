@@ -129,10 +129,10 @@ def _fires(true: NDArray[np.bool_], held: int, kept: int) -> NDArray[np.bool_]:
     """True for longer than ``held`` minutes; and for ``kept`` minutes after it was last true."""
     fires = np.zeros_like(true)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], true, [False])).astype(np.int8)))
-    ended = 0
+    ended = -1
     for begin, end in edges.reshape(-1, 2):
-        # Kept firing, it did not have to wait again.
-        first = begin if begin < ended else begin + held
+        # Kept firing, it does not have to wait again.
+        first = begin if begin <= ended else begin + held
         if first < end:
             ended = end + kept
             fires[first:ended] = True
