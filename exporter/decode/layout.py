@@ -65,9 +65,8 @@ class Step:
 class Window(NamedTuple):
     """Octets of a record from ``start`` on: the fields that ``dtype`` names.
 
-    They are copied from all records before their fields are read: few octets lie close together,
-    so that reading field after field stays in the cache. ``copied`` tells where that pays even
-    for records that lie side by side already.
+    ``copied`` tells where it pays to copy them from all records before their fields are read: few
+    octets lie close together, so that reading field after field stays in the cache.
     """
 
     start: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ TAIL: Final = PADDING
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6
-#: With fewer records in a run of equal sets than this, gathering record by record is cheaper.
-_RUN_RECORDS: Final = 512
 
 
 @dataclass(slots=True)
@@ -74,56 +71,11 @@ def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: O
     total = int(counts.sum())
     if not total:
         return Records(buffer, 0, [], counts)
-    runs = _runs(start, counts, total)
-    if runs is not None:
-        windows = [_from_runs(buffer, runs, size, total, window) for window in layout.windows]
-    else:
-        first = np.cumsum(counts) - counts
-        offsets = np.repeat(start - first * size, counts) + np.arange(total) * size
-        rows = _pieces(buffer, offsets, size)
-        windows = [_from_rows(rows, window) for window in layout.windows]
+    first = np.cumsum(counts) - counts
+    offsets = np.repeat(start - first * size, counts) + np.arange(total) * size
+    rows = _pieces(buffer, offsets, size)
+    windows = [_from_rows(rows, window) for window in layout.windows]
     return Records(buffer, total, windows, counts)
-
-
-class _Run(NamedTuple):
-    """``sets`` of ``records`` each, the first at ``start``, each next one ``step`` octets on."""
-
-    start: int
-    step: int
-    sets: int
-    records: int
-
-
-def _runs(start: Offsets, counts: Offsets, total: int) -> list[_Run] | None:
-    """Sets by runs of equal ones at the usual distance; None where runs are too short.
-
-    Devices fill their datagrams, and these lie side by side: most sets have as many records as
-    the one before, and lie as far from it as any other.
-    """
-    steps = start[1:] - start[:-1]
-    step = int(np.partition(steps, len(steps) // 2)[len(steps) // 2]) if len(steps) else 0
-    turns = np.flatnonzero((counts[1:] != counts[:-1]) | (steps != step))
-    if len(turns) * _RUN_RECORDS > total:
-        return None
-    bounds = [0, *(turns + 1).tolist(), len(start)]
-    return [_Run(int(start[a]), step, b - a, int(counts[a])) for a, b in pairwise(bounds)]
-
-
-def _from_runs(
-    buffer: bytes | memoryview, runs: Sequence[_Run], size: int, total: int, window: Window
-) -> NDArray[Any]:
-    """What a window shows of each record, copied from where the records lie."""
-    octets = f"V{window.dtype.itemsize}"
-    out = np.empty(total, octets)
-    at = 0
-    for start, step, sets, records in runs:
-        shape = (sets, records)
-        part = out[at : at + sets * records]
-        part.reshape(shape)[...] = np.ndarray(
-            shape, octets, buffer, start + window.start, (step, size)
-        )
-        at += len(part)
-    return out.view(window.dtype)
 
 
 def _from_rows(rows: NDArray[Any], window: Window) -> NDArray[Any]:
