@@ -1,5 +1,8 @@
 """Owners, labels, aliases, providers and hosts come to the tables beside what flows showed."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from exporter.config import Config
@@ -10,6 +13,7 @@ from exporter.enrich.inventory import Inventory
 from exporter.enrich.learned_interfaces import LearnedInterface
 from tests.support.database import migrated_database
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/name-devices-and-hosts.md"
 CONFIG = {
     "devices": [
         {
@@ -81,4 +85,23 @@ def test_the_tables_follow_what_is_known(database):
         ("::ffff:10.1.1.22", "", "", ""),
         ("2001:db8::1", "c", "web", ""),
     ]
+    client.close()
+
+
+def test_the_queries_of_the_documentation_give_use_and_owners(database):
+    client = database.connect()
+    client.command(
+        "INSERT INTO flows (time_received, time_flow_start, time_flow_end, device, in_if, bytes, "
+        "src_addr, src_host, dst_host, packets) VALUES (now64(3), now64(3), now64(3), 'edge9', 1, "
+        "375000000, '10.1.2.12', 'k212', 'gcr.io', 5)"
+    )
+    client.command(
+        "INSERT INTO interfaces (device, interface, name, provider, first_seen) VALUES "
+        "('edge9', 1, 'xe-1', 'Transit South', toDateTime('2106-02-07 00:00:00'))"
+    )
+    client.command("INSERT INTO interface_speeds VALUES ('edge9', 1, 100000000, now())")
+    client.command("INSERT INTO hosts VALUES ('10.1.2.12', 'k212', 'vm', 'interns', now())")
+    use, owners = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+    assert rows(client, use) == [("edge9", "xe-1", "Transit South", 10.0)]
+    assert rows(client, owners) == [("k212", "vm", "interns", 5)]
     client.close()
