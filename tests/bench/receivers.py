@@ -124,8 +124,24 @@ def nfcapd(*options: str) -> Starter:
     return run
 
 
+#: What pmacct is told to write of a flow: all that we make columns of, as far as it has primitives.
+_PRIMITIVES = (
+    "src_host, dst_host, src_port, dst_port, proto, tos, tcpflags, etype, vlan, src_as, dst_as, "
+    "src_mask, dst_mask, in_iface, out_iface, peer_src_ip, peer_dst_ip, sampling_rate, "
+    "timestamp_start, timestamp_end, timestamp_arrival, export_proto_version, export_proto_sysid"
+)
+_SFLOW_PRIMITIVES = "src_mac, dst_mac"
+#: The last three are elements of the workloads that have no primitive, by number.
+_NETFLOW_PRIMITIVES = "sampling_direction, forwarding_status, icmp, dst_vlan"
+_NETFLOW_ELEMENTS = """\
+name=forwarding_status field_type=89 len=1 semantics=u_int
+name=icmp field_type=32 len=2 semantics=u_int
+name=dst_vlan field_type=59 len=2 semantics=u_int
+"""
+
+
 def pmacct(daemon: str) -> Starter:
-    """nfacctd (or sfacctd for sFlow) writing each flow as a line of CSV."""
+    """nfacctd (or sfacctd for sFlow) writing each flow as a line of CSV, all fields of it."""
 
     @contextmanager
     def run(folder: Path) -> Iterator[Receiver]:
@@ -133,6 +149,10 @@ def pmacct(daemon: str) -> Starter:
         log = folder / "pmacct.log"
         output = folder / "flows.csv"
         settings = folder / "pmacct.conf"
+        netflow = daemon == "nfacctd"
+        primitives = f"{_PRIMITIVES}, {_NETFLOW_PRIMITIVES if netflow else _SFLOW_PRIMITIVES}"
+        elements = folder / "elements.lst"
+        elements.write_text(_NETFLOW_ELEMENTS if netflow else "")
         settings.write_text(
             f"""\
 daemonize: false
@@ -142,14 +162,13 @@ daemonize: false
 plugins: print[all]
 plugin_pipe_size: 268435456
 plugin_buffer_size: 1048576
-aggregate[all]: src_host, dst_host, src_port, dst_port, proto, tos, tcpflags, src_as, dst_as, \
-src_net, dst_net, src_mask, dst_mask, in_iface, out_iface, peer_dst_ip, timestamp_start, \
-timestamp_end
+aggregate_primitives: {elements}
+aggregate[all]: {primitives}
+use_ip_next_hop: true
 print_output[all]: csv
 print_output_file[all]: {output}
 print_output_file_append[all]: true
 print_refresh_time[all]: 2
-print_cache_entries[all]: 500009
 """
         )
         argv = [program(daemon), "-f", str(settings)]
