@@ -30,6 +30,7 @@ _TOTALS = (
     "prometheus_rule_evaluation_failures_total",
     "prometheus_tsdb_head_series",
     "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
 )
 _SETTINGS = """\
 flow_policy_minimum{policy="bench"} 1
@@ -84,6 +85,10 @@ def _own_metrics(prometheus: Prometheus) -> list[tuple[str, dict[str, str], floa
     ]
 
 
+def _total(own: list[tuple[str, dict[str, str], float]], name: str) -> float:
+    return sum(value for found, _, value in own if found == name)
+
+
 def measure(keys: int, seconds: int, folder: Path) -> None:
     """Run the rules once a minute for ``seconds`` and print what they took."""
     now = int(time.time()) // 1800 * 1800
@@ -114,6 +119,7 @@ def measure(keys: int, seconds: int, folder: Path) -> None:
         ],
     }  # fmt: skip
     with running_prometheus(folder, configuration) as prometheus:
+        before = _total(_own_metrics(prometheus), "process_cpu_seconds_total")
         time.sleep(seconds)
         print(f"{keys} keys; seconds that an evaluation takes, of its interval:")
         own = _own_metrics(prometheus)
@@ -121,13 +127,13 @@ def measure(keys: int, seconds: int, folder: Path) -> None:
             if name == "prometheus_rule_group_last_duration_seconds":
                 group = labels["rule_group"].rpartition(";")[2]
                 print(f"  {group:28} {value:6.2f} of {intervals[group]}")
-        totals = {name: sum(v for n, _, v in own if n == name) for name in _TOTALS}
+        failures, series, memory, cpu = (_total(own, name) for name in _TOTALS)
         (bands,) = prometheus.query("count(key:flow_policy_baseline:upper)", time.time())
     server.shutdown()
-    failures, series, memory = (totals[name] for name in _TOTALS)
     print(
         f"  {bands['value'][1]} bands, {failures:.0f} failures, {series:.0f} series in memory, "
-        f"{memory / 1e6:.0f} MB"
+        f"{memory / 1e6:.0f} MB; Prometheus used {(cpu - before) / seconds:.0%} of a core, "
+        "scrapes and storage included"
     )
 
 
