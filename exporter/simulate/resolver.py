@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ DnstapTarget = Path | tuple[str, int]
 
 
 class DnstapConnection:
-    """The writer's side of a bidirectional Frame Streams connection; a context manager.
+    """The writer's side of a bidirectional Frame Streams connection.
 
     Raises:
         OSError: nobody listens there, or does not speak Frame Streams.
@@ -34,9 +35,13 @@ class DnstapConnection:
             self._socket.connect(str(target))
         else:
             self._socket = socket.create_connection(target, timeout=_SECONDS)
-        self._socket.sendall(control_frame(Control.READY))
-        self._expect(Control.ACCEPT)
-        self._socket.sendall(control_frame(Control.START))
+        try:
+            self._socket.sendall(control_frame(Control.READY))
+            self._expect(Control.ACCEPT)
+            self._socket.sendall(control_frame(Control.START))
+        except OSError:
+            self._socket.close()
+            raise
 
     def send(self, payloads: Iterable[bytes]) -> None:
         """Send frames."""
@@ -105,6 +110,7 @@ class ResolverTeller:
             self._connection = None
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; a reader that is gone already misses nothing."""
         if self._connection is not None:
-            self._connection.close()
+            with suppress(OSError):
+                self._connection.close()

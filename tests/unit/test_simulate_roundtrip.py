@@ -9,7 +9,10 @@ from exporter.batch import DictColumn, FlowBatch, concat
 from exporter.config import Config
 from exporter.decode import Decoder
 from exporter.receive.datagrams import DatagramBatch
+from exporter.receive.grpc.records import RecordReader
+from exporter.schema import Direction
 from exporter.simulate.encode import (
+    EbpfEncoder,
     Encoder,
     IpfixEncoder,
     NetFlow5Encoder,
@@ -48,7 +51,7 @@ def received(datagrams: list[bytes]) -> DatagramBatch:
     )
 
 
-def rows(batch: FlowBatch, columns: set[str]) -> list[tuple[object, ...]]:
+def rows_of(batch: FlowBatch, columns: set[str]) -> list[tuple[object, ...]]:
     cells = []
     for name in sorted(columns):
         column = batch.columns[name]
@@ -108,6 +111,31 @@ def test_every_column_comes_out_as_it_went_in(protocol: str, family: int) -> Non
     decoded = concat(Decoder(Config().decode, []).decode(received(made.encode(batch, NOW))))
 
     assert len(decoded) == len(batch)
-    assert rows(decoded, columns) == rows(batch, columns)
+    assert rows_of(decoded, columns) == rows_of(batch, columns)
     assert set(decoded.array("sampling_rate").tolist()) == {RATE}
     assert set(decoded.array("observation_domain").tolist()) == {7}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_an_agent_tells_comes_out_as_it_went_in(family: int) -> None:
+    batch = random_flows(1500, family=family, now=NOW)
+    batch.columns["direction"] = np.resize(
+        np.array([Direction.INGRESS, Direction.EGRESS], np.int8), len(batch)
+    )
+    comes = batch.array("direction") == Direction.INGRESS
+    for side, rows in (("in", comes), ("out", ~comes)):
+        batch.columns[f"{side}_if_name"] = DictColumn(rows.astype(np.uint32), ["", "eth0"])
+    agent = packed("10.0.2.4")
+
+    messages = EbpfEncoder(agent="10.0.2.4").encode(batch, NOW)
+    read = [RecordReader([]).read(message, bytes(16), NOW) for message in messages]
+
+    assert len(messages) == 2
+    assert not any(faults for _, faults in read)
+    decoded = concat([flows for flows, _ in read])
+    columns = TIMES | {
+        "bytes", "packets", "src_addr", "dst_addr", "etype", "proto", "src_port", "dst_port",
+        "direction", "in_if_name", "out_if_name",
+    }  # fmt: skip
+    assert rows_of(decoded, columns) == rows_of(batch, columns)
+    assert {row.tobytes() for row in decoded.array("device_addr")} == {agent}

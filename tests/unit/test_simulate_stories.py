@@ -12,7 +12,6 @@ import pytest
 from exporter.batch import FlowBatch, concat
 from exporter.config import Config
 from exporter.decode import Decoder
-from exporter.proto import pbflow_pb2 as pb
 from exporter.receive.datagrams import DatagramBatch
 from exporter.receive.grpc.records import RecordReader
 from exporter.schema import Direction
@@ -74,7 +73,7 @@ def told(scenario: str, elapsed: float, minutes: int = 1) -> dict[str, FlowBatch
 
 
 def read(message: bytes, time: int) -> FlowBatch:
-    flows, faults = RecordReader([]).read(pb.Records.FromString(message), bytes(16), time)
+    flows, faults = RecordReader([]).read(message, bytes(16), time)
     assert not faults
     return flows
 
