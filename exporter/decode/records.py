@@ -102,7 +102,6 @@ def _gather(buffer: bytes | memoryview, offsets: Offsets, dtype: np.dtype[Any]) 
 def _locate_variable(
     layout: Layout, buffer: bytes | memoryview, start: Offsets, end: Offsets
 ) -> Records:
-    buffer = bytes(buffer)  # of which slices are plain octets
     parser = _VariableParser(buffer, layout.sizes, layout.min_size)
     parser.run(start, end)
     columns = parser.columns()
