@@ -75,10 +75,14 @@ class Results:
 
     def update(self, page: Path) -> None:
         """Replace what stands between the markers of a documentation page."""
-        text = page.read_text()
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n\n{self.markdown()}\n\n{END}{after}")
+        write_between(page, BEGIN, END, self.markdown())
+
+
+def write_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def machine() -> str:
