@@ -28,6 +28,12 @@ def check(
     With --offline, as in a CI, a missing password or token file is only a warning.
 
     Exit codes: 0 all is well, 1 ClickHouse is not as it should be, 2 a file is wrong.
+
+    Try it:
+
+    flow-exporter check --config flow-exporter.yaml
+
+    flow-exporter check --offline --config flow-exporter.yaml
     """
     settings = read_config(config)
     _say("configuration", str(config) if config else "defaults")

@@ -82,7 +82,12 @@ def dashboards(
         bool, typer.Option("--check", help="Change nothing; fail where the files differ.")
     ] = False,
 ) -> None:
-    """Write Grafana's dashboards from their source, or check the files."""
+    """Write Grafana's dashboards from their source, or check the files.
+
+    Try it:
+
+    flow-exporter dashboards --check
+    """
     try:
         made = generate(folder)
     except DashboardsError as error:

@@ -29,6 +29,10 @@ def decode(
     Raw datagrams are taken as received when they were exported. Faults go to standard error with
     file and offset. Exit codes: 0 all was decoded, 1 something was not, 2 the configuration is
     wrong.
+
+    Try it:
+
+    flow-exporter decode flows.pcap | head
     """
     import json
 

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import show_table
 from exporter.cli.times import parse_length, parse_moment
 
 
@@ -52,7 +53,6 @@ def explore(
     flow-exporter explore --by dst_port --where "dst_host = 'ag04'" --compare week
     """
     from clickhouse_connect.driver.exceptions import DatabaseError
-    from rich.console import Console
 
     from exporter.explore import show
     from exporter.explore.ask import Asked, ask
@@ -92,7 +92,7 @@ def explore(
     elif as_csv:
         typer.echo(show.as_csv(asked, keys), nl=False)
     else:
-        Console().print(show.table(asked, keys))
+        show_table(show.table(asked, keys))
         if not keys:
             typer.echo("no flows match", err=True)
 

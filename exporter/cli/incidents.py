@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import JsonOption, show_json, show_table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from exporter.config import Config
 
 incidents_app = typer.Typer(help="List and show alerts, present and past.", no_args_is_help=True)
@@ -46,8 +49,13 @@ GROUP BY dimension, value
 ORDER BY dimension != 'total', dimension, rank = 0, rank, bytes_before DESC, value
 LIMIT 1000"""
 
+#: Characters of a fingerprint that tell alerts apart well enough to be typed.
+_SHORT = 8
+
 #: Labels that have a column of their own in the list.
-_SHOWN = frozenset({"alertname", "severity", "policy", "team", "incident", "dashboard", "measure"})
+_SHOWN = frozenset(
+    {"alertname", "severity", "policy", "team", "incident", "dashboard", "measure", "bound"}
+)
 
 
 @incidents_app.command("list")
@@ -56,43 +64,63 @@ def list_incidents(
     firing: Annotated[bool, typer.Option("--firing", help="Only what has not ended.")] = False,
     hours: Annotated[int, typer.Option(min=1, help="How far to look back.")] = 24,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Rows at most.")] = 100,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show alerts, the latest first; times are UTC."""
-    from rich.console import Console
+    """Show alerts by incident, the latest first; times are UTC.
+
+    Try it:
+
+    flow-exporter incidents list --firing --config flow-exporter.yaml
+
+    flow-exporter incidents list --hours 168 --json --config flow-exporter.yaml
+    """
+    parameters = {"hours": hours, "firing": int(firing), "limit": limit}
+    rows = _ask(read_config(config), _LIST, parameters)
+    if as_json:
+        show_json(rows)
+        return
+    incidents: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        incidents.setdefault((row["team"], row["incident"]), []).append(row)
+    for (team, incident), alerts in incidents.items():
+        typer.echo(f"{incident or 'no incident'} (team {team or 'none'}), {len(alerts)} alerts:")
+        show_table(_alerts_table(alerts))
+    typer.echo(f"{len(rows)} alerts")
+
+
+def _alerts_table(alerts: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
-    parameters = {"hours": hours, "firing": int(firing), "limit": limit}
-    table = Table(
-        "fingerprint", "since", "lasted", "severity", "alert", "policy", "key", "team", "incident",
-        box=None,
-    )  # fmt: skip
-    rows = _ask(read_config(config), _LIST, parameters)
-    for row in rows:
-        key = " ".join(
-            f"{name}={text}" for name, text in row["labels"].items() if name not in _SHOWN
-        )
+    table = Table(box=None)
+    for name in ("alert", "since", "lasted", "severity", "policy"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("key", overflow="fold")
+    for row in alerts:
+        labels = row["labels"].items()
         table.add_row(
-            row["fingerprint"],
-            f"{row['starts_at']:%Y-%m-%d %H:%M:%S}",
+            row["fingerprint"][:_SHORT],
+            f"{row['starts_at']:%m-%d %H:%M}",
             row["lasted"] or "firing",
             row["severity"],
-            row["alertname"],
-            row["policy"],
-            key,
-            row["team"],
-            row["incident"],
+            row["policy"] + (" below" if row["labels"].get("bound") == "below" else "")
+            or row["alertname"],
+            " ".join(f"{name}={text}" for name, text in labels if name not in _SHOWN),
         )
-    if rows:
-        Console().print(table)
-    typer.echo(f"{len(rows)} alerts")
+    return table
 
 
 @incidents_app.command("show")
 def show_incident(
     fingerprint: Annotated[str, typer.Argument(help="The alert's fingerprint, or its beginning.")],
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show all that is known of an alert, its evidence, and when it fired before; times are UTC."""
+    """Show all that is known of an alert, its evidence, and when it fired before; times are UTC.
+
+    Try it:
+
+    flow-exporter incidents show 04347e2b --config flow-exporter.yaml
+    """
     settings = read_config(config)
     rows = _ask(settings, _SHOW, {"fingerprint": fingerprint})
     if not rows:
@@ -100,6 +128,13 @@ def show_incident(
     if len({row["fingerprint"] for row in rows}) > 1:
         _fail("several alerts begin so: " + ", ".join({row["fingerprint"] for row in rows}), 1)
     latest = rows[0]
+    started_ms = int(latest["starts_at"].timestamp() * 1000)
+    evidence = _ask(
+        settings, _EVIDENCE, {"fingerprint": latest["fingerprint"], "starts_ms": started_ms}
+    )
+    if as_json:
+        show_json({"times": rows, "evidence": evidence})
+        return
     for name in ("fingerprint", "alertname", "status", "severity", "team", "incident", "source"):
         typer.echo(f"{name:12} {latest[name]}")
     for title in ("labels", "annotations"):
@@ -110,15 +145,11 @@ def show_incident(
     for row in rows:
         ends = f"{row['ends_at']:%Y-%m-%d %H:%M:%S}" if row["ends_at"] else "now"
         typer.echo(f"  {row['starts_at']:%Y-%m-%d %H:%M:%S} to {ends}")
-    started_ms = int(latest["starts_at"].timestamp() * 1000)
-    _print_evidence(
-        _ask(settings, _EVIDENCE, {"fingerprint": latest["fingerprint"], "starts_ms": started_ms})
-    )
+    _print_evidence(evidence)
 
 
 def _print_evidence(contributors: list[dict[str, Any]]) -> None:
     """Each dimension's largest contributors, during the alert and in a time as long before it."""
-    from rich.console import Console
     from rich.table import Table
 
     if not contributors:
@@ -140,7 +171,7 @@ def _print_evidence(contributors: list[dict[str, Any]]) -> None:
             )),
         )  # fmt: skip
         previous = row["dimension"]
-    Console().print(table)
+    show_table(table)
 
 
 def _ask(settings: Config, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,12 @@ def migrate(
     """Bring the ClickHouse database to the current schema and to the configured retention.
 
     Safe to run at any time, also by several at once: what is applied already is left alone.
+
+    Try it:
+
+    flow-exporter migrate --dry-run --config flow-exporter.yaml
+
+    flow-exporter migrate --config flow-exporter.yaml
     """
     from exporter.config import ConfigError
     from exporter.resources import resource

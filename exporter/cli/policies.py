@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import JsonOption, show_json, show_table
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -23,13 +24,23 @@ FileOption = Annotated[
 
 
 @policies_app.command("list")
-def list_policies(config: ConfigOption = None, file: FileOption = None) -> None:
-    """Show the policies, a line each."""
-    from rich.console import Console
+def list_policies(
+    config: ConfigOption = None, file: FileOption = None, as_json: JsonOption = False
+) -> None:
+    """Show the policies, a line each.
+
+    Try it:
+
+    flow-exporter policies list --file alerting/policies.yaml
+    """
     from rich.table import Table
 
+    policies = _load(read_config(config), file).policies
+    if as_json:
+        show_json([policy.model_dump(mode="json") for policy in policies])
+        return
     table = Table("policy", "measure", "by", "alerts", "severity", "team", box=None)
-    for policy in _load(read_config(config), file).policies:
+    for policy in policies:
         table.add_row(
             policy.name,
             policy.measure,
@@ -38,7 +49,7 @@ def list_policies(config: ConfigOption = None, file: FileOption = None) -> None:
             policy.severity,
             policy.team,
         )
-    Console().print(table)
+    show_table(table)
 
 
 @policies_app.command("check")
@@ -52,6 +63,10 @@ def check_policies(
     """Say what is wrong with the policies, and where.
 
     Exit codes: 0 all is well, 1 ClickHouse does not answer, 2 a policy is wrong.
+
+    Try it:
+
+    flow-exporter policies check --offline --file alerting/policies.yaml
     """
     from exporter.policies.check import check_queries
     from exporter.store.client import StoreError, connect
@@ -84,12 +99,17 @@ def evaluate_policy(
     ago: Annotated[
         float, typer.Option(min=0, help="End of the window, seconds before the present.")
     ] = 10.0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Evaluate one policy now and show its keys, the largest first."""
+    """Evaluate one policy now and show its keys, the largest first.
+
+    Try it:
+
+    flow-exporter policies evaluate host_bits --config flow-exporter.yaml
+    """
     import time
 
     from clickhouse_connect.driver.exceptions import DatabaseError
-    from rich.console import Console
     from rich.table import Table
 
     from exporter.policies.list_store import store_lists
@@ -111,11 +131,20 @@ def evaluate_policy(
         _fail(str(error), 1)
     except DatabaseError as error:
         _fail(str(explain(error, settings.clickhouse)), 1)
+    rows = sorted(rows, key=lambda row: row[-2], reverse=True)
+    if as_json:
+        show_json(
+            [
+                dict(zip((*policy.dimensions, "value"), row, strict=True))
+                for row in (row[1:-1] for row in rows)
+            ]
+        )
+        return
     table = Table(*policy.dimensions, box=None)
     table.add_column(policy.measured.unit, justify="right")
-    for _, *texts, value, _ in sorted(rows, key=lambda row: row[-2], reverse=True):
+    for _, *texts, value, _ in rows:
         table.add_row(*texts, f"{value:,.10g}")
-    Console().print(table)
+    show_table(table)
     typer.echo(f"{len(rows)} keys; alerts {_bounds(policy)}")
 
 
@@ -137,6 +166,10 @@ def say_new_normal(
     The key's values of the last hours are taken for what is usual, in place of its history, until
     it has a history of its new level. Written beside the policies; reload the collector then. Exit
     codes: 0 done, 1 it could not be written or ClickHouse failed, 2 no such policy or key.
+
+    Try it:
+
+    flow-exporter policies new-normal host_bits dst_addr=10.0.1.13 --hours 12 -c flow-exporter.yaml
     """
     import time
     from datetime import UTC, datetime

@@ -38,6 +38,10 @@ def replay(
     To a collector on this machine every sender of the capture gets a loopback address of its
     own. Faults go to standard error with file and offset. Exit codes: 0 all was sent, 1 something
     was not.
+
+    Try it:
+
+    flow-exporter replay flows.pcap --to 127.0.0.1:2055 --speed 60
     """
     import signal
     import threading

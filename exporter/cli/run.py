@@ -27,6 +27,10 @@ def run(
     reads the configuration again; when that is wrong, the old one stays.
 
     Exit codes: 0 ended as told, 1 could not start or a part failed, 2 wrong configuration.
+
+    Try it:
+
+    flow-exporter run --migrate --config flow-exporter.yaml
     """
     settings = read_config(config)
 

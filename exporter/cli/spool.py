@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import JsonOption, show_json, show_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,29 +26,50 @@ NamesArgument = Annotated[
 
 
 @spool_app.command("list")
-def list_files(config: ConfigOption = None) -> None:
-    """Show what waits for ClickHouse, and what is in quarantine and why; times are UTC."""
-    from rich.console import Console
+def list_files(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what waits for ClickHouse, and what is in quarantine and why; times are UTC.
+
+    Try it:
+
+    flow-exporter spool list --config flow-exporter.yaml
+    """
     from rich.table import Table
 
     from exporter.store.spool import waiting_files
 
     folder, quarantine = _open(read_config(config))
     waiting = waiting_files(folder)
-    console = Console()
     size = sum(path.stat().st_size for path, _, _ in waiting)
     flows = sum(rows for _, _, rows in waiting)
     since = f", the oldest of {_time(waiting[0][1])}" if waiting else ""
-    console.print(f"spool: {len(waiting)} inserts, {flows} flows, {size} bytes{since}")
     files = quarantine.files()
-    console.print(f"quarantine: {len(files)} inserts, {sum(file.rows for file in files)} flows")
+    if as_json:
+        oldest = _time(waiting[0][1]) if waiting else None
+        show_json(
+            {
+                "spool": {"inserts": len(waiting), "flows": flows, "bytes": size, "since": oldest},
+                "quarantine": [
+                    {
+                        "name": file.name,
+                        "since": _time(file.since),
+                        "flows": file.rows,
+                        "bytes": file.size,
+                        "reason": file.reason,
+                    }
+                    for file in files
+                ],
+            }
+        )
+        return
+    typer.echo(f"spool: {len(waiting)} inserts, {flows} flows, {size} bytes{since}")
+    typer.echo(f"quarantine: {len(files)} inserts, {sum(file.rows for file in files)} flows")
     table = Table("name", "since", "flows", "bytes", "reason", box=None)
     for file in files:
         table.add_row(
             file.name, _time(file.since), str(file.rows), str(file.size), file.reason[:200]
         )
     if files:
-        console.print(table)
+        show_table(table)
 
 
 @spool_app.command()
@@ -55,6 +77,10 @@ def replay(names: NamesArgument = None, config: ConfigOption = None) -> None:
     """Insert what is in quarantine, all of it without NAMES; what is refused again stays.
 
     The collector may go on running. It replays the spool by itself.
+
+    Try it:
+
+    flow-exporter spool replay --config flow-exporter.yaml
     """
     from exporter.config import ConfigError
     from exporter.store.client import StoreError, connect, explain
@@ -93,7 +119,12 @@ def drop(
     config: ConfigOption = None,
     every: Annotated[bool, typer.Option("--all", help="Everything in quarantine.")] = False,
 ) -> None:
-    """Delete files in quarantine, for good."""
+    """Delete files in quarantine, for good.
+
+    Try it:
+
+    flow-exporter spool drop --all --config flow-exporter.yaml
+    """
     if bool(names) == every:
         raise typer.BadParameter("give NAMES, or --all")
     _, quarantine = _open(read_config(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -98,6 +99,8 @@ def test_evaluate_shows_the_keys_of_now(database: Database, config: Path) -> Non
     assert "10.0.1.13" in said
     assert "fl13" in said
     assert "10,000,000" in said
+    keys = json.loads(run("policies", "evaluate", "hosts", "--json", "--config", str(config)))
+    assert {"dst_addr": "10.0.1.13", "dst_host": "fl13", "value": 10_000_000} in keys
     assert "no policy is named 'x': hosts" in run(
         "policies", "evaluate", "x", "--config", str(config), code=2
     )
@@ -135,6 +138,13 @@ def test_incidents_are_listed_and_shown(database: Database, config: Path) -> Non
     shown = run("incidents", "show", fingerprint(firing)[:8], "--config", str(config))
     assert "description: more than usual" in shown
     assert shown.rstrip().endswith("to now")
+    listed = json.loads(run("incidents", "list", "--json", "--config", str(config)))
+    assert {row["fingerprint"] for row in listed} == {fingerprint(firing), fingerprint(ended)}
+    told = json.loads(
+        run("incidents", "show", fingerprint(ended), "--json", "--config", str(config))
+    )
+    assert [time["status"] for time in told["times"]] == ["resolved"]
+    assert told["evidence"] == []
     assert "no alert has" in run("incidents", "show", "zz", "--config", str(config), code=1)
 
 

@@ -1,0 +1,56 @@
+"""Every command explains itself with an example, and answers machines without ornaments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from exporter.cli import app
+from exporter.resources import resource
+
+POLICIES = str(resource("alerting/policies.yaml"))
+
+
+def _commands(group: Any, name: str = "flow-exporter") -> Iterator[tuple[str, Any]]:
+    for word, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(name: str) -> None:
+    assert name in COMMANDS[name].help.partition("Try it:")[2]
+
+
+def _run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_table_that_is_not_for_a_terminal_has_neither_colours_nor_folded_lines() -> None:
+    lines = _run("policies", "list", "--file", POLICIES).splitlines()
+    listed = json.loads(_run("policies", "list", "--json", "--file", POLICIES))
+    assert len(lines) == 1 + len(listed)
+    assert "\x1b" not in "".join(lines)
+    assert [line.split()[0] for line in lines[1:]] == [policy["name"] for policy in listed]
+
+
+def test_the_spool_is_told_to_machines(tmp_path: Path) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text(yaml.safe_dump({"clickhouse": {"spool": {"directory": str(tmp_path)}}}))
+    told = json.loads(_run("spool", "list", "--json", "--config", str(config)))
+    empty = {"inserts": 0, "flows": 0, "bytes": 0, "since": None}
+    assert told == {"spool": empty, "quarantine": []}
