@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.times import parse_moment
 
 if TYPE_CHECKING:
     from exporter.policies.model import Policy, PolicySet
@@ -33,40 +35,53 @@ def backfill(
         typer.Option("--file", "-f", help="Policies; by default those of the configuration."),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=366, help="How far to go back.")] = 28,
+    until: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Where the past ends: 'now', or a time such as 2026-03-01T22:15, for a Prometheus "
+            "that has not run since; by default three hours ago.",
+        ),
+    ] = "",
 ) -> None:
     """Compute the past values of policies and write them into Prometheus' database.
 
     A policy then has baselines from its first hour. The values are those that the policy would
-    have told, from the stored flows; they end three hours ago, where Prometheus' own begin. To do
-    it again does no harm. Exit codes: 0 done, 1 ClickHouse or promtool failed, 2 wrong usage.
+    have told, from the stored flows; they end three hours ago, where Prometheus' own begin, unless
+    it has none of its own. To do it again does no harm. Exit codes: 0 done, 1 ClickHouse or
+    promtool failed, 2 wrong usage.
+
+    Try it:
+
+    flow-exporter backfill --prometheus-data .data/prometheus --policy host_bits -c flow-exporter.yaml
     """
+    import signal
     import time
 
     from clickhouse_connect.driver.exceptions import ClickHouseError
-    from rich.console import Console
-    from rich.progress import Progress
 
     from exporter.policies.backfill import Backfill
     from exporter.policies.blocks import BlockError
+    from exporter.progress import progress
     from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
     loaded = _policies(settings.policies.file, file)
     chosen = _chosen(loaded.policies, policy or [])
-    # Prometheus holds the last hours in memory and does not expect blocks of them.
-    end = int(time.time()) // 3600 * 3600 - 3 * 3600
+    end = _end(until, int(time.time()))
     # An hour more, for the oldest hour that the present one is compared with.
     start = end - days * _DAY - 3600
     began = time.monotonic()
+    # A day that is being written ends well, and what is temporary goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         client = connect(settings.clickhouse)
     except StoreError as error:
         _fail(str(error), 1)
     try:
         task = Backfill(client, chosen, loaded.loaded_lists, start, end)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            shown = progress.add_task("days of policies", total=task.steps)
-            samples = task.write(prometheus_data, lambda: progress.advance(shown))
+        with progress("days of policies", task.steps) as advance:
+            samples = task.write(prometheus_data, lambda: advance(1))
     except BlockError as error:
         _fail(str(error), 1)
     except ClickHouseError as error:
@@ -76,6 +91,18 @@ def backfill(
     for name, count in samples.items():
         typer.echo(f"{name}: {count} samples of {days} days")
     typer.echo(f"{sum(samples.values())} samples in {time.monotonic() - began:.0f} s", err=True)
+
+
+def _end(until: str, now: int) -> int:
+    if until == "now":
+        return now // 60 * 60
+    if not until:
+        # Prometheus holds the last hours in memory and does not expect blocks of them.
+        return now // 3600 * 3600 - 3 * 3600
+    try:
+        return min(parse_moment(until), now) // 60 * 60
+    except ValueError as error:
+        raise typer.BadParameter(f"--until: {error}") from error
 
 
 def _policies(configured: str, file: Path | None) -> PolicySet:

@@ -63,6 +63,13 @@ def simulate(
     live: Annotated[
         bool, typer.Option("--live", help="After the history, send from where it ends.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="With --history: only what came after the newest simulated flow that "
+            "is stored, up to the moment of the end.",
+        ),
+    ] = False,
     prometheus_data: Annotated[
         Path | None,
         typer.Option(
@@ -110,6 +117,8 @@ def simulate(
         return
     if live and not history:
         raise typer.BadParameter("--live is for what follows --history")
+    if resume and not history:
+        raise typer.BadParameter("--resume is for --history")
     if prometheus_data and not history:
         raise typer.BadParameter("--prometheus-data is for --history")
     target = parse_target(to)
@@ -125,8 +134,8 @@ def simulate(
         from exporter.simulate.write_past import write_past
 
         write_past(
-            story, now, now - past, read_config(config), seed=seed, live=live,
-            prometheus=prometheus_data, stop=stop,
+            story, now, now - past, read_config(config), seed=seed,
+            live=live or resume, resume=resume, prometheus=prometheus_data, stop=stop,
         )  # fmt: skip
         if not live or stop.is_set():
             return

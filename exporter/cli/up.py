@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.times import parse_length
 from exporter.config import Config, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from exporter.up.plan import Plan
+    from exporter.up.supervisor import Child, Task
 
 
 @app.command()
@@ -27,31 +30,59 @@ def up(
             help="Send demo traffic.", show_default="demo traffic only without a configuration"
         ),
     ] = None,
+    demo_history: Annotated[
+        str,
+        typer.Option(
+            metavar="LENGTH",
+            help="How much of the past the demo has, such as 2d; 0: none. Two minutes of work for "
+            "four weeks, at the first start.",
+        ),
+    ] = "4w",
     data_dir: Annotated[
-        Path, typer.Option(help="Folder for all data, settings and passwords.")
+        Path,
+        typer.Option(
+            help="Folder for all data, settings and passwords; the demo has its own in it."
+        ),
     ] = Path(".data"),
 ) -> None:
     """Run store, collector, Prometheus, Alertmanager and, where installed, Grafana.
 
     All of them listen on loopback only, on their usual ports or the next free ones. Programs that
     die are started again. Ctrl-C ends everything, in an order that loses nothing.
+
+    Try it:
+
+    flow-exporter up
+
+    flow-exporter up --no-demo --config flow-exporter.yaml
     """
     from rich.console import Console
 
-    from exporter.up.plan import MissingProgramError, Ports, make_plan
+    from exporter.up.plan import MissingProgramError, Ports, make_demo, make_plan
     from exporter.up.supervisor import StartError
 
     console = Console(highlight=False, soft_wrap=True)
     with_demo = config is None if demo is None else demo
     settings = read_config(config)
+    data, told = data_dir.absolute(), None
     try:
         if with_demo:
             settings = _with_demo(settings)
-        plan = make_plan(settings, data_dir.absolute(), Ports.choose(settings), demo=with_demo)
+            # Of its own, so that nothing of it is among one's own flows later.
+            data /= "demo"
+            told = make_demo(data, int(time.time()), _length(demo_history))
+        plan = make_plan(settings, data, Ports.choose(settings), demo=told)
         asyncio.run(_run(plan, console))
     except (ConfigError, MissingProgramError, StartError, OSError) as error:
         typer.echo(f"flow-exporter up: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _length(text: str) -> int:
+    try:
+        return 0 if text == "0" else parse_length(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--demo-history: {error}") from error
 
 
 def _with_demo(config: Config) -> Config:
@@ -83,9 +114,9 @@ def _identity(entry: dict[str, object]) -> tuple[object, ...]:
 async def _run(plan: Plan, console: Console) -> None:
     from rich.markup import escape
 
-    from exporter.up.supervisor import Supervisor
+    from exporter.up.supervisor import StartError, Supervisor, Task
 
-    width = max(len(child.name) for child in plan.children)
+    width = max(len(step.name) for step in plan.steps)
 
     def log(name: str, line: str) -> None:
         console.print(f"[cyan]{name:<{width}}[/] │ {escape(line)}")
@@ -95,18 +126,29 @@ async def _run(plan: Plan, console: Console) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
+
+    async def take(step: Child | Task) -> None:
+        if not isinstance(step, Task):
+            log(step.name, "starting")
+            await supervisor.start(step)
+            return
+        log(step.name, step.about)
+        try:
+            await supervisor.run(step)
+        except StartError as error:
+            log(step.name, f"{error}; going on without it")
+
     try:
-        for child in plan.children:
-            log(child.name, "starting")
-            starting = asyncio.create_task(supervisor.start(child))
+        for step in plan.steps:
+            taking = asyncio.create_task(take(step))
             waiting = asyncio.create_task(ended.wait())
-            await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({taking, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             if ended.is_set():
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
+                taking.cancel()
+                await asyncio.gather(taking, return_exceptions=True)
                 return
-            await starting
+            await taking
         _print_places(plan, console)
         await ended.wait()
     finally:
@@ -122,7 +164,7 @@ def _print_places(plan: Plan, console: Console) -> None:
     for what, where in plan.places:
         table.add_row(what, where)
     console.print(table)
-    if not any(child.name == "grafana" for child in plan.children):
+    if not any(step.name == "grafana" for step in plan.steps):
         console.print(
             "Grafana is not installed here, so the dashboards are not shown: "
             "docs/how-to/provision-grafana.md tells how to add it."

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import typer
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from rich.console import Console
-from rich.progress import Progress
 
 from exporter.config import Config, Host
 from exporter.enrich import NameSources
 from exporter.policies.blocks import BlockError, write_blocks
+from exporter.progress import progress
+from exporter.simulate.devices import DEVICES
 from exporter.simulate.fill import Past, fill
 from exporter.simulate.scenarios import Story
 from exporter.simulate.site import HOSTS, REGISTRY
@@ -24,6 +25,8 @@ from exporter.store.client import StoreError, connect, explain
 _DAY = 86400
 #: History is written up to now again until it is as near as this.
 _NEAR_SECONDS = 2
+#: Of nodes and application; nothing compares with more of it.
+_METRICS_DAYS = 7
 
 
 def write_past(
@@ -34,12 +37,14 @@ def write_past(
     *,
     seed: int,
     live: bool,
+    resume: bool,
     prometheus: Path | None,
     stop: threading.Event,
 ) -> None:
     """Write the past from ``begin`` to now, both in seconds since the epoch as ``origin`` is.
 
-    With ``live``, up to the moment of the return, so that sending can go on from there.
+    With ``live``, up to the moment of the return, so that sending can go on from there. With
+    ``resume``, only what came after the newest flow of the simulated devices that is stored.
     """
     # What clients resolved taught the collector this name.
     registry = Host(address=HOSTS[REGISTRY], name=REGISTRY)
@@ -47,36 +52,53 @@ def write_past(
     past = Past(story, origin * 1000, seed, names)
     rows = 0
     began = time.monotonic()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        try:
-            if prometheus is not None:
-                _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, progress)
-            client = connect(settings.clickhouse)
-            end = int(time.time())
-            task = progress.add_task("flows", total=end - begin)
+    try:
+        client = connect(settings.clickhouse)
+        newest = _newest(client) if resume else 0
+        if newest:
+            begin = max(begin, newest + 1)
+        elif prometheus is not None:
+            _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
+        end = int(time.time())
+        with progress("flows", end - begin) as advance:
             while not stop.is_set():
                 for part in fill(client, past, begin * 1000, end * 1000, stop=stop):
                     rows += part.rows
-                    progress.advance(task, part.seconds)
+                    advance(part.seconds)
                 # Time went by meanwhile, of which live sending would know nothing.
                 begin, end = end, int(time.time())
                 if not live or end - begin < _NEAR_SECONDS:
                     break
-            client.close()
-        except (BlockError, StoreError) as error:
-            _fail(str(error))
-        except ClickHouseError as error:
-            _fail(str(explain(error, settings.clickhouse)))
+        client.close()
+    except (BlockError, StoreError) as error:
+        _fail(str(error))
+    except ClickHouseError as error:
+        _fail(str(explain(error, settings.clickhouse)))
     typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
 
 
-def _write_metrics(telemetry: Telemetry, begin: int, data: Path, progress: Progress) -> None:
+def _newest(client: Client) -> int:
+    """When the newest flow of a simulated device was received, seconds since the epoch, or 0."""
+    result = client.query(
+        "SELECT toUnixTimestamp(max(time_received)) FROM flows "
+        "WHERE device IN {devices:Array(String)}",
+        parameters={"devices": list(DEVICES)},
+    )
+    return int(result.result_rows[0][0])
+
+
+def _write_metrics(telemetry: Telemetry, begin: int, data: Path, stop: threading.Event) -> None:
     """One call for each day: what writes the blocks reads its input once for each of them."""
     data.mkdir(parents=True, exist_ok=True)
     end = int(time.time())
+    begin = max(begin, end - _METRICS_DAYS * _DAY)
     days = range(begin // _DAY * _DAY, end, _DAY)
-    for day in progress.track(days, description="metrics, days"):
-        write_blocks(past_samples(telemetry, max(begin, day), min(day + _DAY, end)), data)
+    with progress("metrics", len(days)) as advance:
+        for day in days:
+            if stop.is_set():
+                return
+            write_blocks(past_samples(telemetry, max(begin, day), min(day + _DAY, end)), data)
+            advance(1)
 
 
 def _fail(text: str) -> NoReturn:

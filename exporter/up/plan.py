@@ -6,6 +6,8 @@ import os
 import secrets
 import shutil
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from exporter.simulate.demo import write_as_names
 from exporter.store.server.users import Users
 from exporter.up.alerting import render_alerting
 from exporter.up.ports import pick
-from exporter.up.supervisor import Child
+from exporter.up.story import begin_story
+from exporter.up.supervisor import Child, Task
 
 _LOOPBACK = "127.0.0.1"
 _GRAFANA_HOME = Path("/usr/share/grafana")
+_DAY = 86400
 
 
 class MissingProgramError(Exception):
@@ -55,16 +59,33 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Children in the order of their start, and where a person looks."""
+    """What is started and done, in this order, and where a person looks."""
 
-    children: list[Child]
+    steps: list[Child | Task]
     places: list[tuple[str, str]]
 
 
-def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The demo: what happens when (seconds since the epoch), and how much of the past is told.
+
+    ``history`` is in seconds; 0: none.
+    """
+
+    begins: Mapping[str, int]
+    history: int
+
+    @property
+    def story(self) -> list[str]:
+        """As ``flow-exporter simulate`` takes it."""
+        return [f"{name}@{_moment(begin)}" for name, begin in self.begins.items()]
+
+
+def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) -> Plan:
     """Write the files that the parts read below ``data`` and say how to start each part.
 
-    The embedded store is left out when ``config`` names a ClickHouse of its own.
+    The embedded store is left out when ``config`` names a ClickHouse of its own; the demo's past is
+    written into the embedded one only.
 
     Raises:
         MissingProgramError: Prometheus or Alertmanager is not installed.
@@ -75,12 +96,14 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
     own_store = "url" not in config.clickhouse.model_fields_set
     if own_store:
         Users.of(data / "store")  # makes the passwords now: collector and Grafana need them too
-    children = [_store(data, ports)] if own_store else []
+    steps: list[Child | Task] = [_store(data, ports)] if own_store else []
     clickhouse = f"http://{_LOOPBACK}:{ports.store}" if own_store else config.clickhouse.url
-    config_file = _write_config(config, data, ports, own_store=own_store, demo=demo)
+    config_file = _write_config(config, data, ports, own_store=own_store, demo=demo is not None)
     # A ClickHouse of the user's may be away for now: the collector waits for it, we need not.
-    children.append(_collector(config_file, ports, "ready" if own_store else "healthy"))
-    children += _alerting(data, ports, own_store=own_store, demo=demo)
+    steps.append(_collector(config_file, ports, "ready" if own_store else "healthy"))
+    if demo is not None:
+        steps += _demo(demo, config, config_file, data, ports, past=own_store and demo.history > 0)
+    steps += _alerting(data, ports, own_store=own_store, demo=demo is not None)
     places = [
         ("Prometheus", f"http://{_LOOPBACK}:{ports.prometheus}"),
         ("Alertmanager", f"http://{_LOOPBACK}:{ports.alertmanager}"),
@@ -91,14 +114,23 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: bool) -> Plan:
             for listener in config.receive.udp
         ],
     ]
+    if own_store:
+        places.append(("ClickHouse's passwords", str(data / "store" / "*.password")))
+    if demo is not None:
+        places += [(f"Demo: {name}", f"from {_moment(at)} UTC") for name, at in demo.begins.items()]
+    places.append(("Data", str(data)))
     grafana = _grafana(data, ports) if own_store else None
     if grafana is not None:
-        children.append(grafana)
+        steps.append(grafana)
         places.insert(0, ("Grafana", f"http://{_LOOPBACK}:{ports.grafana}"))
         places.insert(1, ("Grafana's admin password", str(data / "grafana" / "admin.password")))
-    if demo:
-        children.append(_demo(config, ports))
-    return Plan(children, places)
+    return Plan(steps, places)
+
+
+def make_demo(data: Path, now: int, history: int) -> Demo:
+    """The demo with its data in ``data``; ``now`` is in seconds since the epoch."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Demo(begin_story(data / "story.json", now), history)
 
 
 def write_effective_config(config: Config, file: Path, changes: dict[str, dict[str, Any]]) -> None:
@@ -168,6 +200,7 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool, demo: bool) -> list[
         collector=f"{_LOOPBACK}:{ports.collector}",
         store=f"{_LOOPBACK}:{ports.store}" if own_store else "",
         grafana_url=f"http://{_LOOPBACK}:{ports.grafana}",
+        baseline_interval="1m" if demo else "",
         demo=f"{_LOOPBACK}:{ports.demo}" if demo else "",
     )
     return [
@@ -236,7 +269,10 @@ def _grafana(data: Path, ports: Ports) -> Child | None:
     )
 
 
-def _demo(config: Config, ports: Ports) -> Child:
+def _demo(
+    demo: Demo, config: Config, config_file: Path, data: Path, ports: Ports, *, past: bool
+) -> list[Child | Task]:
+    """The past up to now, sending from then on, and what policies would have told of that past."""
     listener = config.receive.udp[0]
     arguments = ["--to", f"{listener.address}:{listener.port}", "--metrics-port", str(ports.demo)]
     grpc = config.receive.grpc
@@ -245,7 +281,39 @@ def _demo(config: Config, ports: Ports) -> Child:
         if resolver.port:
             arguments += ["--dnstap", f"{resolver.address}:{resolver.port}"]
             break
-    return Child(name="demo", argv=_command("simulate", "load-spike", *arguments))
+    sending = Child(name="demo", argv=_command("simulate", *demo.story, *arguments))
+    if not past:
+        return [sending]
+    prometheus = data / "prometheus"
+    options = ["--config", str(config_file), "--prometheus-data", str(prometheus)]
+    missing, days = _missing(prometheus, demo.history)
+    history = Task(
+        name="history",
+        argv=_command(
+            "simulate", *demo.story, "--history", f"{demo.history}s", "--resume", *options
+        ),
+        about=f"writing the demo's past, {missing}",
+    )
+    backfill = Task(
+        name="backfill",
+        argv=_command("backfill", "--until", "now", "--days", str(days), *options),
+        about=f"computing what is usual from it, {missing}",
+    )
+    return [history, sending, backfill] if days else [history, sending]
+
+
+def _missing(prometheus: Path, history: int) -> tuple[str, int]:
+    """How much there is to do, in words, and of how many days Prometheus knows no policies."""
+    told = [file.stat().st_mtime for file in (prometheus / "wal").glob("*")]
+    if not told:
+        days = -(-history // _DAY)
+        return f"{days} days: about two minutes for four weeks on two cores", days
+    away = int(time.time() - max(told))
+    return f"since {_moment(int(max(told)))} UTC", -(-away // _DAY) if away > _DAY // 4 else 0
+
+
+def _moment(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 def _program(*names: str) -> str:

@@ -43,10 +43,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A program that runs to its end before what comes after it is started."""
+    """A program that runs to its end before what comes after it is started.
+
+    ``about`` says what it does, and how long that may take.
+    """
 
     name: str
     argv: Sequence[str]
+    about: str = ""
     stop_seconds: float = 20.0
 
 

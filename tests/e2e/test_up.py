@@ -34,7 +34,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         {"address": f"127.0.1.{number}", "name": name}
         for number, name in enumerate(("nf5", "nf9", "ipfix", "sflow"), 1)
     ]
-    running = Stack(tmp_path_factory.mktemp("up"), {"devices": devices}, "--demo")
+    arguments = ("--demo", "--demo-history", "6h")
+    running = Stack(tmp_path_factory.mktemp("up"), {"devices": devices}, *arguments)
     try:
         yield running
     finally:

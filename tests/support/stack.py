@@ -43,7 +43,8 @@ class Stack:
     """Everything that ``up`` starts. ``flows`` is the UDP port, the others are URLs."""
 
     def __init__(self, folder: Path, configuration: dict[str, Any], *arguments: str) -> None:
-        self.data = folder / "data"
+        # The demo has a folder of its own.
+        self.data = folder / "data" / ("demo" if "--demo" in arguments else "")
         self.log_file = folder / "up.log"
         self.flows = free_port(socket.SOCK_DGRAM)
         config_file = folder / "flow-exporter.yaml"
@@ -55,12 +56,12 @@ class Stack:
         command = [sys.executable, "-m", "exporter", "up", "--config", str(config_file)]
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--data-dir", str(self.data), *arguments],
+                [*command, "--data-dir", str(folder / "data"), *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         try:
-            until("start of everything", 90, self._started)
+            until("start of everything", 180, self._started)
         except AssertionError:
             self.interrupt()
             raise
