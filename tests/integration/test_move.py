@@ -15,8 +15,8 @@ from tests.support.database import Database, migrated_database
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/move-to-a-cluster.md"
 TABLES = (
     "flows", "flows_1m FINAL", "flows_1h FINAL", "hosts_1h FINAL", "networks_1h FINAL",
-    "hosts_seen FINAL", "dns_queries", "names_seen FINAL", "alerts FINAL", "incident_evidence FINAL",
-    "devices FINAL", "interfaces FINAL",
+    "hosts_seen FINAL", "dns_queries", "names_seen FINAL", "alerts FINAL",
+    "incident_evidence FINAL", "devices FINAL", "interfaces FINAL",
 )  # fmt: skip
 
 

@@ -20,11 +20,11 @@ NOW = int(time.time()) // 60 * 60
 SHIPPED = load_policies(resource("alerting/policies.yaml"))
 POLICIES = {p.name: p for p in SHIPPED.policies}
 USUAL = {
-    "ago": 10, "device_addr": "::", "src_addr": "10.9.9.9", "dst_addr": "10.0.0.1", "src_network": "",
-    "src_internal": 1,
-    "dst_network": "", "src_as": 0, "device": "", "in_if": 0, "out_if": 0, "in_if_name": "",
-    "role": "", "direction": "unknown", "dst_service": "", "src_port": 40000, "dst_port": 443, "proto": 17, "tcp_flags": 0, "bytes": 0,
-    "packets": 1,
+    "ago": 10, "device_addr": "::", "device": "", "role": "", "direction": "unknown",
+    "src_addr": "10.9.9.9", "src_network": "", "src_internal": 1, "src_as": 0, "src_port": 40000,
+    "dst_addr": "10.0.0.1", "dst_network": "", "dst_service": "", "dst_port": 443,
+    "in_if": 0, "out_if": 0, "in_if_name": "", "proto": 17, "tcp_flags": 0,
+    "bytes": 0, "packets": 1,
 }  # fmt: skip
 
 Flows = list[dict[str, Any]]
@@ -172,8 +172,8 @@ def flows(database: Database) -> Iterator[Client]:
         {
             "dst_addr": f"10.5.0.{n}", "src_addr": f"10.6.0.{n}", "dst_service": "https",
             "src_network": "office", "dst_network": "production" if n % 2 else "office",
-            "bytes": 1_000_000, "packets": 1_000, "proto": 6, "tcp_flags": 0x1B, "src_as": 64500 + n,
-            "device": "core", "in_if": 1 + n, "out_if": 1,
+            "bytes": 1_000_000, "packets": 1_000, "proto": 6, "tcp_flags": 0x1B,
+            "src_as": 64500 + n, "device": "core", "in_if": 1 + n, "out_if": 1,
         }
         for n in range(18)
     ]  # fmt: skip
@@ -187,9 +187,9 @@ def insert(client: Client, *rows: dict[str, Any]) -> None:
     """Flows received ``ago`` seconds before NOW, or, with a ``dns_name``, DNS queries."""
     queries = [row for row in rows if "dns_name" in row]
     if queries:
+        received = f"fromUnixTimestamp64Milli({(NOW - 10) * 1000})"
         values = ", ".join(
-            f"(fromUnixTimestamp64Milli({(NOW - 10) * 1000}), toIPv6('10.9.9.9'), '{q['dns_name']}')"
-            for q in queries
+            f"({received}, toIPv6('10.9.9.9'), '{query['dns_name']}')" for query in queries
         )
         client.command(
             f"INSERT INTO dns_queries (time_received, src_addr, dns_name) VALUES {values}"
