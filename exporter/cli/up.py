@@ -136,7 +136,7 @@ async def _run(plan: Plan, console: Console) -> None:
         try:
             await supervisor.run(step)
         except StartError as error:
-            log(step.name, f"{error}; going on without it")
+            log(step.name, f"{error}; going on without it. To try again, remove the demo's folder")
 
     try:
         for step in plan.steps:

@@ -290,7 +290,7 @@ def _demo(
     history = Task(
         name="history",
         argv=_command(
-            "simulate", *demo.story, "--history", f"{demo.history}s", "--resume", *options
+            "simulate", *demo.story, "--history", f"{-(-demo.history // 60)}m", "--resume", *options
         ),
         about=f"writing the demo's past, {missing}",
     )
@@ -307,7 +307,7 @@ def _missing(prometheus: Path, history: int) -> tuple[str, int]:
     told = [file.stat().st_mtime for file in (prometheus / "wal").glob("*")]
     if not told:
         days = -(-history // _DAY)
-        return f"{days} days: about two minutes for four weeks on two cores", days
+        return f"{days} days: a minute or two for four weeks on two cores", days
     away = int(time.time() - max(told))
     return f"since {_moment(int(max(told)))} UTC", -(-away // _DAY) if away > _DAY // 4 else 0
 

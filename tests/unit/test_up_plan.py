@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from exporter.cli.times import parse_length
 from exporter.config import Config, load_config
 from exporter.up.plan import Demo, Plan, Ports, make_demo, make_plan
 from exporter.up.supervisor import Task
@@ -68,6 +69,7 @@ def test_the_demo_has_a_past_and_a_present_before_prometheus_starts(tmp_path: Pa
     ]  # fmt: skip
     history, backfill = task(plan, "history"), task(plan, "backfill")
     assert "--resume" in history
+    assert parse_length(history[history.index("--history") + 1]) == 28 * 86400
     assert "load-spike@2026-11-22T22:20:00" in history
     [live] = [step.argv for step in plan.steps if step.name == "demo"]
     assert "rogue-host@2026-11-22T22:24:00" in live
