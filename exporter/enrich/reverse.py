@@ -71,6 +71,8 @@ class ReverseNames(Collector):
         self._known: dict[bytes, float] = {}
         self._ends: list[tuple[float, bytes]] = []
         self._waiting: dict[bytes, None] = {}
+        #: Those that are asked for now; traffic goes on to tell of them.
+        self._asking: set[bytes] = set()
         self._changes: deque[bytes] = deque(maxlen=_MAX_CHANGES)
         self._changed = 0
         self._results: Counter[str] = Counter(dict.fromkeys(_RESULTS, 0))
@@ -103,7 +105,7 @@ class ReverseNames(Collector):
             for address in addresses:
                 if len(self._waiting) >= _MAX_WAITING:
                     break
-                if address not in self._known:
+                if address not in self._known and address not in self._asking:
                     self._waiting[address] = None
 
     def changed_since(self, seen: int) -> tuple[int, list[bytes] | None]:
@@ -145,10 +147,8 @@ class ReverseNames(Collector):
         asking: set[asyncio.Task[None]] = set()
         while not self._stop.is_set():
             self._expire(time.time())
-            address = self._next()
-            if address is None or len(asking) >= _MAX_AT_ONCE:
-                if address is not None:
-                    self.offer([address])
+            address = self._next() if len(asking) < _MAX_AT_ONCE else None
+            if address is None:
                 await asyncio.sleep(_NAP_SECONDS)
                 continue
             task = asyncio.create_task(self._ask(address))
@@ -175,6 +175,7 @@ class ReverseNames(Collector):
         with self._lock:
             for address in self._waiting:
                 del self._waiting[address]
+                self._asking.add(address)
                 return address
         return None
 
@@ -206,6 +207,7 @@ class ReverseNames(Collector):
     def _keep(self, address: bytes, name: str, until: float) -> None:
         gone = []
         with self._lock:
+            self._asking.discard(address)
             self._known[address] = until
             heapq.heappush(self._ends, (until, address))
             while len(self._known) > self._settings.max_addresses:

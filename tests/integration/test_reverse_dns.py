@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.rcode
 import numpy as np
 import pytest
 
@@ -155,3 +157,36 @@ def test_nobody_at_the_port_is_a_failure_that_passes(resolver: int, tmp_path: Pa
         assert found.names(PRINTER) == [""]
         until("failure", 20, lambda: found.metric("queries_total", result="failure") == 1)
         assert found.names(PRINTER) == [""]
+
+
+def test_an_address_whose_answer_takes_long_is_asked_for_once_and_again_when_it_is_too_old() -> (
+    None
+):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as slow:
+        slow.bind(("127.0.0.1", 0))
+        slow.settimeout(20)
+        settings = {"negative_seconds": 1, "queries_per_second": 1000, "timeout_seconds": 20}
+        with naming(slow.getsockname()[1], **settings) as found:
+            found.names(NAMELESS)
+            questions = [slow.recvfrom(512)]
+            for _ in range(10):
+                found.names(NAMELESS)
+                until("asked", 20, lambda: found.metric("waiting_addresses") == 0)
+            slow.settimeout(0.3)
+            with suppress(TimeoutError):
+                while True:
+                    questions.append(slow.recvfrom(512))
+            for wire, peer in questions:
+                answer = dns.message.make_response(dns.message.from_wire(wire))
+                answer.set_rcode(dns.rcode.NXDOMAIN)
+                slow.sendto(answer.to_wire(), peer)
+            assert len(questions) == 1
+            until("answer", 20, lambda: asked(found) == 1)
+
+            def asked_again() -> bool:
+                found.names(NAMELESS)
+                with suppress(TimeoutError):
+                    return bool(slow.recv(512))
+                return False
+
+            until("question", 20, asked_again)
