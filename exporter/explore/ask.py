@@ -9,7 +9,7 @@ from urllib.parse import quote as percent_encoded
 
 from clickhouse_connect.driver.client import Client
 
-from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, ROLLUP_COLUMNS, Measure
+from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
 from exporter.explore.question import Question
 from exporter.policies.filter import check_filter
 
@@ -17,8 +17,6 @@ from exporter.policies.filter import check_filter
 STEPS: Final = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
 BUCKETS: Final = 60
 TOP_LIMIT: Final = 1000
-#: Length of a range from which rollups are read.
-ROLLUP_SECONDS: Final = 12 * 3600
 
 
 @dataclass(frozen=True)
@@ -72,23 +70,6 @@ class Asked:
         length = self.end - self.start
         return next((step for step in STEPS if length <= step * BUCKETS), STEPS[-1])
 
-    @property
-    def rollup(self) -> str:
-        """The rollup that answers it, or nothing: the flows themselves.
-
-        Rollups spread a long flow over the minutes that it covered, flows count where they were
-        received: over a few hours that would show, over half a day it does not.
-        """
-        told = (
-            all(name in ROLLUP_COLUMNS for name in self.by)
-            and self.measured.rollup_total
-            and not self.where
-            and not self.address
-        )
-        if not told or self.end - self.start < ROLLUP_SECONDS:
-            return ""
-        return "flows_1h" if self.step % 3600 == 0 else "flows_1m"
-
     def question(self) -> Question:
         """As SQL."""
         first, *rest = self.by
@@ -107,7 +88,7 @@ class Asked:
             device=_text(self.device),
             compare=_text(self.compare),
             pinned=_text(",".join(self.pinned)),
-            rollup=self.rollup,
+            rollup_if="" if self.where else "1",
             where=self.where,
         )
 

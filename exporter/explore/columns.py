@@ -64,7 +64,7 @@ NAMES = {
     "dst_port": "dst_service",
     "in_if": "in_if_name",
     "out_if": "out_if_name",
-    "device": "role",
+    "device": "owner",
 }
 
 
@@ -90,8 +90,7 @@ class Measure:
     """What is summed or counted over a group of flows.
 
     ``total`` is an aggregate; ``per_second`` says whether a bucket shows it divided by its
-    length. ``total_unit`` is Grafana's unit of the sum over the whole range. ``rollup_total`` is
-    the aggregate over rows of a rollup, where one can tell it.
+    length. ``total_unit`` is Grafana's unit of the sum over the whole range.
     """
 
     name: str
@@ -100,17 +99,12 @@ class Measure:
     per_second: bool
     unit: str
     total_unit: str
-    rollup_total: str = ""
 
 
 MEASURES = (
-    Measure(
-        "bits_per_second", "Bits/s", "sum(bytes) * 8", True, "bps", "decbits", "sum(bytes) * 8"
-    ),
-    Measure(
-        "packets_per_second", "Packets/s", "sum(packets)", True, "pps", "short", "sum(packets)"
-    ),
-    Measure("flows_per_second", "Flows/s", "count()", True, "cps", "short", "sum(flows)"),
+    Measure("bits_per_second", "Bits/s", "sum(bytes) * 8", True, "bps", "decbits"),
+    Measure("packets_per_second", "Packets/s", "sum(packets)", True, "pps", "short"),
+    Measure("flows_per_second", "Flows/s", "sum(flows)", True, "cps", "short"),
     *(
         Measure(f"unique_{name}", f"Unique {words}", f"uniq({name})", False, "short", "short")
         for name, words in COUNTED.items()

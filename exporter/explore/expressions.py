@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: What every query filters and buckets time by; the policies use the same column.
+TIME = "time_received"
+
 
 def quote(text: str) -> str:
     """A constant of ours as an SQL string."""

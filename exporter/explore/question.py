@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from exporter.explore.columns import COUNTED, MEASURES, NAMES, NO_DIMENSION, ROLLUP_COLUMNS
-from exporter.explore.expressions import choose, protocol, quote, text, url_filter
+from exporter.explore.columns import COUNTED, MEASURES, NAMES, NO_DIMENSION
+from exporter.explore.expressions import TIME, choose, protocol, quote, text, url_filter
+from exporter.explore.owners import OWNED, owners
+from exporter.explore.rollups import ROLLUPS, answerable, rows_as_flows
 
-#: What every query filters and buckets time by; the policies use the same column.
-TIME = "time_received"
+#: So many addresses of a name are looked for.
+NAMED_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,11 @@ class Question:
         compare: ``day``, ``week`` or anything else for no earlier range to compare with, as String.
         pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
         offset: seconds by which flows are older than the buckets that they count in.
-        rollup: a rollup table to read instead of the flows, where the question is one that it can
-            answer: dimensions among ROLLUP_COLUMNS, a rate as measure, no address, no condition.
+        rollup_if: a constant condition under which a rollup may be read instead of the flows where
+            it can answer: such as that nothing else filters the flows. Empty: never.
+        only_if: a constant condition; where it does not hold nothing is read.
+        constants: further constants that ``where`` uses, as they stand in WITH.
+        keys: an array of keys, as shown, to look at alone instead of ``pinned`` ones and Other.
         settings: what ends every query, such as a SETTINGS clause.
         where: a further condition over flow columns.
     """
@@ -51,7 +56,10 @@ class Question:
     compare: str = "''"
     pinned: str = "''"
     offset: str = ""
-    rollup: str = ""
+    rollup_if: str = ""
+    only_if: str = ""
+    constants: str = ""
+    keys: str = ""
     settings: str = ""
     where: str = ""
 
@@ -92,27 +100,28 @@ class Question:
     @property
     def pins(self) -> str:
         """The pinned keys as an array."""
+        if self.keys:
+            return self.keys
         return f"extractAll({self.pinned}, '[^, ](?:[^,]*[^, ])?')"
 
-    def only_if(self, condition: str) -> Question:
-        """The same, reading nothing unless the constant ``condition`` holds."""
-        return replace(self, where=f"({self.where}) AND {condition}" if self.where else condition)
+    def guarded(self, condition: str) -> Question:
+        """The same, reading nothing unless the constant ``condition`` holds too."""
+        both = f"({self.only_if}) AND ({condition})" if self.only_if else condition
+        return replace(self, only_if=both)
 
     def earlier(self) -> Question:
         """The same of the range to compare with; of nothing where none is asked for."""
-        return replace(self.only_if(f"{self.shift} != 0"), offset=self.shift)
+        return replace(self.guarded(f"{self.shift} != 0"), offset=self.shift)
 
-    def in_range(self) -> str:
+    def in_range(self, time: str = TIME) -> str:
         """Whether a flow is in one of the buckets."""
         if not self.offset:
-            return f"{TIME} >= {self.first} AND {TIME} < {self.past}"
-        return f"{TIME} >= {self.first} - {self.offset} AND {TIME} < {self.past} - {self.offset}"
+            return f"{time} >= {self.first} AND {time} < {self.past}"
+        return f"{time} >= {self.first} - {self.offset} AND {time} < {self.past} - {self.offset}"
 
     def total(self) -> str:
         """The measure's aggregate over a group of flows."""
         cases = [(m.name, m.total) for m in MEASURES]
-        if self.rollup:
-            cases = [(m.name, m.rollup_total) for m in MEASURES if m.rollup_total]
         return choose(self.measure, cases[1:], cases[0][1], "toFloat64")
 
     def divisor(self, seconds: str) -> str:
@@ -154,15 +163,25 @@ class Question:
         return f"if(toString({key}) = '', '(empty)', {shown})"
 
     def address_constants(self) -> str:
-        """What ``address`` means, as a list for WITH."""
+        """What ``address`` means, as a list for WITH.
+
+        A name also stands for the addresses that resolvers gave it in the hours of the range, and
+        in the one before, as answers are kept for a while.
+        """
         return f"""\
   trim({self.address}) AS address,
   toIPv6OrNull(splitByChar('/', address)[1]) AS ip,
   multiIf(address = '', 'any', isNull(ip), 'name', position(address, '/') > 0, 'prefix',
     'address') AS address_kind,
+  (
+    SELECT groupUniqArray({NAMED_LIMIT})(addr) FROM names_seen
+    WHERE address_kind = 'name' AND dns_name = lower(address)
+      AND time >= toStartOfHour({self.start}) - 3600 AND time <= {self.end}
+  ) AS named_addresses,
   toUInt8(least(128, toUInt16OrZero(splitByChar('/', address)[2])
     + if(position(address, '.') > 0, 96, 0))) AS prefix_length,
-  assumeNotNull(IPv6CIDRToRange(ifNull(ip, toIPv6('::')), prefix_length)) AS prefix"""
+  assumeNotNull(IPv6CIDRToRange(ifNull(ip, toIPv6('::')), prefix_length)) AS prefix\
+{"," if self.constants else ""}{self.constants}"""
 
     def address_matches(self, side: str) -> str:
         return self.matches(f"{side}_addr", f"{side}_host", f"{side}_network")
@@ -174,7 +193,7 @@ class Question:
             f" OR address_kind = 'address' AND {address} = assumeNotNull(ip)"
             f" OR address_kind = 'prefix' AND {address} BETWEEN prefix.1 AND prefix.2"
             f" OR address_kind = 'name' AND ({host} = address OR {network} = address"
-            f" OR startsWith({host}, concat(address, '.'))))"
+            f" OR startsWith({host}, concat(address, '.')) OR has(named_addresses, {address})))"
         )
 
     def _device_matches(self) -> str:
@@ -190,6 +209,8 @@ class Question:
         first only.
         """
         where = f"{self.in_range()}\n          AND {self._device_matches()}"
+        if self.only_if:
+            where += f"\n          AND ({self.only_if})"
         if self.where:
             where += f"\n          AND (\n{self.where}\n)"
         return f"""\
@@ -206,31 +227,30 @@ class Question:
         """The same, with the dimensions' values as ``key_1`` and ``key_2``, ``name`` of the first.
 
         A host has a name only in flows where enrichment knew it, hence the greatest of a group.
+        Of the flows and the rollups one is read: of the others the condition is constant and false.
         """
-        if self.rollup:
-            return self._keyed_rollup()
+        if not self.rollup_if:
+            return self._keyed(self.selected_flows(), "toUInt64(1) AS flows")
+        told = f"{self.rollup_if} AND {answerable(self)}"
+        parts = [replace(self.guarded(f"NOT ({told})"), rollup_if="").keyed_flows()]
+        for rollup in ROLLUPS:
+            guard = self.guarded(f"{told} AND {rollup.condition(self)}").only_if
+            read = (
+                f"{rows_as_flows(rollup.table)}\n"
+                f"        WHERE {self.in_range('time')}\n"
+                f"          AND {self._device_matches()} AND ({guard})"
+            )
+            parts.append(self._keyed(read, "flows"))
+        return "\n      UNION ALL\n".join(parts)
+
+    def _keyed(self, flows: str, count: str) -> str:
         name = choose(self.dimension, list(NAMES.items()), "''", "toString")
         return f"""\
-      SELECT {TIME}, bytes, packets, {", ".join(COUNTED)},
+      SELECT {TIME}, bytes, packets, {count}, {", ".join(COUNTED)},
         {self.column} AS key_1, {self.column_2} AS key_2,
         {name} AS name
       FROM (
-{self.selected_flows()}
-      )"""
-
-    def _keyed_rollup(self) -> str:
-        named = [pair for pair in NAMES.items() if pair[1] in ROLLUP_COLUMNS]
-        where = self.in_range().replace(TIME, "time")
-        if self.where:
-            where += f" AND {self.where}"
-        return f"""\
-      SELECT time AS {TIME}, bytes, packets, flows,
-        {self.column} AS key_1, {self.column_2} AS key_2,
-        {choose(self.dimension, named, "''", "toString")} AS name
-      FROM (
-        SELECT *, '' AS {NO_DIMENSION} FROM {self.rollup}
-        WHERE {where}
-          AND {self._device_matches()}
+{flows}
       )"""
 
     def second_display(self, key: str) -> str:
@@ -271,6 +291,7 @@ SELECT time, series, Value FROM (
 {self.keyed_flows()}
     )
     GROUP BY time, is_top, top_1, top_2
+    HAVING {"is_top" if self.keys else "1"}
     ORDER BY is_top, top_1, top_2, time
       WITH FILL FROM {self.first}
         TO {self.past} STEP {self.step}
@@ -288,7 +309,7 @@ ORDER BY time, series
 
     def absent_series_query(self) -> str:
         """The same of pinned keys without any flow in the range: lines of zeros."""
-        pinned = self.only_if(f"notEmpty({self.pins})")
+        pinned = self.guarded(f"notEmpty({self.pins})")
         return f"""\
 WITH
 {self.address_constants()}
@@ -306,7 +327,7 @@ ORDER BY time, series
 
     def earlier_series_query(self) -> str:
         """The same keys of the earlier range, at the present times; empty where none is asked."""
-        top = self.only_if(f"{self.shift} != 0")
+        top = self.guarded(f"{self.shift} != 0")
         return f"""\
 WITH
 {self.address_constants()}
@@ -321,14 +342,15 @@ ORDER BY time, series
         """One row per top key: average, 95th percentile, maximum, last bucket and total.
 
         Buckets without flows count as zero. ``Earlier`` is the total of the earlier range and
-        ``Change`` the difference by it; both are null where none is asked for. ``filter_1`` and
-        ``filter_2`` are for links.
+        ``Change`` the difference by it; both are null where none is asked for. ``Role`` and
+        ``Owner`` are those of a host or device. ``filter_1`` and ``filter_2`` are for links.
         """
         values = (
             f"arrayConcat(found, arrayWithConstant({self.buckets}"
             f" - least({self.buckets}, length(found)), toFloat64(0)))"
         )
         top = self._top_keys()
+        owned = ", ".join(map(quote, OWNED))
         return f"""\
 WITH
 {self.address_constants()}
@@ -336,6 +358,7 @@ SELECT
   {self.display("key_1", self.dimension)} AS "Key",
   {self.second_display("key_2")} AS "Second key",
   {self.key_name("any_name", "key_1", self.dimension)} AS "Name",
+  owned_by.1 AS "Role", owned_by.2 AS "Owner",
   arrayAvg(buckets) AS "Average",
   arrayReduce('quantileExactInclusive(0.95)', buckets) AS "95th percentile",
   arrayMax(buckets) AS "Maximum",
@@ -373,25 +396,51 @@ LEFT JOIN (
   )
   GROUP BY key_1, key_2
 ) AS earlier USING (key_1, key_2)
+LEFT JOIN (
+{owners(f"{self.dimension} IN ({owned})")}
+) AS owners ON toString(key_1) = owners.subject
 ORDER BY "Total" DESC, "Key", "Second key"
+{self.settings}"""
+
+    def keys_query(self) -> str:
+        """``key``: the top keys of the first dimension as they are shown, largest first."""
+        first = replace(self, dimension_2=quote(NO_DIMENSION), column_2=NO_DIMENSION)
+        return f"""\
+WITH
+{self.address_constants()}
+SELECT {self.display("key_1", self.dimension)} AS key
+FROM (
+{first._top_keys()}
+)
 {self.settings}"""
 
     def summary_query(self) -> str:
         """One row about all flows that match, whatever the dimension."""
+        reads = []
+        told = f"({self.rollup_if or 0} AND {answerable(self, grouped=False)})"
+        raw = self.guarded(f"NOT {told}")
+        counted = self._summary("count()", "uniq(src_addr)", "uniq(dst_addr)")
+        reads.append(f"{counted}\nFROM (\n{raw.selected_flows()}\n)\nHAVING NOT {told}")
+        merged = (f"uniqCombinedMerge(12)(unique_{side}_addr)" for side in ("src", "dst"))
+        counted = self._summary("sum(flows)", *merged)
+        for rollup in ROLLUPS if self.rollup_if else ():
+            guard = f"({told} AND {rollup.condition(self)})"
+            reads.append(
+                f"{counted}\nFROM {rollup.table}\nWHERE {self.in_range('time')}"
+                f" AND {self._device_matches()} AND {guard}\nHAVING {guard}"
+            )
+        union = "\nUNION ALL\n".join(reads)
+        return f"WITH\n{self.address_constants()}\nSELECT * FROM (\n{union}\n)\n{self.settings}"
+
+    def _summary(self, flows: str, sources: str, destinations: str) -> str:
         return f"""\
-WITH
-{self.address_constants()}
 SELECT
   toFloat64(sum(bytes)) * 8 / {self.seconds} AS "Bits/s",
   toFloat64(sum(packets)) / {self.seconds} AS "Packets/s",
-  toFloat64(count()) AS "Flows",
-  toFloat64(uniq(src_addr)) AS "Sources",
-  toFloat64(uniq(dst_addr)) AS "Destinations",
-  toFloat64(sum(bytes)) / greatest(toFloat64(sum(packets)), 1) AS "Bytes per packet"
-FROM (
-{self.selected_flows()}
-)
-{self.settings}"""
+  toFloat64({flows}) AS "Flows",
+  toFloat64({sources}) AS "Sources",
+  toFloat64({destinations}) AS "Destinations",
+  toFloat64(sum(bytes)) / greatest(toFloat64(sum(packets)), 1) AS "Bytes per packet\""""
 
     def raw_flows_query(self, limit: int) -> str:
         """The latest flows that match, one row each.

@@ -30,7 +30,8 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_WORDS: Final = frozenset(
+#: Words that join conditions, in capitals.
+WORDS: Final = frozenset(
     {"AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN", "TRUE", "FALSE", "IS", "NULL"}
 )
 
@@ -172,11 +173,11 @@ def _is_operand(token: re.Match[str]) -> bool:
     text = token.group()
     if token.lastgroup == "operator":
         return text in _CLOSES
-    return text.upper() not in _WORDS - {"TRUE", "FALSE", "NULL"}
+    return text.upper() not in WORDS - {"TRUE", "FALSE", "NULL"}
 
 
 def _check_word(word: str, called: bool, columns: Container[str]) -> None:
-    if word.upper() in _WORDS:
+    if word.upper() in WORDS:
         return
     if called:
         if word not in FUNCTIONS:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from exporter.explore.expressions import text
-from exporter.explore.question import TIME
+from exporter.explore.expressions import TIME, text
 
 from .flows_sql import RANGE, variable
 from .parts import (

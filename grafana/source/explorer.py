@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import stat, table, timeseries
+from grafana_foundation_sdk.models.common import GraphDrawStyle
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
 
+from . import condition
 from . import flows_sql as sql
 from .flows_sql import RANGE, column, variable
 from .parts import (
@@ -47,8 +49,21 @@ QUESTION = replace(
     device=variable("device"),
     compare=variable("compare"),
     pinned=variable("pinned"),
+    rollup_if=f"{sql.NO_AD_HOC_FILTERS} AND {condition.EMPTY}",
+    constants=condition.CONSTANTS,
+    where=condition.WHERE,
     settings=sql.SETTINGS,
 )
+
+#: The keys that have panels of their own: one each, where the panel is repeated.
+_KEYS = f"splitByChar(',', trim(BOTH '{{}}' FROM {variable('key')}))"
+ONE_KEY = replace(
+    QUESTION,
+    keys=_KEYS,
+    top=f"if(has({_KEYS}, '*'), {QUESTION.top}, '0')",
+)
+#: Panels side by side at most.
+MULTIPLES = 24
 
 #: Numbers of a row of the top table that are values of the measure.
 _RATES = "/^(Average|95th percentile|Maximum|Last)$/"
@@ -76,6 +91,7 @@ def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
         "address",
         "compare",
         "pinned",
+        "condition",
         "filters",
     ]
     if dimension:
@@ -103,28 +119,76 @@ def _row_links(variable: str, field: str) -> list[builders.DashboardLink]:
     ]
 
 
-def _series() -> timeseries.Panel:
+def _look(panel: timeseries.Panel) -> timeseries.Panel:
     return (
+        panel.display_name("${__field.labels.series}")
+        .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
+        .override_by_query("earlier", [prop("custom.lineStyle", {"fill": "dash", "dash": [4, 6]})])
+        .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
+    )
+
+
+_TITLE = "Top ${top} by ${dimension:text}: ${measure:text}"
+_PRESENT = ClickHouseQuery(QUESTION.series_query(), series=True)
+_UNIT = ClickHouseQuery(QUESTION.unit_query(), ref_id="unit")
+
+
+def _series() -> timeseries.Panel:
+    return _look(
         time_series(
-            "Top ${top} by ${dimension:text}: ${measure:text}",
+            _TITLE,
             "The measure of the keys with the largest total over the range, and all the rest as"
             " Other; pinned keys stay whatever their rank. Buckets without flows read zero; the"
             " last, unfinished one is left out. Dashed: the same keys in the earlier range.",
             "short",
             [
-                ClickHouseQuery(QUESTION.series_query(), series=True),
+                _PRESENT,
                 ClickHouseQuery(QUESTION.absent_series_query(), series=True, ref_id="absent"),
                 ClickHouseQuery(QUESTION.earlier_series_query(), series=True, ref_id="earlier"),
-                ClickHouseQuery(QUESTION.unit_query(), ref_id="unit"),
+                _UNIT,
             ],
             size=(24, 12),
             source=CLICKHOUSE,
         )
-        .display_name("${__field.labels.series}")
-        .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
-        .override_by_query("earlier", [prop("custom.lineStyle", {"fill": "dash", "dash": [4, 6]})])
-        .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
     )
+
+
+def _other_views() -> list[builders.Row]:
+    """Rows that ask nothing until they are opened."""
+    stacked = time_series(
+        f"{_TITLE}, stacked",
+        "The same keys and Other on top of each other: their upper edge is all of the traffic."
+        " Whether one of them falls is seen better as a line.",
+        "short",
+        [_PRESENT, _UNIT],
+        size=(24, 12),
+        source=CLICKHOUSE,
+        stacked=True,
+    )
+    bars = time_series(
+        f"{_TITLE}, bars",
+        "The same as a bar per bucket, one on top of the other.",
+        "short",
+        [_PRESENT, _UNIT],
+        size=(24, 12),
+        source=CLICKHOUSE,
+        stacked=True,
+    )
+    bars = bars.draw_style(GraphDrawStyle.BARS).fill_opacity(80)
+    one = time_series(
+        "${key}: ${measure:text}",
+        "One key alone, on a scale of its own: how it moves, however small it is.",
+        "short",
+        [ClickHouseQuery(ONE_KEY.series_query(), series=True), _UNIT],
+        size=(6, 7),
+        source=CLICKHOUSE,
+        calcs=("max", "lastNotNull"),
+    )
+    one = one.repeat("key").repeat_direction("h").max_per_row(4)
+    return [
+        builders.Row(title).collapsed(True).with_panel(_look(panel))
+        for title, panel in (("Stacked", stacked), ("Bars", bars), ("Small multiples", one))
+    ]
 
 
 def _table() -> table.Panel:
@@ -239,6 +303,26 @@ def dashboard() -> Dashboard:
             )
         )
         .with_variable(
+            text_box(
+                condition.NAME,
+                "SQL condition",
+                "For experts, over flow columns: dst_port IN (443, 8443) AND bytes / packets < 100."
+                " Columns, operators, numbers, texts, AND, OR, NOT, IN, LIKE, and functions that"
+                " filters of policies may use. Empty: everything.",
+            )
+        )
+        .with_variable(
+            query_variable(
+                "key",
+                "Small multiples",
+                "Keys of the first dimension with a panel of their own, in the row Small"
+                " multiples.",
+                replace(
+                    QUESTION, top=f"toString(least({MULTIPLES}, toUInt16OrZero({QUESTION.top})))"
+                ).keys_query(),
+            )
+        )
+        .with_variable(
             builders.AdHocVariable("filters")
             .label("Filters")
             .description("Conditions on any flow column; all of them hold.")
@@ -254,4 +338,6 @@ def dashboard() -> Dashboard:
         .with_panel(_table())
         .with_panel(_raw_flows())
     )
+    for row in _other_views():
+        made = made.with_row(row)
     return finish(made)

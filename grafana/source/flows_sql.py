@@ -10,11 +10,14 @@ picked from a list are compared with constants.
 
 from __future__ import annotations
 
-from exporter.explore.expressions import text, url_filter
-from exporter.explore.question import TIME, Question
+from exporter.explore.expressions import TIME, text, url_filter
+from exporter.explore.question import Question
 
 #: Ad-hoc filters reach every read of the table, in whichever subquery.
 SETTINGS = "SETTINGS $__adHocFilters('flows')"
+
+#: Constant: no ad-hoc filter is set. They are meant for ``flows``, no other table heeds them.
+NO_AD_HOC_FILTERS = "toString(getSetting('additional_table_filters')) IN ('', '{}')"
 
 
 def variable(name: str) -> str:

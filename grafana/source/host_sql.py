@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exporter.explore.expressions import text
-from exporter.explore.question import TIME
+from exporter.explore.expressions import TIME, text
 
 from .flows_sql import RANGE, variable
 

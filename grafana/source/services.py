@@ -10,8 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.changes import changes_query
 from exporter.explore.columns import MEASURES
-from exporter.explore.expressions import quote
-from exporter.explore.question import TIME
+from exporter.explore.expressions import TIME, quote
 
 from .flows_sql import RANGE, variable
 from .parts import (

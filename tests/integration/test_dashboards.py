@@ -13,10 +13,19 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from exporter.config import ClickHouse
+from exporter.policies.filter import check_filter
 from exporter.schema import BY_NAME
 from exporter.store.migrate import Migrator
 from tests.support.dashboard_flows import END, MINUTES, START, fill
-from tests.support.grafana import AdHoc, Context, Value, expand_sql, panels, variables
+from tests.support.grafana import (
+    AdHoc,
+    Context,
+    Value,
+    expand_sql,
+    panels,
+    tables_read,
+    variables,
+)
 from tests.support.store import running_store
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +136,8 @@ def test_every_query_returns_data(reader: Client, uid: str, name: str) -> None:
 def test_variables_fill_themselves(reader: Client, uid: str) -> None:
     for name, variable in variables(DASHBOARDS[uid]).items():
         if variable["type"] == "query" and variable["datasource"]["type"] == CLICKHOUSE:
-            sql = expand_sql(variable["query"]["rawSql"], Context(START, END))
+            context = Context(START, END, 60, defaults(uid))
+            sql = expand_sql(variable["query"]["rawSql"], context)
             assert reader.query(sql).result_rows, name
 
 
@@ -305,7 +315,7 @@ def test_ad_hoc_filters_offer_columns_and_values(reader: Client) -> None:
     columns = reader.query(
         "SELECT name, type, table FROM system.columns WHERE database = 'flow' AND table = 'flows'"
     )
-    assert {row[0] for row in columns.result_rows} == set(BY_NAME)
+    assert {row[0] for row in columns.result_rows} >= set(BY_NAME)
     values = variables(DASHBOARDS["flow-explorer"])["clickhouse_adhoc_query"]["query"]
     rows = reader.query(values.replace("$__adhoc_column", "dst_port")).result_rows
     assert {443, 14999, 20012} <= {row[0] for row in rows}
@@ -339,11 +349,152 @@ def test_a_value_stays_inside_its_string(hostile: str) -> None:
     """Only what a percent-encoding has reaches the SQL, so no value can change its structure."""
     for uid in DASHBOARDS:
         for name, sql in queries(uid).items():
-            for variable in set(re.findall(r"\$\{(\w+)", sql)):
+            for variable in set(re.findall(r"\$\{(\w+)", sql)) - {"condition"}:
                 plain = Context(START, END, 60, defaults(uid) | {variable: "QQQ"})
                 evil = Context(START, END, 60, defaults(uid) | {variable: hostile})
                 pattern = re.escape(expand_sql(sql, plain)).replace("QQQ", "[A-Za-z0-9._~%-]*")
                 assert re.fullmatch(pattern, expand_sql(sql, evil)), (uid, name, variable)
+
+
+#: Conditions that filters of policies may be, and how many flows they leave.
+CONDITIONS = {
+    "": 2331,
+    " ": 2331,
+    "dst_port = 14999": 630,
+    "dst_port IN (443, 53) and proto = 6": 600,
+    "bitAnd(proto, 0x04) != 0, dst_port = 443": 600,
+    "src_host = 'spike -- ; SELECT (' OR (bytes / packets > 1.5e2 AND NOT dst_port = 53)": 1620,
+    "src_host LIKE 'k%' AND NOT (src_addr = '10.0.0.7')": 2250,
+}
+
+#: Conditions that would be, or do, something else.
+REFUSED = (
+    "1) OR (1",
+    "1) UNION ALL SELECT 1, 2, 3, 4, 5, 6 --",
+    "1 -- ",
+    "1 /* ",
+    "dst_port IN (SELECT dst_port FROM flows)",
+    "sleepEachRow(3) = 0",
+    "url('http://127.0.0.1/') = 1",
+    "file('/etc/passwd') != ''",
+    "getSetting('max_threads') = 1",
+    "src_host = 'a\\' OR src_host = ' OR 1) --'",
+    "dictGet('x', 'y', 1) = 1",
+    "1; DROP TABLE flows",
+    "$__timeFilter(time_received)",
+    "`src_host` = 'x'",
+    '"src_host" = 1',
+    "src_host = $$x$$",
+    "{a:String} = 'x'",
+    "toString(src_host",
+    "throwIf(1)",
+    "flows.src_port = 1",
+    "käse = 1",
+    "x -> x",
+)
+
+
+def test_a_condition_in_sql_narrows_what_the_explorer_shows(reader: Client) -> None:
+    for condition, flows in CONDITIONS.items():
+        told = ask(reader, "flow-explorer", ALL, condition=condition)
+        assert told[0]["Flows"] == flows, condition
+        assert ask(reader, "flow-explorer", TABLE, condition=condition), condition
+
+
+@pytest.mark.parametrize("condition", [*REFUSED, *HOSTILE])
+def test_a_condition_is_nothing_else(reader: Client, condition: str) -> None:
+    """Refused by the query itself, as a policy's filter is, before anything is read."""
+    with pytest.raises(ValueError, match=r"."):
+        check_filter(condition)
+    # What is no SQL at all, or a file's name, does not get so far.
+    reasons = "SQL condition|SYNTAX_ERROR|UNKNOWN_QUERY_PARAMETER|ACCESS_DENIED"
+    for title in (ALL, TABLE):
+        with pytest.raises(DatabaseError, match=reasons):
+            ask(reader, "flow-explorer", title, condition=condition)
+
+
+def test_a_condition_stands_behind_its_check_only() -> None:
+    """Nothing that it does to the rest of the query can undo what stands before it."""
+    for uid in DASHBOARDS:
+        for sql in queries(uid).values():
+            for found in re.finditer(r"\$\{condition:raw\}", sql):
+                before = sql[: found.start()]
+                assert before.endswith("condition_is_safe AND NOT has(array("), uid
+                assert "AS condition_is_safe" in before
+
+
+def tables(client: Client, title: str, **chosen: Any) -> set[str]:
+    """The tables of flows that ClickHouse would read for a panel of the explorer."""
+    filters = chosen.pop("filters", ())
+    start = chosen.pop("start", END - 86400)
+    [sql] = [text for name, text in queries("flow-explorer").items() if name == f"{title}/A"]
+    step = chosen.pop("step", 300)
+    context = Context(start, END, step, defaults("flow-explorer") | chosen, filters)
+    plan = client.query(f"EXPLAIN {expand_sql(sql, context)}").result_rows
+    text = "\n".join(row[0] for row in plan)
+    return tables_read(text)
+
+
+def test_explorer_reads_a_rollup_over_long_ranges_where_it_can_answer(reader: Client) -> None:
+    for title in (TABLE, SERIES):
+        assert tables(reader, title, dimension="device") == {"flows_1m"}
+        assert tables(reader, title, dimension="device", device=["r1"]) == {"flows_1m"}
+        assert tables(reader, title, dimension="proto", step=7200) == {"flows_1h"}
+        assert tables(reader, title, dimension="src_addr") == {"flows"}
+        assert tables(reader, title, dimension="proto", dimension_2="dst_as") == {"flows"}
+        assert tables(reader, title, dimension="proto", measure="unique_src_addr") == {"flows"}
+        assert tables(reader, title, dimension="proto", start=START) == {"flows"}
+    for title in (TABLE, SERIES, ALL):
+        for chosen in (
+            {"address": "10.0.0.0/8"},
+            {"condition": "proto = 6"},
+            {"filters": (AdHoc("proto", "=", "6"),)},
+        ):
+            assert tables(reader, title, dimension="proto", **chosen) == {"flows"}
+    assert tables(reader, ALL) == {"flows_1m"}
+
+
+def test_rollups_tell_what_the_flows_tell(reader: Client) -> None:
+    start = END - 86400
+    for dimension in ("device", "in_if", "proto"):
+        chosen: dict[str, Value] = {"dimension": dimension, "top": "100"}
+        rolled = ask(reader, "flow-explorer", TABLE, start=start, **chosen)
+        flows = ask(reader, "flow-explorer", TABLE, start=start, condition="1", **chosen)
+        assert [(r["Key"], r["Total"]) for r in rolled] == [(r["Key"], r["Total"]) for r in flows]
+    rolled = ask(reader, "flow-explorer", ALL, start=start)
+    assert rolled == ask(reader, "flow-explorer", ALL, start=start, condition="1")
+
+
+def test_small_multiples_show_one_key_each(reader: Client) -> None:
+    keys = variables(DASHBOARDS["flow-explorer"])["key"]["query"]["rawSql"]
+    chosen = defaults("flow-explorer") | {"dimension": "dst_port"}
+    found = reader.query(expand_sql(keys, Context(START, END, 60, chosen))).result_rows
+    assert {key for (key,) in found} == {"443", "53", "14999", "20012", "0"}
+    title = "${key}: ${measure:text}"
+    for key, name in (("20012", "20012"), ("443", "443 https")):
+        rows = ask(reader, "flow-explorer", title, dimension="dst_port", key=key)
+        assert _names(rows) == {name}
+        assert len(rows) == MINUTES
+
+
+def test_explorer_tells_role_and_owner(reader: Client) -> None:
+    [row] = ask(reader, "flow-explorer", TABLE, address="10.0.0.7/32")
+    assert (row["Role"], row["Owner"]) == ("dev-vm", "interns")
+    [row] = ask(reader, "flow-explorer", TABLE, dimension="src_host", address="10.0.0.7/32")
+    assert (row["Role"], row["Owner"]) == ("dev-vm", "interns")
+    for row in ask(reader, "flow-explorer", TABLE, dimension="dst_port"):
+        assert (row["Role"], row["Owner"]) == ("", "")
+
+
+def test_a_name_stands_for_the_addresses_that_it_had_then(reader: Client) -> None:
+    """Whatever names the flows have: resolvers tell, hour by hour."""
+    rows = ask(reader, "flow-explorer", TABLE, dimension="dst_addr", address="Registry.example")
+    assert {row["Key"] for row in rows} == {"10.1.0.4"}
+    assert ask(reader, "flow-explorer", ALL, address="other.example")[0]["Flows"] == 0
+    before = ask(
+        reader, "flow-explorer", ALL, address="other.example", start=START - 86400, end=END - 86400
+    )
+    assert before[0]["Flows"] == 1
 
 
 def test_host_profile_tells_what_a_host_does(reader: Client) -> None:

@@ -7,6 +7,8 @@
 - Port 20012 falls silent for the last ten minutes.
 - In the second minute of the same hour a day before there is one flow, to port 443.
 - ``10.0.0.8`` asks for a name that does not exist every minute, another one each time.
+- ``10.0.0.7`` is a machine of interns. ``registry.example`` is ``10.1.0.4``; ``other.example`` was
+  ``10.1.0.1``, a day before.
 - One IPv6 host has a quote in its name, one device a quote and a backslash.
 """
 
@@ -25,7 +27,7 @@ START: Final = END - MINUTES * 60
 _COLUMNS = """time_received, time_flow_start, time_flow_end, device, device_addr, source,
  sampling_rate, bytes, packets, src_addr, dst_addr, etype, proto, src_port, dst_port, in_if, out_if,
  in_if_name, src_as, dst_as, src_host, dst_host, src_network, dst_service, src_country,
- dst_country, role, dns_name, dns_rcode"""
+ dst_country, role, dns_name, dns_rcode, src_internal"""
 
 _FLOWS = f"""
 INSERT INTO flows ({_COLUMNS})
@@ -39,7 +41,7 @@ SELECT t, t - 30, t, if(host % 2 = 0, 'r1', 'r\\'2\\\\'), toIPv6('192.0.2.250'),
   64500 + host % 3, 64510, 'k' || toString(host), if(host % 5 = 1, 'ag04', ''), 'production',
   if(port = 14999, 'aggregation', ''), 'DE', 'NL', 'router',
   if(host = 7, if(minute % 2 = 0, 'pool.example.net', 'www.example.org'), ''),
-  if(host = 7, 'NOERROR', '')
+  if(host = 7, 'NOERROR', ''), 1
 FROM (SELECT number, toDateTime64({START} + intDiv(number, 40) * 60 + 10, 3, 'UTC') AS t
       FROM numbers({MINUTES * 40}))
 WHERE NOT (port = 20012 AND minute >= {MINUTES - 10})
@@ -48,9 +50,9 @@ WHERE NOT (port = 20012 AND minute >= {MINUTES - 10})
 _SPIKE = f"""
 INSERT INTO flows (time_received, time_flow_start, time_flow_end, device, source, sampling_rate,
   bytes, packets, src_addr, dst_addr, etype, proto, src_port, dst_port, in_if, out_if, src_as,
-  dst_as, src_host, dst_host, src_network, dst_service)
+  dst_as, src_host, dst_host, src_network, dst_service, src_internal)
 SELECT t, t, t, 'r1', 'ipfix', 1, 1000000, 800, toIPv6('10.9.9.9'), toIPv6('10.1.0.1'), 2048, 6,
-  40000, 14999, 2, 4, 4200000000, 64510, 'spike', 'ag04', 'lab', 'aggregation'
+  40000, 14999, 2, 4, 4200000000, 64510, 'spike', 'ag04', 'lab', 'aggregation', 1
 FROM (SELECT toDateTime64({START + 1800} + number * 60, 3, 'UTC') AS t FROM numbers(30))
 """
 
@@ -95,6 +97,20 @@ SELECT toDateTime64({START + 5} + number * 60, 3, 'UTC'), 'r1', 'dnstap', toIPv6
 FROM numbers({MINUTES})
 """
 
+_HOSTS = f"""
+INSERT INTO hosts VALUES (toIPv6('10.0.0.7'), 'k7', 'dev-vm', 'interns', {END})
+"""
+
+_NAMES = f"""
+INSERT INTO dns_queries (time_received, device, source, src_addr, dst_addr, src_host, dns_name,
+  dns_type, dns_rcode, dns_latency, answers)
+VALUES
+  ({START + 65}, 'r1', 'dnstap', toIPv6('10.0.0.8'), toIPv6('10.1.0.3'), 'k8', 'registry.example',
+   'A', 'NXDOMAIN', 0.01, [toIPv6('10.1.0.4')]),
+  ({START - 86400 + 65}, 'r1', 'dnstap', toIPv6('10.0.0.8'), toIPv6('10.1.0.3'), 'k8',
+   'other.example', 'A', 'NXDOMAIN', 0.01, [toIPv6('10.1.0.1')])
+"""
+
 _EVIDENCE = f"""
 INSERT INTO incident_evidence
 VALUES
@@ -109,5 +125,5 @@ VALUES
 
 def fill(writer: Client) -> None:
     """Inserts all of it."""
-    for statement in (_FLOWS, _SPIKE, _IPV6, _DAY_BEFORE, _ALERTS, _DNS, _EVIDENCE):
+    for statement in (_FLOWS, _SPIKE, _IPV6, _DAY_BEFORE, _ALERTS, _DNS, _HOSTS, _NAMES, _EVIDENCE):
         writer.command(statement)

@@ -66,6 +66,8 @@ def _lookup(match: re.Match[str], context: Context) -> Value:
 
 def _replace(match: re.Match[str], context: Context) -> str:
     value = _lookup(match, context)
+    if match["format"] == "raw" and match["name"] == "condition":
+        return str(value)  # held against a list by the query itself
     if match["format"] != "percentencode":
         raise ValueError(f"{match[0]}: only percentencode is safe inside ClickHouse's strings")
     joined = value if isinstance(value, str) else "{" + ",".join(value) + "}"
@@ -164,3 +166,9 @@ def followed(link: str, context: Context, row: Mapping[str, Any] | None = None) 
         return quote(held, safe="-_.~")
 
     return re.sub(r"\$\{([\w.]+)(?::(\w+))?\}", value, link)
+
+
+def tables_read(plan: str) -> set[str]:
+    """The tables of flows of which ClickHouse's EXPLAIN says that it reads some part."""
+    reads = re.findall(r"ReadFromMergeTree \(flow\.(flows\w*)\)(?:\n.*){1,2}?Parts: [1-9]", plan)
+    return set(reads)

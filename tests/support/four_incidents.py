@@ -1,0 +1,75 @@
+"""The simulator's datacenter in the real store, with all four incidents, and what is known of it.
+
+Six hours of the past as the collector would have stored it. ``k122`` and ``k212`` wear out the
+registry's quota until an hour and a half ago; the load spike, the query and the rogue host begin
+twenty minutes ago. The registry's name is not configured: only resolvers told it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+
+from exporter.config import ClickHouse, Config
+from exporter.enrich import NameSources
+from exporter.enrich.inventory import Inventory
+from exporter.policies.speeds import SpeedKeeper, known_speeds
+from exporter.simulate.demo import demo_config
+from exporter.simulate.fill import Past, fill
+from exporter.simulate.scenarios import SCENARIOS, told_together
+from exporter.simulate.site import AS_NAMES
+from exporter.store.client import connect
+from exporter.store.migrate import Migrator
+from tests.support.store import running_store
+
+ROOT: Final = Path(__file__).parents[2]
+HOURS: Final = 6
+#: Seconds before now at which each story begins.
+BEGINS: Final = {
+    "registry-429": int(4.6 * 3600),
+    "load-spike": 1200,
+    "query-fanin": 1200,
+    "rogue-host": 1200,
+}
+
+
+@dataclass(frozen=True)
+class Datacenter:
+    """Where it is stored. ``now`` is a whole minute, in seconds since the epoch."""
+
+    settings: ClickHouse
+    reader: Client
+    now: int
+
+    def began(self, scenario: str) -> int:
+        """When a story began."""
+        return self.now - BEGINS[scenario]
+
+
+@contextmanager
+def four_incidents() -> Iterator[Datacenter]:
+    """The filled store, until the end of the block."""
+    now = int(time.time()) // 60 * 60
+    with running_store() as store:
+        writer = ClickHouse(url=store.url, password_file=str(store.data_dir / "writer.password"))
+        Migrator(writer, ROOT / "clickhouse/migrations").apply()
+        config = Config.model_validate(demo_config())
+        names = NameSources(config)
+        told = [(SCENARIOS[name], float(-before)) for name, before in BEGINS.items()]
+        past = Past(told_together(told), now * 1000, 1, names)
+        with store.client(database="flow") as client:
+            begin = (now - HOURS * 3600) * 1000
+            for _ in fill(client, past, begin, now * 1000, stop=threading.Event()):
+                pass
+            client.insert("as_names", list(AS_NAMES.items()), ["number", "name"])
+            SpeedKeeper(lambda: known_speeds(config.devices, (), str)).store(client)
+        Inventory(lambda: connect(writer), names).store()
+        with store.client(reader=True, database="flow") as reader:
+            yield Datacenter(writer, reader, now)
