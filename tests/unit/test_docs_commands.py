@@ -12,6 +12,8 @@ import pytest
 import typer
 
 from exporter.cli import app
+from exporter.policies.model import load_policies
+from exporter.schema import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -99,3 +101,16 @@ sudo true; X=1 .venv/bin/flow-exporter explore --by dst_port \\
 )
 def test_what_does_not_exist_is_found(arguments: str) -> None:
     assert refusal(arguments.split())
+
+
+def test_tutorials_ask_for_what_there_is() -> None:
+    """Flow columns, tables and policies that the tutorials name exist."""
+    schema = "".join(file.read_text() for file in (ROOT / "clickhouse/migrations").glob("*.sql"))
+    policies = {policy.name for policy in load_policies(ROOT / "alerting/policies.yaml").policies}
+    columns = {column.name for column in COLUMNS}
+    for page in (ROOT / "docs/tutorial").glob("*.md"):
+        text = page.read_text()
+        for table in re.findall(r"FROM flow\.(\w+)", text):
+            assert f"CREATE TABLE IF NOT EXISTS {table}" in schema, f"{page.name}: {table}"
+        assert set(re.findall(r"--by (\w+)", text)) <= columns, page.name
+        assert set(re.findall(r"  warning +(\w+)", text)) <= policies, page.name
