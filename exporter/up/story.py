@@ -11,11 +11,12 @@ from exporter.simulate.scenarios import SCENARIOS
 _MINUTE: Final = 60
 _DAY: Final = 86400
 
-#: When an incident of the first start began, seconds from the start. The last one comes while one
-#: looks: preparing takes some minutes, and who is new is told of for some minutes only.
+#: When an incident of the first start begins, seconds from the start. Preparing takes some
+#: minutes, so the second comes as sending begins (the past tells fewer of its sources in each
+#: minute), and the last while one looks: who is new is told of for some minutes only.
 _FIRST: Final = {
     "load-spike": -10 * _MINUTE,
-    "query-fanin": -5 * _MINUTE,
+    "query-fanin": 90,
     "rogue-host": 4 * _MINUTE,
 }
 #: When one that was over happens again, seconds from a later start.
