@@ -173,6 +173,17 @@ def test_what_is_no_message_is_counted() -> None:
         rig.send(record())
 
 
+def test_a_message_of_too_many_records_is_refused_and_counted() -> None:
+    with running() as rig:
+        call = rig.channel.unary_unary("/pbflow.Collector/Send")
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"\x0a\x00" * 60_000, timeout=30)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert rig.metric("faults_total", reason="too_many_records") == 1
+        rig.send(record())
+        assert len(rig.taken.rows) == 1
+
+
 def test_faults_in_records_are_counted_by_reason() -> None:
     with running() as rig:
         wrong = record()

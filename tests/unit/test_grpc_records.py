@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,7 @@ from exporter.config import Device
 from exporter.distinct import pack_address
 from exporter.proto import pbflow_pb2 as pb
 from exporter.proto.pbflow_rows_pb2 import Row, Rows
-from exporter.receive.grpc.records import RecordReader
+from exporter.receive.grpc.records import MAX_RECORDS, RecordReader, TooManyRecordsError
 from exporter.receive.grpc.service import peer_address
 from tests.support.ebpf import record, set_address
 
@@ -290,3 +291,42 @@ def test_rows_are_read_where_records_have_their_fields() -> None:
         assert (field.number, field.is_repeated) == (same.number, same.is_repeated)
         kinds = {same.TYPE_MESSAGE: field.TYPE_BYTES, same.TYPE_ENUM: field.TYPE_INT32}
         assert field.type == kinds.get(same.type, same.type)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"\x0a\x00", b"\x8a\x00\x00", b"\x0a\x80\x00", b"\x10\x01", b"\x15" + bytes(4)],
+)
+def test_a_message_of_more_records_than_any_agent_sends_is_refused_unread(field: bytes) -> None:
+    reader = RecordReader(())
+    with pytest.raises(TooManyRecordsError, match="more than 50000 records"):
+        reader.read(field * (MAX_RECORDS + 1), PEER, RECEIVED)
+    reader.read(field * 3, PEER, RECEIVED)
+
+
+def test_as_many_records_as_are_allowed_are_read_whatever_their_length() -> None:
+    short, long = pb.Record(bytes=1), pb.Record(bytes=1, interface="e" * 200)
+    entries = [long] * 100 + [short] * (MAX_RECORDS - 100)
+    message = pb.Records(entries=entries).SerializeToString()
+    flows, _ = RecordReader(()).read(message, PEER, RECEIVED)
+    assert len(flows) == MAX_RECORDS
+    more = message + pb.Records(entries=[long]).SerializeToString()
+    with pytest.raises(TooManyRecordsError):
+        RecordReader(()).read(more, PEER, RECEIVED)
+
+
+def test_a_long_part_takes_no_more_memory_than_a_few_times_its_octets() -> None:
+    size = 2 << 20
+    padding = b"\x78\x00" * (size // 2)  # fields that nobody knows
+    row = Row.FromString(full().SerializeToString())
+    row.transport += padding
+    row.time_flow_end += padding
+    row.dup_list.extend([b""] * (size // 2))
+    message = Rows(entries=[row]).SerializeToString()
+    tracemalloc.start()
+    flows, faults = RecordReader(()).read(message, PEER, RECEIVED)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not faults
+    assert peak < 4 * len(message)
+    assert next(iter(flows.rows())) == one_of(full())

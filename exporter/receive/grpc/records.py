@@ -24,8 +24,14 @@ from exporter.decode.values import LAST_TIME, MAX_TEXT, NO_TIME, no_address, rco
 from exporter.distinct import pack_address
 from exporter.proto import pbflow_pb2 as pb
 from exporter.proto.pbflow_rows_pb2 import Rows
-from exporter.receive.grpc.parts import networks, numbers, packed, read_all
+from exporter.receive.grpc.parts import fields_exceed, networks, numbers, packed, read_all
 from exporter.schema import Direction, SamplingSource, Source
+
+#: Records of one message; the agent's default is 10,000 at most. One that says nothing is two
+#: octets long and takes a thousand here.
+MAX_RECORDS: Final = 50_000
+#: Interfaces of one flow that are looked at.
+_MAX_PASSED: Final = 64
 
 _IPV4: Final = 0x0800
 _NO_ADDRESS: Final = bytes(16)
@@ -41,6 +47,10 @@ _TLS_VERSIONS: Final = {
 }  # fmt: skip
 
 _Rows = Sequence[Any]
+
+
+class TooManyRecordsError(Exception):
+    """A message of more than :data:`MAX_RECORDS` records."""
 
 
 class RecordReader:
@@ -70,7 +80,10 @@ class RecordReader:
 
         Raises:
             google.protobuf.message.DecodeError: it is no such message.
+            TooManyRecordsError: it has too many records.
         """
+        if fields_exceed(message, MAX_RECORDS):
+            raise TooManyRecordsError(f"more than {MAX_RECORDS} records")
         faults: Counter[str] = Counter()
         rows: _Rows = list(Rows.FromString(message).entries)
         if any(map(attrgetter("duplicate"), rows)):
@@ -226,7 +239,10 @@ class _Message:
         entering or leaving: the flow came in at the first it entered and went out at the last it
         left.
         """
-        listed = [tuple(row.dup_list) or (row.interface, row.direction) for row in self._rows]
+        listed = [
+            tuple(row.dup_list[:_MAX_PASSED]) or (row.interface, row.direction)
+            for row in self._rows
+        ]
         ways = DictColumn.encode(listed)
         passed = [self._way(way) for way in ways.values]
         names = ("in_if_name", "out_if_name", "vrf")

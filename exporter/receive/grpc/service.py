@@ -17,7 +17,7 @@ from exporter import config
 from exporter.batch import FlowBatch, format_address
 from exporter.distinct import distinct_addresses, pack_address
 from exporter.proto import pbflow_pb2 as pb
-from exporter.receive.grpc.records import RecordReader
+from exporter.receive.grpc.records import RecordReader, TooManyRecordsError
 from exporter.receive.grpc.stats import GrpcStats
 from exporter.receive.sources import Offer
 
@@ -62,6 +62,8 @@ class CollectorService:
             )
         except DecodeError as error:
             self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "malformed", str(error))
+        except TooManyRecordsError as error:
+            self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "too_many_records", str(error))
         except Exception as error:
             log.exception("reading the flows of %s failed", context.peer())
             self._refuse(context, grpc.StatusCode.INTERNAL, "internal", str(error))
