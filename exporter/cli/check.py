@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.app import ConfigOption, app
+from exporter.cli.output import JsonOption, show_json
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -22,6 +23,7 @@ def check(
     offline: Annotated[
         bool, typer.Option("--offline", help="Check files only; connect to nothing.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong, and where, with configuration, policies, ClickHouse and its schema.
 
@@ -35,18 +37,56 @@ def check(
 
     flow-exporter check --offline --config flow-exporter.yaml
     """
-    settings = read_config(config)
-    _say("configuration", str(config) if config else "defaults")
-    policies = _check_files(settings, secrets_needed=not offline)
-    if not offline:
-        _check_store(settings, policies)
+    from exporter.config import ConfigError, load_config
+
+    report = _Report(as_json=as_json)
+    try:
+        settings = load_config(config)
+        report.ok("configuration", str(config) if config else "defaults")
+        policies = _check_files(settings, report, secrets_needed=not offline)
+        if not offline:
+            _check_store(settings, policies, report)
+    except ConfigError as error:
+        report.fault(str(error))
+        raise typer.Exit(2) from error
+    finally:
+        report.close()
 
 
-def _say(what: str, state: str) -> None:
-    typer.echo(f"ok: {what}: {state}")
+class _Report:
+    """What was found: told as it is found, or as one JSON object at the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._ok: dict[str, str] = {}
+        self._warnings: list[str] = []
+        self._faults: list[str] = []
+
+    def ok(self, what: str, state: str) -> None:
+        """``what`` is as it should be."""
+        self._ok[what] = state
+        if not self._as_json:
+            typer.echo(f"ok: {what}: {state}")
+
+    def warning(self, text: str) -> None:
+        """Something may be wrong elsewhere."""
+        self._warnings.append(text)
+        if not self._as_json:
+            typer.echo(f"warning: {text}", err=True)
+
+    def fault(self, text: str, prefix: str = "") -> None:
+        """Something is wrong; ``prefix`` is for people."""
+        self._faults.append(text)
+        if not self._as_json:
+            typer.echo(f"{prefix}{text}", err=True)
+
+    def close(self) -> None:
+        """Print the JSON object, if that was asked for."""
+        if self._as_json:
+            show_json({"ok": self._ok, "warnings": self._warnings, "faults": self._faults})
 
 
-def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
+def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> PolicySet:
     from exporter.config import ConfigError, read_secret
     from exporter.policies.model import PolicySet, load_policies
     from exporter.web_config import load_web_config, tls_context
@@ -56,17 +96,19 @@ def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
     file = settings.policies.file
     try:
         policies = load_policies(Path(file)) if file else policies
-        _say("policies", f"{len(policies.policies)} in {file}" if file else "none configured")
+        report.ok("policies", f"{len(policies.policies)} in {file}" if file else "none configured")
     except ConfigError as error:
         faults.append(str(error))
     try:
         web = load_web_config(settings.http.web_config_file)
         if web.tls_server_config:
             tls_context(web.tls_server_config)
-        _say("web configuration", settings.http.web_config_file or "none: plain HTTP, no users")
+        report.ok(
+            "web configuration", settings.http.web_config_file or "none: plain HTTP, no users"
+        )
     except ConfigError as error:
         faults.append(str(error))
-    faults += _check_names(settings)
+    faults += _check_names(settings, report)
     secrets = (
         (settings.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN"),
         (settings.clickhouse.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
@@ -80,14 +122,15 @@ def _check_files(settings: Config, *, secrets_needed: bool) -> PolicySet:
             if secrets_needed:
                 faults.append(str(error))
             else:
-                typer.echo(f"warning: {error}", err=True)
+                report.warning(str(error))
+    for fault in faults:
+        report.fault(fault)
     if faults:
-        typer.echo("\n".join(faults), err=True)
         raise typer.Exit(2)
     return policies
 
 
-def _check_names(settings: Config) -> list[str]:
+def _check_names(settings: Config, report: _Report) -> list[str]:
     """What is wrong with the files of names, of gRPC and of countries and AS."""
     from exporter.config import ConfigError
     from exporter.enrich.geo_as_names import read_names
@@ -110,11 +153,11 @@ def _check_names(settings: Config) -> list[str]:
             faults.append(str(error))
     count = len(checks) + files.count
     if count and not faults:
-        _say("files of names, gRPC, countries and AS", f"{count} checked")
+        report.ok("files of names, gRPC, countries and AS", f"{count} checked")
     return faults
 
 
-def _check_store(settings: Config, policies: PolicySet) -> None:
+def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None:
     from exporter.config import ConfigError
     from exporter.policies.check import check_queries
     from exporter.resources import resource
@@ -127,18 +170,17 @@ def _check_store(settings: Config, policies: PolicySet) -> None:
         migrator = Migrator(settings.clickhouse, resource("clickhouse/migrations"))
         pending = migrator.pending()
     except (ConfigError, FileNotFoundError, MigrationError, StoreError) as error:
-        typer.echo(f"error: {error}", err=True)
+        report.fault(str(error), "error: ")
         raise typer.Exit(1) from error
-    _say("ClickHouse", settings.clickhouse.url)
+    report.ok("ClickHouse", settings.clickhouse.url)
     if pending:
         names = ", ".join(migration.path.name for migration in pending)
-        typer.echo(
-            f"error: database {settings.clickhouse.database!r} lacks {names}: "
-            "run `flow-exporter migrate`",
-            err=True,
+        report.fault(
+            f"database {settings.clickhouse.database!r} lacks {names}: run `flow-exporter migrate`",
+            "error: ",
         )
         raise typer.Exit(1)
-    _say("migrations", f"database {settings.clickhouse.database} is up to date")
+    report.ok("migrations", f"database {settings.clickhouse.database} is up to date")
     client = connect(settings.clickhouse)
     try:
         differences = schema_differences(client, settings.clickhouse, migrator.migrations)
@@ -146,17 +188,17 @@ def _check_store(settings: Config, policies: PolicySet) -> None:
             {} if differences else check_queries(client, policies.policies, policies.loaded_lists)
         )
     except StoreError as error:
-        typer.echo(f"error: {error}", err=True)
+        report.fault(str(error), "error: ")
         raise typer.Exit(1) from error
     finally:
         client.close()
     for difference in differences:
-        typer.echo(f"error: {settings.clickhouse.database}.{difference}", err=True)
+        report.fault(f"{settings.clickhouse.database}.{difference}", "error: ")
     if differences:
         raise typer.Exit(1)
-    _say("schema", "tables and views are as the migrations make them")
+    report.ok("schema", "tables and views are as the migrations make them")
     for name, fault in faults.items():
-        typer.echo(f"error: {settings.policies.file}: policy {name}: {fault}", err=True)
+        report.fault(f"{settings.policies.file}: policy {name}: {fault}", "error: ")
     if faults:
         raise typer.Exit(1)
-    _say("policies' queries", f"ClickHouse takes all {len(policies.policies)}")
+    report.ok("policies' queries", f"ClickHouse takes all {len(policies.policies)}")

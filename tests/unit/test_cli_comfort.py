@@ -54,3 +54,16 @@ def test_the_spool_is_told_to_machines(tmp_path: Path) -> None:
     told = json.loads(_run("spool", "list", "--json", "--config", str(config)))
     empty = {"inserts": 0, "flows": 0, "bytes": 0, "since": None}
     assert told == {"spool": empty, "quarantine": []}
+
+
+def test_what_check_finds_is_told_to_machines(tmp_path: Path) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text(yaml.safe_dump({"policies": {"file": POLICIES}}))
+    told = json.loads(_run("check", "--offline", "--json", "--config", str(config)))
+    assert told["ok"]["configuration"] == str(config)
+    assert told["faults"] == []
+    config.write_text("polices: {}\n")
+    result = CliRunner().invoke(app, ["check", "--json", "--config", str(config)])
+    assert result.exit_code == 2
+    (fault,) = json.loads(result.stdout)["faults"]
+    assert f"{config}:1" in fault
