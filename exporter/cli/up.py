@@ -169,4 +169,5 @@ def _print_places(plan: Plan, console: Console) -> None:
             "Grafana is not installed here, so the dashboards are not shown: "
             "docs/how-to/provision-grafana.md tells how to add it."
         )
+    console.print("What alerts: flow-exporter incidents list --config with the settings above.")
     console.print("Ctrl-C ends all of it.")

@@ -118,7 +118,7 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) ->
         places.append(("ClickHouse's passwords", str(data / "store" / "*.password")))
     if demo is not None:
         places += [(f"Demo: {name}", f"from {_moment(at)} UTC") for name, at in demo.begins.items()]
-    places.append(("Data", str(data)))
+    places += [("Data", str(data)), ("Settings, for --config", str(config_file))]
     grafana = _grafana(data, ports) if own_store else None
     if grafana is not None:
         steps.append(grafana)
