@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import time
 
 import dns.message
 import dns.rcode
@@ -83,6 +85,19 @@ def test_a_name_that_does_not_exist_has_its_code() -> None:
 def test_of_very_many_addresses_the_first_are_kept() -> None:
     found = read(*(f"registry.example. 60 IN A 10.0.{n // 250}.{n % 250}" for n in range(450)))
     assert len(found.addresses) == MAX_ADDRESSES
+
+
+def test_names_that_are_chains_of_thousands_of_pointers_are_not_followed() -> None:
+    wire = struct.pack(">6H", 1, 0x8000, 1, 500, 0, 0) + b"\x01a\x00" + struct.pack(">HH", 1, 1)
+    record = struct.Struct(">HHHIH")
+    first = len(wire) + record.size
+    chain = [0xC000 | at for at in (12, *range(first, 15_998, 2))]
+    wire += record.pack(0xC00C, 16, 1, 60, 2 * len(chain)) + struct.pack(f">{len(chain)}H", *chain)
+    for place in range(499):
+        wire += record.pack(0xC000 | first + 2 * (len(chain) - 1 - place), 1, 1, 60, 4) + bytes(4)
+    began = time.process_time()
+    assert read_response(wire).addresses == ()
+    assert time.process_time() - began < 2  # followed to their ends, ten seconds
 
 
 def test_what_comes_before_a_cut_is_kept() -> None:
