@@ -87,7 +87,7 @@ class Walker:
         if not names:
             names = {index: _text(value) async for index, value in self._column(target, _IF_DESCR)}
         aliases = {index: _text(value) async for index, value in self._column(target, _IF_ALIAS)}
-        speeds = {index: int(v) async for index, v in self._column(target, _IF_HIGH_SPEED)}
+        speeds = {i: _number(value) async for i, value in self._column(target, _IF_HIGH_SPEED)}
         return {
             index: LearnedInterface(name, aliases.get(index, ""), speeds.get(index, 0) * 1_000_000)
             for index, name in names.items()
@@ -139,4 +139,12 @@ def _auth_data(access: SnmpAccess, known: tuple[str, str, str]) -> Any:
 
 
 def _text(value: Any) -> str:
+    if not isinstance(value, snmp.OctetString):  # a number would become as many octets
+        raise SnmpError(f"a name of type {type(value).__name__}")
     return bytes(value).decode("utf-8", "replace").strip()[:_MAX_TEXT]
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, snmp.Gauge32):
+        raise SnmpError(f"a speed of type {type(value).__name__}")
+    return int(value)

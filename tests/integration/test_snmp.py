@@ -34,18 +34,10 @@ def until(true, seconds=60):
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory):
-    """The port of an snmpd that knows a community and users."""
-    folder = tmp_path_factory.mktemp("snmpd")
+def serving(folder, text):
     port = free_udp_port()
     config = folder / "snmpd.conf"
-    config.write_text(
-        f'rocommunity "{COMMUNITY}" 127.0.0.1\n'
-        f'createUser signed SHA-256 "{PASSWORD}"\n'
-        f'createUser secret SHA-512 "{PASSWORD}" AES "{KEY}"\n'
-        "rouser signed authNoPriv\nrouser secret authPriv\n"
-    )
+    config.write_text(text)
     log = (folder / "log").open("w")
     process = subprocess.Popen(
         [program("snmpd"), "-f", "-Lo", "-C", "-c", str(config), "-I", "-smux",
@@ -57,6 +49,28 @@ def agent(tmp_path_factory):
     process.terminate()
     process.wait(10)
     log.close()
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    """The port of an snmpd that knows a community and users."""
+    yield from serving(
+        tmp_path_factory.mktemp("snmpd"),
+        f'rocommunity "{COMMUNITY}" 127.0.0.1\n'
+        f'createUser signed SHA-256 "{PASSWORD}"\n'
+        f'createUser secret SHA-512 "{PASSWORD}" AES "{KEY}"\n'
+        "rouser signed authNoPriv\nrouser secret authPriv\n",
+    )
+
+
+@pytest.fixture
+def liar(tmp_path):
+    """The port of an snmpd whose interface has a number for a name."""
+    yield from serving(
+        tmp_path,
+        f'rocommunity "{COMMUNITY}" 127.0.0.1\n'
+        f"override .1.3.6.1.2.1.31.1.1.1.1.{LOOPBACK} integer 1000000\n",
+    )
 
 
 def access(tmp_path, port, **settings):
@@ -123,6 +137,19 @@ def test_a_device_that_does_not_answer_or_refuses_holds_up_no_other(agent, tmp_p
 def failures(asked):
     family = next(m for m in asked.collect() if m.name == "flow_exporter_snmp_failures")
     return [sample.labels["device"] for sample in family.samples if sample.value]
+
+
+def test_a_name_that_is_a_number_does_not_become_as_many_octets(liar, tmp_path, caplog):
+    learned = LearnedInterfaces()
+    settings = {"access": [access(tmp_path, liar, **ways(tmp_path)["2c"])]}
+    asked = poller(learned, settings, "127.0.0.1")
+    asked.start()
+    try:
+        until(lambda: learned.changes or failures(asked))
+    finally:
+        asked.stop()
+    assert not learned.changes
+    assert "a name of type Integer" in caplog.text
 
 
 def test_what_was_learned_outlives_a_restart(agent, tmp_path):
