@@ -30,6 +30,8 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         raise ConfigError(f"{path}:{line}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
     loader = _Loader("")
     try:
         data = {} if node is None else loader.construct_document(node)
@@ -49,11 +51,25 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, which plain YAML loaders pass over in silence."""
+    """Refuses a key given twice, which plain YAML loaders pass over in silence.
+
+    What looks like a date or a number and is none is an error with its line, too.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"no {kind}: {str(node.value)[:80]!r}", node.start_mark
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} is given twice", key.start_mark

@@ -159,10 +159,7 @@ def _csv_rows(path: Path, model: type[Row]) -> Iterator[tuple[int, Row]]:
     ]
     if not lines:
         raise ConfigError(f"{path}:1: the first line must name the columns")
-    try:
-        header, *rows = csv.reader((line for _, line in lines), strict=True)
-    except csv.Error as error:
-        raise ConfigError(f"{path}: {error}") from error
+    header, *rows = (_cells(path, number, line) for number, line in lines)
     names = [name.strip() for name in header]
     unknown = [name for name in names if name not in model.model_fields]
     if unknown:
@@ -176,6 +173,14 @@ def _csv_rows(path: Path, model: type[Row]) -> Iterator[tuple[int, Row]]:
             yield number, model.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{path}:{number}: {_one_line(error)}") from error
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    """The values of one line: none goes on in the next."""
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ConfigError(f"{path}:{number}: {error}") from error
 
 
 def _text(path: Path) -> str:

@@ -55,6 +55,15 @@ def test_devices_in_the_form_of_file_sd(tmp_path):
         (load_networks, "n.csv", "prefix,name,internal\n10.0.0.0/8,a,perhaps\n", 2, "internal"),
         (load_networks, "n.csv", "prefix,name\n10.0.0.0/8\n", 2, "1 values for 2"),
         (load_hosts, "h.csv", "address,name\n10.0.0.1,a\n10.0.0.999,b\n", 3, "10.0.0.999"),
+        (load_networks, "n.csv", 'prefix,name\n10.0.0.0/8,"a\nb"\n', 2, "unexpected end"),
+        (
+            load_devices,
+            "d.yml",
+            "- targets: [192.0.2.1]\n  labels: {since: 2026-99-99}\n",
+            2,
+            "2026",
+        ),
+        (load_devices, "d.yml", "- targets: [192.0.2.1]\n- [a]: b\n", 2, "unhashable"),
         (load_hosts, "hosts", "10.0.0.1 a\n10.0.0.2\n", 2, "no name"),
         (load_hosts, "hosts", "# all\nnone a\n", 2, "none"),
         (
@@ -70,6 +79,11 @@ def test_a_fault_is_told_with_file_and_line(tmp_path, load, name, text, line, wh
     path = written(tmp_path / name, text)
     with pytest.raises(ConfigError, match=rf"^{path}:{line}: .*{what}"):
         load(path)
+
+
+def test_a_file_nested_without_end_is_an_error_too(tmp_path):
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_devices(written(tmp_path / "d.json", "[" * 5000))
 
 
 def test_networks_as_csv(tmp_path):
