@@ -15,12 +15,14 @@ from .parts import (
     finish,
     link,
     links_property,
+    merge,
     promql,
     prop,
     rename,
     start,
     stat_panel,
     table_panel,
+    text_box,
     thresholds,
     time_series,
 )
@@ -33,6 +35,21 @@ SEVERITIES = (("critical", RED), ("warning", YELLOW), ("info", "blue"))
 def firing(severity: str) -> str:
     """PromQL: how many alerts of a severity fire; 0 where none does."""
     return f'count(ALERTS{{alertstate="firing", severity="{severity}"}}) or vector(0)'
+
+
+FIRING = 'ALERTS{alertstate="firing"}'
+
+_ABOUT_ALERTS = (
+    "alertname, alertstate, bound, severity, team, incident, dashboard, measure, baseline"
+)
+
+
+def _of_key(series: str, carried: str = "") -> str:
+    """PromQL: what rules know of the key of each alert that fires, with the alert's labels."""
+    return (
+        f"max without (alertstate) (0 * {FIRING} + ignoring ({_ABOUT_ALERTS})"
+        f" group_left ({carried}) {series})"
+    )
 
 
 def severity_colours() -> object:
@@ -54,6 +71,13 @@ def dashboard() -> Dashboard:
         "Flow Alerts",
         "Alerts that fire now, from Prometheus, and their history, from ClickHouse.",
         "now-24h",
+    ).with_variable(
+        text_box(
+            "alertmanager",
+            "Alertmanager",
+            "Where people reach Alertmanager's own pages, for links to silences.",
+            "http://127.0.0.1:9093",
+        )
     )
     for severity, color in SEVERITIES:
         made = made.with_panel(
@@ -70,19 +94,43 @@ def dashboard() -> Dashboard:
         made.with_panel(
             table_panel(
                 "Firing now",
-                "One row per alert with the labels that tell what it is about. Times, values and"
-                " texts are in the history below, which knows it some seconds later.",
-                "none",
-                [promql('ALERTS{alertstate="firing"}', instant=True)],
+                "One row per alert with the labels that tell what it is about, for how long it has"
+                " been true, the value of its key now, and what is usual with where that comes"
+                " from. Links and texts are in the history below, some seconds later.",
+                "short",
+                [
+                    promql(f"max without (alertstate) ({FIRING})", instant=True, ref_id="A"),
+                    promql(
+                        f"time() - (ALERTS_FOR_STATE and ignoring (alertstate) {FIRING})",
+                        instant=True,
+                        ref_id="duration",
+                    ),
+                    promql(_of_key("key:flow_policy_value:max"), instant=True, ref_id="value"),
+                    promql(
+                        _of_key("key:flow_policy_baseline:effective", "baseline"),
+                        instant=True,
+                        ref_id="usual",
+                    ),
+                ],
                 size=(WIDTH, 9),
                 source=PROMETHEUS,
             )
+            .with_transformation(merge())
             .with_transformation(
                 rename(
-                    {"severity": "Severity", "alertname": "Alert", "policy": "Policy"},
-                    hidden=("Time", "Value", "__name__", "alertstate", "instance", "job"),
+                    {
+                        "severity": "Severity",
+                        "alertname": "Alert",
+                        "policy": "Policy",
+                        "Value #duration": "Duration",
+                        "Value #value": "Value",
+                        "Value #usual": "Usual",
+                        "baseline": "Usual from",
+                    },
+                    hidden=("Time", "Value #A", "__name__", "instance", "job", "dashboard"),
                 )
             )
+            .override_by_name("Duration", [prop("unit", "s")])
             .override_by_name("Severity", colours)
         )
         .with_panel(
@@ -108,7 +156,8 @@ def dashboard() -> Dashboard:
             table_panel(
                 "History",
                 "Alerts that fired at some time in the range, latest first. Open in dashboard"
-                " leads to what the alert is about, at the time that it began.",
+                " leads to what the alert is about, at the time that it began; Silence, of those"
+                " that fire, to a new silence with all of the alert's labels.",
                 "none",
                 [ClickHouseQuery(sql.history_query())],
                 size=(WIDTH, 12),
@@ -118,6 +167,18 @@ def dashboard() -> Dashboard:
             .override_by_name("Value", [prop("unit", "short")])
             .override_by_name(
                 "Dashboard", [links_property(link("Open in dashboard", "${__value.raw}"))]
+            )
+            .override_by_name(
+                "Silence",
+                [
+                    links_property(
+                        link(
+                            "Silence in Alertmanager",
+                            "${alertmanager:raw}/#/silences/new"
+                            "?filter=${__value.raw:percentencode}",
+                        )
+                    )
+                ],
             )
         )
     )

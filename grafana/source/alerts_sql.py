@@ -12,6 +12,11 @@ _AT_START = """replaceRegexpOne(replaceRegexpOne(annotations['dashboard_url'],
       toString(toUnixTimestamp64Milli(starts_at) + 3600000))),
     'var-since=[0-9]+', concat('var-since=', toString(toUnixTimestamp64Milli(starts_at))))"""
 
+#: The alert's labels as Alertmanager's page for a new silence takes them.
+_MATCHERS = r"""concat('{', arrayStringConcat(arrayMap(pair -> concat(pair.1, '="',
+    replaceRegexpAll(pair.2, '(["\\\\])', '\\\\\\1'), '"'),
+    arraySort(arrayZip(mapKeys(labels), mapValues(labels)))), ', '), '}')"""
+
 
 def history_query(limit: int = 500) -> str:
     """Alerts that fired within the range, latest first, one row per start."""
@@ -21,6 +26,7 @@ SELECT starts_at AS "Since", ends_at AS "Until",
   toString(severity) AS "Severity", toString(alertname) AS "Alert", toString(policy) AS "Policy",
   toString(incident) AS "Incident", annotations['summary'] AS "Summary",
   annotations['description'] AS "Description", value AS "Value", toString(status) AS "Status",
+  if(isNull(ends_at), {_MATCHERS}, '') AS "Silence",
   if(match(annotations['dashboard_url'], '^(https?:/)?/'), {_AT_START}, '') AS "Dashboard"
 FROM alerts FINAL
 WHERE starts_at <= $__toTime AND ifNull(ends_at, now()) >= $__fromTime

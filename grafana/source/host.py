@@ -50,8 +50,9 @@ def _summary() -> stat.Panel:
 def _seen() -> table.Panel:
     return table_panel(
         "First and last seen",
-        "Internal addresses with the time of their first and last flow ever (not only in the"
-        " range), the newest first. A time shortly before an alert is a host that is new here.",
+        "Internal addresses, whose they are, and the time of their first and last flow ever (not"
+        " only in the range), the newest first. A time shortly before an alert is a host that is"
+        " new here.",
         "dateTimeAsIso",
         [ClickHouseQuery(sql.seen_query())],
         size=(24, 5),
@@ -154,19 +155,26 @@ def dashboard() -> Dashboard:
             )
         )
         .with_panel(
-            _breakdown(
-                "Where it is seen",
-                "Device and the interface by which its traffic enters (sent) or leaves (received).",
-                ("device", "in_if"),
-                ("device", "out_if"),
-                "device",
+            table_panel(
+                "Where it attaches and leaves",
+                "By which interfaces of which device its traffic passes, who is behind the far one,"
+                " and the MAC address that the device tells.",
+                "short",
+                [ClickHouseQuery(sql.path_query())],
+                size=(12, 9),
+            )
+            .override_by_name("Bits/s", [prop("unit", "bps")])
+            .override_by_name(
+                "Device",
+                [links_property(link("In the Data Explorer", _EXPLORER + "device"))],
             )
         )
         .with_panel(
             table_panel(
                 "DNS names it asked for",
                 "Names in its DNS questions, as resolvers and flows that look inside packets tell,"
-                " most frequent first, with when each was first and last asked in the range.",
+                " most frequent first: how many clients asked (1 is nobody else), and when it was"
+                " first and last asked in the range.",
                 "short",
                 [ClickHouseQuery(sql.names_query())],
                 size=(24, 8),

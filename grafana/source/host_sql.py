@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from exporter.explore.expressions import TIME, text
+from exporter.explore.owners import owners
 
 from .flows_sql import RANGE, variable
 
@@ -88,18 +89,63 @@ ORDER BY sum(sent) + sum(received) DESC, key, name
 LIMIT {limit}"""
 
 
-def names_query(limit: int = 200) -> str:
-    """DNS names that the host asked for, most frequent first; from resolvers and from flows."""
+def path_query(limit: int = 50) -> str:
+    """How the host's traffic passes each device: interfaces, MAC address, provider, rate."""
+    seconds = HOST.seconds
+    columns = "device AS at, in_if, out_if, in_if_name, out_if_name, bytes"
+    reads = _of_host(
+        f"'Sent' AS way, out_if AS far, src_mac AS mac, {columns}",
+        f"'Received' AS way, in_if AS far, dst_mac AS mac, {columns}",
+    )
+
+    def name(side: str) -> str:
+        return f"if(max({side}_if_name) != '', toString(max({side}_if_name)), toString({side}_if))"
+
     return f"""\
 WITH
 {HOST.address_constants()}
-SELECT dns_name AS "Name asked", toFloat64(count()) AS "Questions",
-  toString(topK(1)(dns_rcode)[1]) AS "Usual answer",
-  min({TIME}) AS "First asked", max({TIME}) AS "Last asked"
-FROM dns_queries
-WHERE {HOST.in_range()} AND {HOST.matches("src_addr", "src_host", "src_network")}
-GROUP BY dns_name
-ORDER BY count() DESC, dns_name
+SELECT way AS "Way", toString(at) AS "Device", entry AS "Comes in by", exit AS "Leaves by",
+  ifNull(behind, '') AS "Provider", macs AS "MAC", bits AS "Bits/s", told AS "Flows"
+FROM (
+  SELECT way, at, far, {name("in")} AS entry, {name("out")} AS exit,
+    if(max(mac) = 0, '', MACNumToString(max(mac))) AS macs,
+    toFloat64(sum(bytes)) * 8 / {seconds} AS bits, toFloat64(count()) AS told
+  FROM (
+{reads}
+  )
+  GROUP BY way, at, in_if, out_if, far
+) AS passed
+LEFT JOIN (
+  SELECT device AS known_device, interface, provider AS behind FROM interfaces FINAL
+) AS known ON passed.at = known.known_device AND passed.far = known.interface
+ORDER BY bits DESC, way, at, entry, exit
+LIMIT {limit}"""
+
+
+def names_query(limit: int = 200) -> str:
+    """DNS names that the host asked for, most frequent first; from resolvers and from flows.
+
+    ``Clients`` is how many asked for the name: 1 is nobody else.
+    """
+    return f"""\
+WITH
+{HOST.address_constants()}
+SELECT dns_name AS "Name asked", toFloat64(questions) AS "Questions", everybody AS "Clients",
+  answer AS "Usual answer", first_asked AS "First asked", last_asked AS "Last asked"
+FROM (
+  SELECT dns_name, count() AS questions, toString(topK(1)(dns_rcode)[1]) AS answer,
+    min({TIME}) AS first_asked, max({TIME}) AS last_asked
+  FROM dns_queries
+  WHERE {HOST.in_range()} AND {HOST.matches("src_addr", "src_host", "src_network")}
+  GROUP BY dns_name
+) AS asked
+LEFT JOIN (
+  SELECT dns_name, toFloat64(uniq(src_addr)) AS everybody
+  FROM dns_queries
+  WHERE {HOST.in_range()}
+  GROUP BY dns_name
+) AS all_clients USING (dns_name)
+ORDER BY questions DESC, dns_name
 LIMIT {limit}"""
 
 
@@ -109,6 +155,7 @@ def seen_query(limit: int = 100) -> str:
 WITH
 {HOST.address_constants()}
 SELECT {text("seen_addr")} AS "Address", toString(seen_host) AS "Name",
+  owned_by.1 AS "Role", owned_by.2 AS "Owner",
   toString(seen_network) AS "Network", toString(seen_device) AS "Device",
   seen_first AS "First seen", seen_last AS "Last seen"
 FROM (
@@ -117,6 +164,9 @@ FROM (
   FROM hosts_seen
   WHERE {HOST.matches("addr", "host", "network")}
   GROUP BY addr
-)
+) AS seen
+LEFT JOIN (
+{owners()}
+) AS owners ON toString(seen_addr) = owners.subject
 ORDER BY seen_first DESC
 LIMIT {limit}"""

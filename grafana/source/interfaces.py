@@ -24,37 +24,91 @@ UID = "flow-interfaces"
 #: Length of a billing sample in seconds.
 SAMPLE = 300
 
+_USE = prop(
+    "thresholds",
+    {
+        "mode": "absolute",
+        "steps": [
+            {"value": None, "color": "green"},
+            {"value": 0.8, "color": "yellow"},
+            {"value": 0.95, "color": "red"},
+        ],
+    },
+)
+_COLOURED = prop("custom.cellOptions", {"type": "color-text"})
+
 _IN_RANGE = f"time >= {RANGE.first} AND time < {RANGE.past}"
 
 
-def _name(side: str) -> str:
-    named = f"toString(any({side}_if_name))"
-    return f"concat(toString(device), ' ', if({named} != '', {named}, toString({side}_if)))"
-
-
-def series_query(side: str, limit: int = 10) -> str:
-    """``time``, ``series``, ``Value``: bits per second of the largest interfaces on one side."""
+def series_query(limit: int = 8) -> str:
+    """``time``, ``series``, ``Value``: bits per second of the largest interfaces, in and out."""
     bucket = f"toStartOfInterval(time, INTERVAL {RANGE.step} second)"
+    ends = "[('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used"
     return f"""\
-SELECT moment AS time, series, Value FROM (
-  SELECT moment, max(label) OVER (PARTITION BY device, {side}_if) AS series, Value FROM (
-    SELECT device, {side}_if, {bucket} AS moment, {_name(side)} AS label,
+SELECT moment AS time, concat(name, ' ', way) AS series, Value FROM (
+  SELECT moment, way, Value, max(label) OVER (PARTITION BY device, interface) AS name FROM (
+    SELECT device, used.2 AS interface, used.1 AS way, {bucket} AS moment,
+      concat(toString(device), ' ', if(max(used.3) != '', max(used.3), toString(interface)))
+        AS label,
       toFloat64(sum(bytes)) * 8 / {RANGE.step} AS Value
     FROM flows_1m
-    WHERE {_IN_RANGE} AND (device, {side}_if) IN (
-      SELECT device, {side}_if FROM flows_1m WHERE {_IN_RANGE}
-      GROUP BY device, {side}_if ORDER BY sum(bytes) DESC, device, {side}_if LIMIT {limit}
+    ARRAY JOIN {ends}
+    WHERE {_IN_RANGE} AND (device, used.2) IN (
+      SELECT device, used.2 FROM flows_1m ARRAY JOIN {ends} WHERE {_IN_RANGE} AND used.2 != 0
+      GROUP BY device, used.2 ORDER BY sum(bytes) DESC, device, used.2 LIMIT {limit}
     )
-    GROUP BY device, {side}_if, moment
-    ORDER BY device, {side}_if, moment
+    GROUP BY device, interface, way, moment
+    ORDER BY device, interface, way, moment
       WITH FILL FROM {RANGE.first} TO {RANGE.past} STEP {RANGE.step}
   )
 )
 ORDER BY time, series"""
 
 
+def providers_query() -> str:
+    """One row per provider: its traffic in and out, the shares of them, and p95 of samples."""
+    first = f"toStartOfInterval($__fromTime, INTERVAL {SAMPLE} second)"
+    past = f"greatest(toStartOfInterval($__toTime, INTERVAL {SAMPLE} second), {first} + {SAMPLE})"
+    samples = f"intDiv(dateDiff('second', {first}, {past}), {SAMPLE})"
+
+    def p95(side: str) -> str:
+        return (
+            f"arrayReduce('quantileExactInclusive(0.95)', arrayConcat(groupArray({side}_bits),"
+            f" arrayWithConstant({samples} - least({samples}, count()), toFloat64(0))))"
+        )
+
+    return f"""\
+SELECT provider AS "Provider", interfaces AS "Interfaces",
+  bits_in AS "In", bits_in / sum(bits_in) OVER () AS "In, share", p95_in AS "In, p95",
+  bits_out AS "Out", bits_out / sum(bits_out) OVER () AS "Out, share", p95_out AS "Out, p95"
+FROM (
+  SELECT provider, arrayStringConcat(arraySort(groupUniqArrayArray(names)), ', ') AS interfaces,
+    sum(in_bits) / {samples} AS bits_in, {p95("in")} AS p95_in,
+    sum(out_bits) / {samples} AS bits_out, {p95("out")} AS p95_out
+  FROM (
+    SELECT known.provider AS provider,
+      groupUniqArray(concat(toString(device), ' ', used.3)) AS names,
+      toFloat64(sumIf(bytes, used.1 = 'in')) * 8 / {SAMPLE} AS in_bits,
+      toFloat64(sumIf(bytes, used.1 = 'out')) * 8 / {SAMPLE} AS out_bits
+    FROM (
+      SELECT time, device, used, bytes FROM flows_1m
+      ARRAY JOIN
+        [('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used
+      WHERE time >= {first} AND time < {past}
+    ) AS passed
+    INNER JOIN (
+      SELECT device AS at, interface, assumeNotNull(provider) AS provider FROM interfaces FINAL
+      WHERE ifNull(provider, '') != ''
+    ) AS known ON passed.device = known.at AND passed.used.2 = known.interface
+    GROUP BY provider, toStartOfInterval(time, INTERVAL {SAMPLE} second)
+  )
+  GROUP BY provider
+)
+ORDER BY "In" + "Out" DESC, "Provider\""""
+
+
 def billing_query(limit: int = 200) -> str:
-    """One row per interface: average, 95th percentile of five-minute samples, and maximum."""
+    """One row per interface: average, 95th percentile of five-minute samples, maximum, use."""
     first = f"toStartOfInterval($__fromTime, INTERVAL {SAMPLE} second)"
     past = f"greatest(toStartOfInterval($__toTime, INTERVAL {SAMPLE} second), {first} + {SAMPLE})"
     samples = f"intDiv(dateDiff('second', {first}, {past}), {SAMPLE})"
@@ -67,38 +121,50 @@ def billing_query(limit: int = 200) -> str:
         )
 
     return f"""\
-SELECT toString(device) AS "Device", interface AS "Index", max(label) AS "Interface",
+SELECT toString(device) AS "Device", used_if AS "Index", label AS "Interface",
+  ifNull(behind, '') AS "Provider",
   arrayAvg(ins) AS "In", arrayReduce('quantileExactInclusive(0.95)', ins) AS "In, p95",
   arrayMax(ins) AS "In, maximum",
   arrayAvg(outs) AS "Out", arrayReduce('quantileExactInclusive(0.95)', outs) AS "Out, p95",
-  arrayMax(outs) AS "Out, maximum"
+  arrayMax(outs) AS "Out, maximum",
+  if(bits = 0, NULL, toFloat64(bits)) AS "Speed",
+  if(bits = 0, NULL, greatest("In, p95", "Out, p95") / bits) AS "Use, p95",
+  if(bits = 0, NULL, greatest("In, maximum", "Out, maximum") / bits) AS "Use, maximum"
 FROM (
-  SELECT device, interface, max(label) AS label, {values("in")} AS ins, {values("out")} AS outs
+  SELECT device, used_if, max(name) AS label, {values("in")} AS ins, {values("out")} AS outs
   FROM (
-    SELECT device, used.2 AS interface, max(used.3) AS label,
+    SELECT device, used.2 AS used_if, max(used.3) AS name,
       toFloat64(sumIf(bytes, used.1 = 'in')) * 8 / {SAMPLE} AS in_bits,
       toFloat64(sumIf(bytes, used.1 = 'out')) * 8 / {SAMPLE} AS out_bits
     FROM flows_1m
     ARRAY JOIN [('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used
     WHERE time >= {first} AND time < {past}
-    GROUP BY device, interface, toStartOfInterval(time, INTERVAL {SAMPLE} second)
+    GROUP BY device, used_if, toStartOfInterval(time, INTERVAL {SAMPLE} second)
   )
-  GROUP BY device, interface
-)
-GROUP BY device, interface, ins, outs
+  GROUP BY device, used_if
+) AS carried
+LEFT JOIN (
+  SELECT device AS at, interface, provider AS behind FROM interfaces FINAL
+) AS known ON carried.device = known.at AND carried.used_if = known.interface
+LEFT JOIN (
+  SELECT device AS fast, interface AS fast_if, speed AS bits FROM interface_speeds FINAL
+) AS speeds ON carried.device = speeds.fast AND carried.used_if = speeds.fast_if
 ORDER BY greatest("In, p95", "Out, p95") DESC, "Device", "Index"
 LIMIT {limit}"""
 
 
-def _series(title: str, description: str, side: str) -> timeseries.Panel:
-    return time_series(
-        title,
-        description,
+def _mirror() -> timeseries.Panel:
+    panel = time_series(
+        "Into and out of interfaces",
+        "Bits per second of the eight largest interfaces: what comes in above, what leaves below"
+        " the axis. A long flow is spread over the minutes that it covered.",
         "bps",
-        [ClickHouseQuery(series_query(side), series=True)],
-        size=(12, 9),
+        [ClickHouseQuery(series_query(), series=True)],
+        size=(WIDTH, 10),
         source=CLICKHOUSE,
     ).display_name("${__field.labels.series}")
+    panel.build().field_config.defaults.min_val = None
+    return panel.override_by_regexp("/ out$/", [prop("custom.transform", "negative-Y")])
 
 
 def _top(title: str, description: str, column: str, second: str = "") -> table.Panel:
@@ -132,31 +198,19 @@ def dashboard() -> Dashboard:
             "What interfaces carry, their 95th percentile, and the ASes behind it.",
             "now-6h",
         )
-        .with_panel(
-            _series(
-                "Into interfaces",
-                "Bits per second that come in by the ten largest input interfaces; a long flow is"
-                " spread over the minutes that it covered.",
-                "in",
-            )
-        )
-        .with_panel(
-            _series(
-                "Out of interfaces",
-                "Bits per second that leave by the ten largest output interfaces.",
-                "out",
-            )
-        )
+        .with_panel(_mirror())
         .with_panel(
             table_panel(
                 "Interfaces in numbers",
                 f"Average, 95th percentile and maximum of {minutes}-minute samples over the range,"
-                " as transit is billed; a sample without traffic is a zero.",
+                " as transit is billed; a sample without traffic is a zero. Use is of the speed,"
+                " where that is known: the busier direction.",
                 "bps",
                 [ClickHouseQuery(billing_query())],
                 size=(WIDTH, 10),
             )
             .override_by_name("Index", [prop("unit", "none")])
+            .override_by_regexp("/^Use/", [prop("unit", "percentunit"), _USE, _COLOURED])
             .override_by_name(
                 "Device",
                 [
@@ -169,6 +223,17 @@ def dashboard() -> Dashboard:
                     )
                 ],
             )
+        )
+        .with_panel(
+            table_panel(
+                "Transit by provider",
+                "Interfaces whose provider is configured: averages, each provider's share of all of"
+                f" them, and the 95th percentile of {minutes}-minute samples of its interfaces"
+                " together.",
+                "bps",
+                [ClickHouseQuery(providers_query())],
+                size=(WIDTH, 6),
+            ).override_by_regexp("/share$/", [prop("unit", "percentunit")])
         )
         .with_panel(_top("Source ASes", "Autonomous systems that send most.", "src_as"))
         .with_panel(_top("Destination ASes", "Autonomous systems that receive most.", "dst_as"))

@@ -533,6 +533,9 @@ def test_alert_history_keeps_only_safe_links(reader: Client) -> None:
     )
     assert rows["FlowHigh"]["Until"] is None
     assert rows["FlowLow"]["Dashboard"] == "", "a javascript: link must not become one"
+    matchers = '{dst_addr="10.1.0.1", dst_host="ag04", policy="host_bits"}'
+    assert rows["FlowHigh"]["Silence"] == matchers
+    assert rows["FlowLow"]["Silence"] == "", "it fires no more"
     assert rows["FlowLow"]["Duration"] == 300
 
 
@@ -699,9 +702,11 @@ def test_interfaces_are_billed_by_five_minute_samples(reader: Client) -> None:
     whole = ask(reader, "flow-explorer", ALL)[0]["Bits/s"]
     for side in ("In", "Out"):
         assert sum(row[side] for row in rows) == pytest.approx(whole, rel=0.02)
-    series = ask(reader, "flow-interfaces", "Into interfaces")
-    assert "r1 eth2" in _names(series)
-    assert sum(row["Value"] for row in series) / MINUTES == pytest.approx(whole, rel=0.02)
+    series = ask(reader, "flow-interfaces", "Into and out of interfaces")
+    assert {"r1 eth2 in", "r1 eth2 out"} <= _names(series)
+    for way in (" in", " out"):
+        values = [row["Value"] for row in series if row["series"].endswith(way)]
+        assert sum(values) / MINUTES == pytest.approx(whole, rel=0.02)
 
 
 def test_dns_tells_new_names_and_those_that_do_not_exist(reader: Client) -> None:

@@ -113,8 +113,11 @@ def prometheus(
     ]
     lines += ["# TYPE up gauge", *(f"up{{{node}}} 1 {t}" for t in range(START, END + 1, STEP))]
     lines += ["# TYPE ALERTS gauge"]
-    alert = 'ALERTS{alertname="FlowHigh",alertstate="firing",severity="critical",policy="p"}'
-    lines += [f"{alert} 1 {t}" for t in range(START, END + 1, STEP)]
+    alert = 'alertname="FlowHigh",severity="critical",policy="host_bits"'
+    firing = f'ALERTS{{{alert},alertstate="firing"}}'
+    lines += [f"{firing} 1 {t}" for t in range(START, END + 1, STEP)]
+    lines += ["# TYPE ALERTS_FOR_STATE gauge"]
+    lines += [f"ALERTS_FOR_STATE{{{alert}}} {START} {t}" for t in range(START, END + 1, STEP)]
     blocks(folder, "\n".join([*lines, "# EOF"]) + "\n")
     with running_prometheus(folder) as running:
         yield running
@@ -168,6 +171,22 @@ def test_every_query_returns_data(prometheus: Prometheus, title: str, target: di
     assert series, title
     values = [float(value) for one in series for _, value in one["values"]]
     assert all(value == value for value in values), title
+
+
+def test_alerts_are_told_with_duration_and_value_of_their_key(prometheus: Prometheus) -> None:
+    """As rows that merge: each query gives the same labels, but for where the usual comes from."""
+
+    def row(ref: str) -> tuple[dict[str, str], float]:
+        [target] = [t for name, t in TARGETS if name == f"flow-alerts: Firing now {ref}"]
+        expression = expand_promql(target["expr"], Context(START, END, STEP))
+        [one] = prometheus.query(expression, END)
+        return one["metric"], float(one["value"][1])
+
+    labels, _ = row("A")
+    assert labels == {"alertname": "FlowHigh", "severity": "critical", "policy": "host_bits"}
+    assert row("duration") == (labels, END - START)
+    assert row("value") == (labels, 7)
+    assert row("usual") == (labels, 7)
 
 
 def test_numbers_say_what_they_should(prometheus: Prometheus) -> None:

@@ -1,6 +1,6 @@
 """From a notification to the cause, by nothing but the links in the data: at most three clicks.
 
-Flows of three incidents lie in the real store; the shipped policies are evaluated over them, the
+Flows of two incidents lie in the real store; the shipped policies are evaluated over them, the
 shipped rules make alerts of the values in the real Prometheus, and the alerts' links are followed.
 """
 
@@ -10,30 +10,17 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from prometheus_client import CollectorRegistry
 
 from exporter.config import ClickHouse
-from exporter.policies.evaluator import PolicyEvaluator
-from exporter.policies.metrics import PolicyCollector
-from exporter.policies.model import load_policies
-from exporter.store.client import connect
 from exporter.store.migrate import Migrator
-from tests.support.grafana import Context, expand_sql, followed, opened, panels, variables
+from tests.support.grafana import opened
 from tests.support.prometheus import blocks, running_prometheus
 from tests.support.stack import until
 from tests.support.store import running_store
-
-ROOT = Path(__file__).parents[2]
-DASHBOARDS = {
-    path.stem: json.loads(path.read_text(encoding="utf-8"))
-    for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
-}
+from tests.support.walks import PROMETHEUS_CONFIG, ROOT, click, exposition, rows
 
 #: All incidents begin six minutes ago, after three quiet hours.
 NOW = BEGIN = START = 0
@@ -64,8 +51,6 @@ def _flows(
     packets: int = 100,
     service: str = "",
     asn: str = "64500 + i",
-    device: str = "edge1",
-    role: str = "",
 ) -> str:
     """Flows of ``count`` sources, one a minute each; ``{i}`` in texts is the number of a source."""
 
@@ -74,7 +59,7 @@ def _flows(
 
     start, end = start or START, end or NOW
     return f"""INSERT INTO flows ({_COLUMNS})
-SELECT t, t, t, {text(device)}, '{role}', 'ipfix', 1, {size}, {packets}, toIPv6({text(source)}),
+SELECT t, t, t, 'edge1', 'router', 'ipfix', 1, {size}, {packets}, toIPv6({text(source)}),
   toIPv6('{target[0]}'), 2048, 6, 40000, {port}, {asn}, '', '{target[1]}', '{service}'
 FROM (
   SELECT number % {count} AS i,
@@ -85,7 +70,6 @@ FROM (
 
 FL13 = ("10.0.13.1", "fl13")
 AG04 = ("10.0.4.4", "ag04")
-REGISTRY = ("203.0.113.10", "gcr.io")
 
 
 def _incidents() -> Sequence[str]:
@@ -105,16 +89,6 @@ def _incidents() -> Sequence[str]:
     _flows(
         10, source="192.0.2.{i}", target=AG04, port=20012, service="ingest", size=1_000_000,
         end=BEGIN,
-    ),
-    # 1: two virtual machines push small packets to a registry until they are stopped.
-    _flows(30, source="10.0.30.{i}", target=REGISTRY, port=443, device="ag{i}", role="server"),
-    _flows(
-        1, source="10.0.31.1", target=REGISTRY, port=443, device="k122", role="interns",
-        size=40_000, packets=1000, end=BEGIN,
-    ),
-    _flows(
-        1, source="10.0.31.2", target=REGISTRY, port=443, device="k212", role="interns",
-        size=36_000, packets=900, end=BEGIN,
     ),
 )  # fmt: skip
 
@@ -144,12 +118,8 @@ def notified(
 ) -> dict[str, str]:
     """The links of the alerts that fire, by policy and host."""
     folder = tmp_path_factory.mktemp("prometheus")
-    blocks(folder, exposition(settings[0]))
-    configuration = {
-        "global": {"evaluation_interval": "1s", "external_labels": {"grafana_url": "http://g"}},
-        "rule_files": [str(ROOT / "alerting/rules/policies.yml")],
-    }
-    with running_prometheus(folder, configuration) as prometheus:
+    blocks(folder, exposition(settings[0], NOW, [USUAL]))
+    with running_prometheus(folder, PROMETHEUS_CONFIG) as prometheus:
 
         def firing() -> dict[str, str]:
             with urllib.request.urlopen(f"{prometheus.url}/api/v1/alerts") as answer:
@@ -166,86 +136,16 @@ def notified(
         return until("both alerts", 30, firing)
 
 
-def exposition(settings: ClickHouse) -> str:
-    """What the collector would tell of the policies, and a usual fan-in of 5 at ag04."""
-    registry = CollectorRegistry()
-    evaluator = PolicyEvaluator(
-        lambda: connect(settings),
-        load_policies(ROOT / "alerting/policies.yaml"),
-        delay_seconds=0,
-        query_timeout_seconds=20,
-        clock=lambda: float(NOW),
-    )
-    registry.register(PolicyCollector(evaluator))
-    evaluator.evaluate_due()
-    lines = []
-    for family in registry.collect():
-        if not family.name.startswith("flow_policy"):
-            continue
-        kind = {"info": "info", "gauge": "gauge"}[family.type]
-        lines.append(f"# TYPE {family.name} {kind}")
-        lines += [sample(one.name, one.labels, one.value) for one in family.samples]
-    usual = {
+#: A usual fan-in of 5 at ag04.
+USUAL = (
+    {
         "policy": "service_sources",
         "dst_addr": AG04[0],
         "dst_host": AG04[1],
         "dst_service": "aggregation",
-        "baseline": "weeks",
-    }
-    lines += [
-        "# TYPE key:flow_policy_baseline:typical gauge",
-        sample("key:flow_policy_baseline:typical", usual, 5),
-        "# EOF",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def sample(name: str, labels: dict[str, str], value: float) -> str:
-    told = ",".join(f"{label}={json.dumps(text)}" for label, text in labels.items())
-    return f"{name}{{{told}}} {value} {time.time() - 5:.3f}"
-
-
-def state(url: str) -> tuple[str, Context]:
-    """The dashboard that a link opens, and its state: what the link says, else its defaults."""
-    uid, context = opened(url)
-    held = {
-        name: variable.get("current", {}).get("value", variable.get("query"))
-        for name, variable in variables(DASHBOARDS[uid]).items()
-        if variable["type"] != "adhoc"
-    }
-    held = {name: "*" if value == "$__all" else value for name, value in held.items()}
-    return uid, replace(context, variables=held | dict(context.variables))
-
-
-def rows(client: Client, url: str, title: str, ref: str = "A") -> list[dict[str, Any]]:
-    """What a panel of the dashboard that a link opens shows."""
-    uid, context = state(url)
-    [sql] = [
-        target["rawSql"]
-        for panel in panels(DASHBOARDS[uid])
-        for target in panel["targets"]
-        if panel["title"] == title and target["refId"] == ref
-    ]
-    return list(client.query(expand_sql(sql, context)).named_results())
-
-
-def click(url: str, panel_title: str, link_title: str, row: dict[str, Any] | None = None) -> str:
-    """The URL behind a link of a row's key, or without a row of the dashboard itself."""
-    uid, context = state(url)
-    if row is None:
-        candidates = DASHBOARDS[uid]["links"]
-    else:
-        [panel] = [panel for panel in panels(DASHBOARDS[uid]) if panel["title"] == panel_title]
-        candidates = [
-            link
-            for override in panel["fieldConfig"]["overrides"]
-            if override["matcher"]["options"] == "Key"
-            for changed in override["properties"]
-            if changed["id"] == "links"
-            for link in changed["value"]
-        ]
-    [target] = [link["url"] for link in candidates if link["title"] == link_title]
-    return followed(target, context, row)
+    },
+    5.0,
+)
 
 
 EXPLORED = "Top ${top} by ${dimension:text}: ${measure:text}"
@@ -303,26 +203,3 @@ def test_slow_queries_lead_to_the_fan_in_and_the_dip(
         lines.setdefault(row["series"].split(" ")[0], {})[row["time"].timestamp()] = row["Value"]
     assert lines["14999"][BEGIN - 60] < lines["14999"][BEGIN]
     assert lines["20012"][BEGIN - 60] > lines["20012"][BEGIN] == 0, "in the same minute"
-
-
-def test_a_quota_leads_to_two_virtual_machines(reader: Client) -> None:
-    """No alert: who explores names the registry, devices, packets and the absolute time."""
-    span = f"from={START * 1000}&to={NOW * 1000}"
-    asked = "&var-address=gcr.io&var-dimension=device&var-measure=packets_per_second"
-    url = f"http://g/d/flow-explorer?{span}{asked}"
-    first, second, third, *_ = rows(reader, url, "Keys in numbers")
-    assert [(row["Key"], row["Name"]) for row in (first, second)] == [
-        ("k122", "interns"),
-        ("k212", "interns"),
-    ]
-    assert second["Average"] > 5 * third["Average"]
-    for name in ("k122 interns", "k212 interns"):
-        line = {
-            row["time"].timestamp(): row["Value"]
-            for row in rows(reader, url, EXPLORED)
-            if row["series"] == name
-        }
-        assert line[BEGIN - 60] > 10
-        assert line[BEGIN] == 0
-    by_bits = rows(reader, url.replace("packets_per_second", "bits_per_second"), "Keys in numbers")
-    assert by_bits[0]["Key"] not in ("k122", "k212"), "bits hide them"

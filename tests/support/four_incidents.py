@@ -1,8 +1,8 @@
 """The simulator's datacenter in the real store, with all four incidents, and what is known of it.
 
 Six hours of the past as the collector would have stored it. ``k122`` and ``k212`` wear out the
-registry's quota until an hour and a half ago; the load spike, the query and the rogue host begin
-twenty minutes ago. The registry's name is not configured: only resolvers told it.
+registry's quota until an hour and a half ago; the load spike and the query begin twenty minutes
+ago, the rogue host four. The registry's name is not configured: only resolvers told it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from tests.support.store import running_store
 
 ROOT: Final = Path(__file__).parents[2]
 HOURS: Final = 6
+#: There is an hour that began so many hours ago, too: without, every address would be a new one.
+DAY_BEFORE: Final = 27
 #: Seconds before now at which each story begins.
 BEGINS: Final = {
     "registry-429": int(4.6 * 3600),
     "load-spike": 1200,
     "query-fanin": 1200,
-    "rogue-host": 1200,
+    "rogue-host": 240,
 }
 
 
@@ -65,9 +67,10 @@ def four_incidents() -> Iterator[Datacenter]:
         told = [(SCENARIOS[name], float(-before)) for name, before in BEGINS.items()]
         past = Past(told_together(told), now * 1000, 1, names)
         with store.client(database="flow") as client:
-            begin = (now - HOURS * 3600) * 1000
-            for _ in fill(client, past, begin, now * 1000, stop=threading.Event()):
-                pass
+            for begin, end in ((DAY_BEFORE, DAY_BEFORE - 1), (HOURS, 0)):
+                span = ((now - hours * 3600) * 1000 for hours in (begin, end))
+                for _ in fill(client, past, *span, stop=threading.Event()):
+                    pass
             client.insert("as_names", list(AS_NAMES.items()), ["number", "name"])
             SpeedKeeper(lambda: known_speeds(config.devices, (), str)).store(client)
         Inventory(lambda: connect(writer), names).store()

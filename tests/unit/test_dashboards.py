@@ -143,7 +143,8 @@ def test_panel_asks_a_provisioned_datasource(uid: str, panel: dict[str, Any]) ->
 def test_time_series_show_a_legend_and_start_at_zero(uid: str, panel: dict[str, Any]) -> None:
     if panel["type"] == "timeseries":
         assert panel["options"]["legend"]["showLegend"] is True
-        assert panel["title"] == "Clock skew" or panel["fieldConfig"]["defaults"]["min"] == 0
+        below = ("Clock skew", "Into and out of interfaces")
+        assert panel["title"] in below or panel["fieldConfig"]["defaults"]["min"] == 0
 
 
 @pytest.mark.parametrize(("uid", "panel"), PANELS)
@@ -279,12 +280,49 @@ def test_provisioning_takes_places_and_secrets_from_the_environment() -> None:
         for path in (GRAFANA / "provisioning").rglob("*.yaml")
         for line in path.read_text(encoding="utf-8").splitlines()
         if not line.lstrip().startswith("#")
-        for name in re.findall(r"\$(\w+)", line)
+        for name in re.findall(r"\$(\w+)", line.replace("$$", ""))
     }
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     assert used <= compose["services"]["grafana"]["environment"].keys()
     page = (ROOT / "docs/how-to/provision-grafana.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in used)
+
+
+def correlations() -> Iterator[dict[str, Any]]:
+    for source in PROVISIONED.values():
+        yield from source.get("correlations", [])
+
+
+def test_correlations_lead_from_series_to_flows_and_from_hosts_to_profiles() -> None:
+    found = list(correlations())
+    assert {(made["type"], made["config"]["field"]) for made in found} == {
+        (kind, field) for kind in ("query", "external") for field in ("src_addr", "dst_addr")
+    }
+    for made in found:
+        config = made["config"]
+        assert made["label"]
+        assert made["description"]
+        assert config["field"] in BY_NAME
+        [change] = config["transformations"]
+        assert (change["type"], change["field"]) == ("regex", config["field"])
+        if made["type"] == "query":
+            assert PROVISIONED[made["targetUID"]]["type"] == config["target"].get(
+                "type", "grafana-clickhouse-datasource"
+            )
+            assert "${address}" in config["target"]["rawSql"]
+        else:
+            url = config["target"]["url"].replace("$$", "$")
+            uid, _, variable = url.removeprefix("/d/").partition("?var-")
+            assert variable.removesuffix("=${address}") in variables(DASHBOARDS[uid])
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1"])
+def test_correlations_take_addresses_only(text: str) -> None:
+    """What they put into SQL is no variable that Grafana quotes."""
+    for made in correlations():
+        [change] = made["config"]["transformations"]
+        assert re.search(change["expression"], text)
+        assert not re.search(change["expression"], f"{text}' OR 1=1 --")
 
 
 def test_compose_has_a_plugin_that_knows_our_queries() -> None:
