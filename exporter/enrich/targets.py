@@ -16,6 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -124,7 +125,7 @@ class TargetNames(Collector):
                     self._ask(origin, servers[name], now)
                 else:
                     _read(origin, Path(name))
-            except (OSError, ValueError, ConfigError) as error:
+            except (OSError, ValueError, ConfigError, HTTPException, RecursionError) as error:
                 self._errors["http" if name in servers else "file"] += 1
                 origin.valid = False
                 log.error("targets: what was told before stays in force: %s", error)

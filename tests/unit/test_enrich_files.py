@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 
 import numpy as np
@@ -242,3 +243,32 @@ def test_targets_of_files_and_servers_name_hosts(tmp_path):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000]
+)
+def test_a_server_that_answers_nonsense_holds_up_no_other_origin(tmp_path, answer):
+    written(tmp_path / "t.json", '[{"targets": ["10.0.0.2"], "labels": {"name": "b"}}]')
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        hosts = HostNames()
+        targets = TargetNames(hosts.layer("targets"))
+        targets.configure(
+            HostTargets.model_validate({"files": [f"{tmp_path}/*.json"], "http": [{"url": url}]})
+        )
+        targets.look()
+        thread.join()
+    assert hosts.find([B]) == [HostFacts("b")]
+    told = metrics(targets)
+    assert told["flow_exporter_names_target_errors_total", "http"] == 1
+    assert told["flow_exporter_names_target_origin_valid", url] == 0
