@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from operator import is_not
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +69,8 @@ class TargetNames(Collector):
         self._settings = HostTargets()
         self._origins: dict[str, _Origin] = {}
         self._resolved: dict[str, _Resolved] = {}
+        #: The settings, and what each origin told, as they were taken over last.
+        self._taken: list[object] = []
         self._errors: Counter[str] = Counter()
         self._changed = threading.Event()
         self._stop = threading.Event()
@@ -129,7 +132,12 @@ class TargetNames(Collector):
                 self._errors["http" if name in servers else "file"] += 1
                 origin.valid = False
                 log.error("targets: what was told before stays in force: %s", error)
-        self._layer.replace(self._hosts(now))
+        # Tens of thousands of targets take a second: not each time for nothing.
+        told = [settings, *(origin.groups for origin in self._origins.values())]
+        due = any(known.until <= now for known in self._resolved.values())
+        if due or len(told) != len(self._taken) or any(map(is_not, told, self._taken)):
+            self._layer.replace(self._hosts(now))
+            self._taken = told
 
     def _run(self) -> None:
         while not self._stop.is_set():

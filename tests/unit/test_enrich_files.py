@@ -13,7 +13,7 @@ from exporter.config import Config, ConfigError, HostTargets
 from exporter.config.name_files import load_devices, load_hosts, load_networks, target_host
 from exporter.distinct import pack_address
 from exporter.enrich import NameSources
-from exporter.enrich.host_names import HostFacts, HostNames
+from exporter.enrich.host_names import HostFacts, HostNames, Layer
 from exporter.enrich.name_files import NameFiles
 from exporter.enrich.targets import TargetNames
 
@@ -272,3 +272,28 @@ def test_a_server_that_answers_nonsense_holds_up_no_other_origin(tmp_path, answe
     told = metrics(targets)
     assert told["flow_exporter_names_target_errors_total", "http"] == 1
     assert told["flow_exporter_names_target_origin_valid", url] == 0
+
+
+def test_targets_that_are_as_they_were_are_not_gone_through_again(tmp_path, monkeypatch):
+    file = written(tmp_path / "t.json", '[{"targets": ["10.0.0.1"], "labels": {"name": "a"}}]')
+    hosts = HostNames()
+    layer = hosts.layer("targets")
+    replaced = []
+    monkeypatch.setattr(
+        layer, "replace", lambda facts: (replaced.append(facts), Layer.replace(layer, facts))
+    )
+    targets = TargetNames(layer)
+    settings = {"files": [str(file)]}
+    targets.configure(HostTargets.model_validate(settings))
+    for _ in range(3):
+        targets.look()
+    assert len(replaced) == 1
+    targets.configure(HostTargets.model_validate(settings | {"name_labels": ["other"]}))
+    targets.look()
+    assert hosts.find([A]) == [None]
+    written(file, '[{"targets": ["10.0.0.1"], "labels": {"other": "b"}}]')
+    targets.look()
+    assert hosts.find([A]) == [HostFacts("b")]
+    file.unlink()
+    targets.look()
+    assert hosts.find([A]) == [None]
