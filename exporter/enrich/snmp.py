@@ -68,9 +68,8 @@ class SnmpPoller(Collector):
         Raises:
             ConfigError: the extra is not installed.
         """
+        require_package(devices)
         asked = {device.address: device for device in devices if device.snmp}
-        if asked and importlib.util.find_spec("pysnmp") is None:
-            raise ConfigError("snmp: not installed: pip install 'flow-exporter[snmp]'")
         known = {access.name for access in settings.access}
         for device in asked.values():
             if device.snmp not in known:
@@ -228,3 +227,13 @@ class SnmpPoller(Collector):
             new.replace(file)
         except OSError as error:
             log.warning("%s: %s", file, error)
+
+
+def require_package(devices: Sequence[Device]) -> None:
+    """Whether what these devices need is there.
+
+    Raises:
+        ConfigError: one is to be asked by SNMP, and the extra is not installed.
+    """
+    if any(device.snmp for device in devices) and importlib.util.find_spec("pysnmp") is None:
+        raise ConfigError("snmp: not installed: pip install 'flow-exporter[snmp]'")

@@ -22,7 +22,7 @@ from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.name_files import NameFiles
 from exporter.enrich.network_fact import NetworkFact, Networks
-from exporter.enrich.snmp import SnmpPoller
+from exporter.enrich.snmp import SnmpPoller, require_package
 from exporter.enrich.targets import TargetNames
 
 log = logging.getLogger(__name__)
@@ -61,11 +61,13 @@ class NameSources(Collector):
         """Take over a configuration, and the files that it names.
 
         Raises:
-            ConfigError: something that it asks for is not installed.
+            ConfigError: something that it asks for is not installed, or a file cannot be used; the
+                configuration before stays in force.
         """
         with self._changing:
-            self.geo.configure(config.geo)
             self._files.read(config)
+            require_package(self._files.merged(config).devices)
+            self.geo.configure(config.geo)
             self._given = config
             self._use()
             self._targets.configure(config.host_targets)

@@ -297,3 +297,25 @@ def test_targets_that_are_as_they_were_are_not_gone_through_again(tmp_path, monk
     file.unlink()
     targets.look()
     assert hosts.find([A]) == [None]
+
+
+def test_a_configuration_that_is_refused_leaves_all_of_the_one_before(tmp_path, monkeypatch):
+    file = written(tmp_path / "hosts", "10.0.0.1 a\n")
+    old = Config.model_validate({"host_files": [str(file)]})
+    names = NameSources(old)
+    monkeypatch.setattr("exporter.enrich.snmp.importlib.util.find_spec", lambda _: None)
+    access = {"access": [{"name": "site", "user": "u"}]}
+    devices = [{"address": "192.0.2.1", "snmp": "site"}]
+    with pytest.raises(ConfigError, match="not installed"):
+        names.configure(Config.model_validate({"snmp": access, "devices": devices}))
+    monkeypatch.setattr("exporter.enrich.sources.POLL_SECONDS", 0.05)
+    written(file, "10.0.0.1 another\n")
+    changed = threading.Event()
+    names.on_change = changed.set
+    names.start()
+    try:
+        assert changed.wait(20)
+    finally:
+        names.stop()
+    assert names.hosts.find([A]) == [HostFacts("another")]
+    assert not names.config.devices
