@@ -231,6 +231,24 @@ def test_while_rows_cannot_be_stored_names_are_learned_and_the_loss_is_counted(
     assert sum(map(len, stored)) == 201 - stats.dropped
 
 
+def test_queries_that_fail_on_their_way_are_counted_and_stop_no_others(tmp_path: Path) -> None:
+    stored: list[DnsBatch] = []
+    faults = [RuntimeError("a fault of ours")]
+
+    def write(batch: DnsBatch) -> None:
+        if faults:
+            raise faults.pop()
+        stored.append(batch)
+
+    with receiving(tmp_path, write) as found, Sender(found.path) as sender:
+        sender.shake_hands()
+        sender.send(*exchange(1))
+        until("a fault", 20, lambda: found.receiver.stats.failed == 1)
+        sender.send(*exchange(2))
+        until("rows", 20, lambda: bool(stored))
+    assert sum(map(len, stored)) == 1
+
+
 def test_the_unix_socket_has_the_configured_mode_and_goes_with_the_receiver(tmp_path: Path) -> None:
     with receiving(tmp_path) as found:
         assert stat.S_IMODE(found.path.stat().st_mode) == 0o660

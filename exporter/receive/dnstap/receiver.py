@@ -77,7 +77,7 @@ class DnstapReceiver:
             self._close_listeners()
             raise
         self._learned = learned
-        self._rows = QueryRows(write, names)
+        self._rows = QueryRows(write, names, self.stats)
         self._exchanges = Exchanges()
         self._connections: dict[socket.socket, _Connection] = {}
         self._selector = selectors.DefaultSelector()
@@ -154,6 +154,8 @@ class DnstapReceiver:
             self._log.warning("many", f"dnstap: {MAX_CONNECTIONS} connections, one more is refused")
             return
         peer.setblocking(False)
+        if peer.family != socket.AF_UNIX:  # a resolver's machine that is gone says no farewell
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         where = address[0] if isinstance(address, tuple) else ""
         connection = _Connection(peer, f"{listener.name} {where}".rstrip(), time.monotonic())
         self._connections[peer] = connection

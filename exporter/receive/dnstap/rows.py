@@ -11,7 +11,9 @@ import numpy as np
 
 from exporter.batch import DictColumn, DnsBatch, FlowBatch
 from exporter.enrich.addresses import EndFacts
+from exporter.logs import RareLog
 from exporter.receive.dnstap.exchanges import Exchange
+from exporter.receive.dnstap.stats import DnstapStats
 from exporter.store.writer import WriterStoppedError
 
 log = logging.getLogger(__name__)
@@ -29,8 +31,12 @@ class QueryRows:
     ``names`` fills in names and networks of clients; it may be replaced at any time.
     """
 
-    def __init__(self, write: Callable[[DnsBatch], None], names: EndFacts) -> None:
+    def __init__(
+        self, write: Callable[[DnsBatch], None], names: EndFacts, stats: DnstapStats
+    ) -> None:
         self.names = names
+        self._stats = stats
+        self._log = RareLog(log)
         self._write = write
         self._waiting: list[Exchange] = []
         self._changed = threading.Condition()
@@ -66,8 +72,10 @@ class QueryRows:
                 self._write(self._batch(exchanges))
             except WriterStoppedError:
                 log.warning("%d DNS queries came after the writer had stopped", len(exchanges))
-            except Exception:
-                log.exception("%d DNS queries cannot be stored", len(exchanges))
+            except Exception as error:
+                self._stats.failed += len(exchanges)
+                text = f"{len(exchanges)} DNS queries cannot be stored: {error!r}"
+                self._log.error("failed", text)
 
     def _take(self) -> list[Exchange]:
         """Some queries; none when closed and empty."""

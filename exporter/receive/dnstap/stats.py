@@ -36,6 +36,7 @@ class DnstapStats:
     queries: int = 0
     unanswered: int = 0
     dropped: int = 0
+    failed: int = 0
     latency: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
 
 
@@ -86,6 +87,11 @@ class DnstapCollector(Collector):
             prefix + "dropped_queries",
             "Queries not stored since the insert queue was full; names are learned all the same.",
             stats.dropped,
+        )
+        yield CounterMetricFamily(
+            prefix + "failed_queries",
+            "Queries not stored by a fault of the exporter itself; see the log.",
+            stats.failed,
         )
         yield stats.latency.family(
             prefix + "latency_seconds", "Time from query to response, as resolvers tell."
