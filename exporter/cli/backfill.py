@@ -53,7 +53,7 @@ def backfill(
 
     Try it:
 
-    flow-exporter backfill --prometheus-data .data/prometheus --policy host_bits -c flow-exporter.yaml
+    flow-exporter backfill --prometheus-data .data/prometheus -c flow-exporter.yaml
     """
     import signal
     import time
