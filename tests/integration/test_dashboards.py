@@ -703,7 +703,7 @@ def test_interfaces_are_billed_by_five_minute_samples(reader: Client) -> None:
     for side in ("In", "Out"):
         assert sum(row[side] for row in rows) == pytest.approx(whole, rel=0.02)
     series = ask(reader, "flow-interfaces", "Into and out of interfaces")
-    assert {"r1 eth2 in", "r1 eth2 out"} <= _names(series)
+    assert {"r1 eth2 in", "r1 4 out"} <= _names(series)
     for way in (" in", " out"):
         values = [row["Value"] for row in series if row["series"].endswith(way)]
         assert sum(values) / MINUTES == pytest.approx(whole, rel=0.02)
