@@ -200,6 +200,17 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, change: str) -> Non
         GeoFiles(Geo(files=[str(path)]))
 
 
+@pytest.mark.parametrize("octet", [0x00, 0x20, 0xE3, 0xFF])
+def test_a_damaged_record_is_one_of_which_nothing_is_known(tmp_path: Path, octet: int) -> None:
+    path = write(tmp_path / "x.mmdb", {"192.0.2.0/24": IPINFO_LITE, "198.51.100.0/24": MAXMIND_AS})
+    whole = path.read_bytes()
+    for place in range(whole.index(b"country_code") - 20, whole.rindex(b"\xab\xcd\xefMaxMind.com")):
+        damaged = bytearray(whole)
+        damaged[place] = octet
+        path.write_bytes(damaged)
+        assert len(facts(MmdbFile(str(path)), "192.0.2.1", "198.51.100.1", "203.0.113.1")) == 3
+
+
 def test_the_configuration_names_files_beside_it(tmp_path: Path) -> None:
     config = Config.model_validate({"geo": {"files": ["a.mmdb"]}}, context={"folder": tmp_path})
     assert config.geo.files == [str(tmp_path / "a.mmdb")]
