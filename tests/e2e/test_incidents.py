@@ -105,7 +105,9 @@ def test_a_rogue_host_is_one_notification_with_its_keys_apart(site: Site) -> Non
     assert notification["groupLabels"]["incident"] == "rogue"
     links = {link(site, **labels) for labels in wanted}
     assert len(links) == 4, "each with its own"
-    profile = click(link(site, **wanted[3]), "", "Host")
+    url = link(site, policy="new_address", src_host=ROGUE)
+    [source] = rows(site.reader, url, "Sources")
+    profile = click(url, "Sources", "Host profile", source)
     [seen] = rows(site.reader, profile, "First and last seen")
     assert abs(seen["First seen"].timestamp() - site.begins["rogue-host"]) < 60
     asked = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -186,6 +187,23 @@ def test_softflowd_in_another_terminal_shows_up_within_fifteen_seconds(
     ).result_rows
     assert rows
     client.close()
+
+
+def test_the_demo_has_a_past_that_policies_know(stack: Stack) -> None:
+    [past] = stack.ask(
+        "SELECT toUnixTimestamp(min(time_received)) AS first, "
+        "uniqExact(toStartOfMinute(time_received)) AS minutes FROM flows_once "
+        "WHERE dst_host = 'fl13'"
+    )
+    assert past["first"] < time.time() - 5.9 * 3600
+    assert past["minutes"] >= 359, "up to where sending begins"
+    values = stack.get(
+        f"{stack.prometheus}/api/v1/query",
+        query='key:flow_policy_value:max{policy="host_bits",dst_host="fl13"}',
+        time=str(past["first"] + 3 * 3600),
+    )
+    assert values["data"]["result"], "of a time at which Prometheus did not run"
+    assert re.search(r"history +│ flows: \d+ %", stack.log_file.read_text())
 
 
 def test_the_demo_alert_is_in_alertmanager_and_comes_home(stack: Stack) -> None:

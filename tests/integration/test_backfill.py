@@ -265,6 +265,9 @@ def test_backfill_says_what_is_wrong(tmp_path: Path) -> None:
     unknown = CliRunner().invoke(app, [*arguments, "--policy", "nothing"])
     assert unknown.exit_code == 2
     assert "no policy is named 'nothing'" in unknown.output
+    when = CliRunner().invoke(app, [*arguments, "--until", "yesterday"])
+    assert when.exit_code == 2
+    assert "'yesterday' is not a time" in when.output
     present = CliRunner().invoke(app, [*arguments, "--policy", "new_address"])
     assert present.exit_code == 2
     assert "new_src_addr cannot be known of the past" in present.output
