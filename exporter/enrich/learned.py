@@ -101,7 +101,7 @@ class LearnedNames(Collector):
                         changed[address] = facts
             # What was put in and had to go again at once.
             changed = {a: f for a, f in changed.items() if a in self._entries}
-            gone -= changed.keys()
+        # One that went and came again has another slot, of which readers hear by these two changes.
         self._layer.remove(gone)
         self._layer.update(changed)
 

@@ -165,3 +165,20 @@ def test_many_shared_addresses_in_a_large_batch_are_named_right() -> None:
         named.learn(told[client, address], address, client=client)
     flows = [list(told)[row] for row in rng.integers(0, len(told), 5000)]
     assert named.names(*flows) == [("", told[flow]) for flow in flows]
+
+
+def test_names_that_end_and_come_again_together_are_looked_at_again() -> None:
+    hosts = HostNames()
+    learned = LearnedNames(hosts, Settings(hold_seconds=10))
+    fact = LearnedFact(learned, hosts)
+    first, second = pack_address("192.0.2.1"), pack_address("192.0.2.2")
+    client = bytes(16)
+    learned.learn([Lesson("a", client, (first,), 1, 1000.0)], 1000.0)
+    learned.learn([Lesson("b", client, (second,), 1, 1000.5)], 1000.5)
+    fact.changed()
+    addresses = np.frombuffer(first + second, np.uint8).reshape(-1, 16)
+    before = fact.find(addresses).tolist()
+    again = [Lesson("a", client, (first,), 1, 1011.0), Lesson("b", client, (second,), 1, 1011.0)]
+    learned.learn(again, 1011.0)
+    assert fact.find(addresses).tolist() != before
+    assert set(fact.changed() or ()) == {first, second}
