@@ -131,7 +131,7 @@ def test_contributors_are_ranked_by_what_the_policy_measures(
 ) -> None:
     with Freezer(database) as freezer:
         freezer.freezer.show(case())
-        until("the evidence", 30, lambda: freezer.count("taken_total"))
+        until("the evidence", 120, lambda: freezer.count("taken_total"))
     # 180 s at 5,000 bytes; 210 s, each second of which has one flow of 100 bytes.
     assert found(flows, "src_as") == [
         ("during", 1, "123456", 900_000),
@@ -151,7 +151,7 @@ def test_contributors_are_ranked_by_what_the_policy_measures(
 def test_evidence_is_taken_once(database: Database, flows: Client) -> None:
     with Freezer(database) as freezer:
         freezer.freezer.show(case())
-        until("the evidence", 30, lambda: freezer.count("taken_total"))
+        until("the evidence", 120, lambda: freezer.count("taken_total"))
         # A replica saw it seconds later.
         freezer.freezer.show(case(starts_at=STARTED + timedelta(seconds=7)))
         until("the other looked at", 30, freezer.idle)
@@ -203,7 +203,7 @@ def test_a_recorded_alert_is_shown_once_and_printed_with_its_evidence(
         try:
             for _ in range(2):
                 recorder.offer([_observation()])
-            until("the evidence", 30, lambda: freezer.count("taken_total"))
+            until("the evidence", 120, lambda: freezer.count("taken_total"))
         finally:
             recorder.stop()
     config = tmp_path / "flow-exporter.yaml"

@@ -114,7 +114,7 @@ class System:
         before = self.collector.metric(failures)
         yield
         empty = "flow_exporter_spool_batches"
-        until("recovery", 20, lambda: self.collector.metric(empty) == 0)
+        until("recovery", 90, lambda: self.collector.metric(empty) == 0)
         assert self.collector.metric(failures) > before, "the fault was not felt"
 
     def drained(self) -> bool:

@@ -133,9 +133,9 @@ def test_a_slow_decoder_fills_the_kernel_buffer_and_its_drops_are_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sent = 0
-    with open_receivers(settings("127.0.0.1", socket_buffer_bytes=1 << 20)) as receivers:
+    with open_receivers(settings("127.0.0.1", socket_buffer_bytes=8 << 20)) as receivers:
         receiver = receivers.receivers[0]
-        while not receiver.kernel_drops() and sent < 50_000:
+        while not receiver.kernel_drops() and sent < 100_000:
             send(receiver.port, [b"x" * 1000] * 100)
             sent += 100
             time.sleep(0.002)
