@@ -7,8 +7,8 @@
 - Port 20012 falls silent for the last ten minutes.
 - In the second minute of the same hour a day before there is one flow, to port 443.
 - ``10.0.0.8`` asks for a name that does not exist every minute, another one each time.
-- ``10.0.0.7`` is a machine of interns. ``registry.example`` is ``10.1.0.4``; ``other.example`` was
-  ``10.1.0.1``, a day before.
+- ``10.0.0.7`` is a machine of interns; behind interface 1 of ``r1`` is a transit.
+- ``registry.example`` is ``10.1.0.4``; ``other.example`` was ``10.1.0.1``, a day before.
 - One IPv6 host has a quote in its name, one device a quote and a backslash.
 """
 
@@ -101,14 +101,19 @@ _HOSTS = f"""
 INSERT INTO hosts VALUES (toIPv6('10.0.0.7'), 'k7', 'dev-vm', 'interns', {END})
 """
 
+_PROVIDERS = """
+INSERT INTO interfaces (device, interface, name, provider, first_seen, last_seen)
+VALUES ('r1', 1, 'eth1', 'Example Transit', 4294967295, 0)
+"""
+
 _NAMES = f"""
 INSERT INTO dns_queries (time_received, device, source, src_addr, dst_addr, src_host, dns_name,
   dns_type, dns_rcode, dns_latency, answers)
 VALUES
-  ({START + 65}, 'r1', 'dnstap', toIPv6('10.0.0.8'), toIPv6('10.1.0.3'), 'k8', 'registry.example',
-   'A', 'NXDOMAIN', 0.01, [toIPv6('10.1.0.4')]),
-  ({START - 86400 + 65}, 'r1', 'dnstap', toIPv6('10.0.0.8'), toIPv6('10.1.0.3'), 'k8',
-   'other.example', 'A', 'NXDOMAIN', 0.01, [toIPv6('10.1.0.1')])
+  ({START + 65}, 'r1', 'dnstap', toIPv6('10.0.0.9'), toIPv6('10.1.0.3'), 'k9', 'registry.example',
+   'A', 'NOERROR', 0.01, [toIPv6('10.1.0.4')]),
+  ({START - 86400 + 65}, 'r1', 'dnstap', toIPv6('10.0.0.9'), toIPv6('10.1.0.3'), 'k9',
+   'other.example', 'A', 'NOERROR', 0.01, [toIPv6('10.1.0.1')])
 """
 
 _EVIDENCE = f"""
@@ -125,5 +130,16 @@ VALUES
 
 def fill(writer: Client) -> None:
     """Inserts all of it."""
-    for statement in (_FLOWS, _SPIKE, _IPV6, _DAY_BEFORE, _ALERTS, _DNS, _HOSTS, _NAMES, _EVIDENCE):
+    for statement in (
+        _FLOWS,
+        _SPIKE,
+        _IPV6,
+        _DAY_BEFORE,
+        _ALERTS,
+        _DNS,
+        _HOSTS,
+        _PROVIDERS,
+        _NAMES,
+        _EVIDENCE,
+    ):
         writer.command(statement)
