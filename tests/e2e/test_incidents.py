@@ -15,9 +15,9 @@ import pytest
 from exporter.simulate.scenarios import load_spike, query_fanin, registry_429, rogue_host
 from exporter.simulate.site import HOSTS, REGISTRY, ROGUE, WORKERS
 from tests.e2e.datacenter import QUICK, Site, watched
-from tests.integration.test_incident_walks import click, rows
 from tests.support.grafana import opened
 from tests.support.stack import until
+from tests.support.walks import click, rows
 
 #: The registry's quota was worn out a few minutes ago; the others began after that.
 BEGAN = {

@@ -15,7 +15,7 @@ NODE: Final = AGGREGATOR
 BEGIN: Final = 10.0
 END: Final = BEGIN + 45 * 60
 #: What is left of the node's ingest meanwhile.
-_DIP: Final = 0.15
+_DIP: Final = 0.04
 _CPU: Final = 0.97
 #: 95th percentile of query latency meanwhile, seconds.
 _LATENCY: Final = 4.8
