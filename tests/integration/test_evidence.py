@@ -228,11 +228,12 @@ def _observation() -> Observation:
         labels=LABELS,
         annotations={"description": "more than usual"},
         starts_at=STARTED,
-        ends_at=NOW + timedelta(minutes=4),
+        # Of this moment: NOW is from when the tests were collected, minutes ago perhaps.
+        ends_at=datetime.now(UTC) + timedelta(minutes=4),
         resolved=False,
         generator_url="",
         source="prometheus",
-        seen_at=NOW,
+        seen_at=datetime.now(UTC),
     )
 
 
