@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from exporter.up.plan import Plan
+    from exporter.up.ports import HeldPorts
     from exporter.up.supervisor import Child, Task
 
 
@@ -59,6 +60,7 @@ def up(
     from rich.console import Console
 
     from exporter.up.plan import MissingProgramError, Ports, make_demo, make_plan
+    from exporter.up.ports import HeldPorts
     from exporter.up.supervisor import StartError
 
     console = Console(highlight=False, soft_wrap=True)
@@ -66,13 +68,14 @@ def up(
     settings = read_config(config)
     data, told = data_dir.absolute(), None
     try:
-        if with_demo:
-            settings = _with_demo(settings)
-            # Of its own, so that nothing of it is among one's own flows later.
-            data /= "demo"
-            told = make_demo(data, int(time.time()), _length(demo_history))
-        plan = make_plan(settings, data, Ports.choose(settings), demo=told)
-        asyncio.run(_run(plan, console))
+        with HeldPorts() as ports:
+            if with_demo:
+                settings = _with_demo(settings, ports)
+                # Of its own, so that nothing of it is among one's own flows later.
+                data /= "demo"
+                told = make_demo(data, int(time.time()), _length(demo_history))
+            plan = make_plan(settings, data, Ports.choose(settings, ports), demo=told)
+            asyncio.run(_run(plan, ports, console))
     except (ConfigError, MissingProgramError, StartError, OSError) as error:
         typer.echo(f"flow-exporter up: {error}", err=True)
         raise typer.Exit(1) from error
@@ -85,18 +88,16 @@ def _length(text: str) -> int:
         raise typer.BadParameter(f"--demo-history: {error}") from error
 
 
-def _with_demo(config: Config) -> Config:
+def _with_demo(config: Config, ports: HeldPorts) -> Config:
     """``config`` with the demo's names for what it does not name itself, and all receivers."""
     from exporter.simulate.demo import demo_config
-    from exporter.up.ports import pick
 
     document = config.model_dump(mode="json", exclude_unset=True)
     receive = document.setdefault("receive", {})
-    taken: set[int] = set()
     if config.receive.grpc is None:
-        receive["grpc"] = {"port": pick(2056, taken)}
+        receive["grpc"] = {"port": ports.pick("collector", 2056)}
     if not any(listener.port for listener in config.receive.dnstap):
-        receive["dnstap"] = [*receive.get("dnstap", []), {"port": pick(6053, taken)}]
+        receive["dnstap"] = [*receive.get("dnstap", []), {"port": ports.pick("collector", 6053)}]
     for section, entries in demo_config().items():
         known = {_identity(entry) for entry in document.get(section, [])}
         document[section] = document.get(section, []) + [
@@ -111,7 +112,7 @@ def _identity(entry: dict[str, object]) -> tuple[object, ...]:
     )
 
 
-async def _run(plan: Plan, console: Console) -> None:
+async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
     from rich.markup import escape
 
     from exporter.up.supervisor import StartError, Supervisor, Task
@@ -130,6 +131,7 @@ async def _run(plan: Plan, console: Console) -> None:
     async def take(step: Child | Task) -> None:
         if not isinstance(step, Task):
             log(step.name, "starting")
+            ports.release(step.name)
             await supervisor.start(step)
             return
         log(step.name, step.about)

@@ -19,7 +19,7 @@ from exporter.resources import resource
 from exporter.simulate.demo import write_as_names
 from exporter.store.server.users import Users
 from exporter.up.alerting import render_alerting
-from exporter.up.ports import pick
+from exporter.up.ports import HeldPorts
 from exporter.up.story import begin_story
 from exporter.up.supervisor import Child, Task
 
@@ -34,7 +34,7 @@ class MissingProgramError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """TCP ports on loopback: the usual ones, or the next that are free."""
+    """TCP ports on loopback, by the child that listens there."""
 
     store: int
     collector: int
@@ -44,17 +44,17 @@ class Ports:
     demo: int
 
     @classmethod
-    def choose(cls, config: Config) -> Ports:
+    def choose(cls, config: Config, held: HeldPorts) -> Ports:
         """The usual port of each part, moved on where somebody else listens."""
-        taken: set[int] = set()
-        return cls(
-            store=pick(8123, taken),
-            collector=pick(config.http.port, taken),
-            prometheus=pick(9090, taken),
-            alertmanager=pick(9093, taken),
-            grafana=pick(3000, taken),
-            demo=pick(9106, taken),
-        )
+        usual = {
+            "store": 8123,
+            "collector": config.http.port,
+            "prometheus": 9090,
+            "alertmanager": 9093,
+            "grafana": 3000,
+            "demo": 9106,
+        }
+        return cls(**{child: held.pick(child, port) for child, port in usual.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,54 @@
-"""Ports that others may have taken already."""
+"""Ports that others may have taken already, or may take before we come to use them."""
 
 from __future__ import annotations
 
 import socket
+from types import TracebackType
+from typing import Final, Self
+
+_ADDRESS: Final = "127.0.0.1"
+_TRIED: Final = 100
 
 
-def is_free(port: int, address: str = "127.0.0.1") -> bool:
-    """Whether a TCP server can listen there now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
+class HeldPorts:
+    """TCP ports on loopback, kept from everybody else until the child starts that listens there.
 
-
-def pick(preferred: int, taken: set[int]) -> int:
-    """``preferred`` if it is free, else the next free one; what is picked goes into ``taken``.
-
-    Raises:
-        OSError: none of the next hundred is free.
+    Some children start minutes after their port was told to others. A context manager.
     """
-    for port in range(preferred, preferred + 100):
-        if port not in taken and is_free(port):
-            taken.add(port)
-            return port
-    raise OSError(f"no free TCP port from {preferred} to {preferred + 99} on 127.0.0.1")
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[socket.socket]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for child in list(self._held):
+            self.release(child)
+
+    def pick(self, child: str, preferred: int) -> int:
+        """``preferred`` if it is free, else the next free one, for the child of that name.
+
+        Raises:
+            OSError: none of the next hundred is free.
+        """
+        for port in range(preferred, preferred + _TRIED):
+            try:
+                # Listening, since two that are only bound may share a port.
+                held = socket.create_server((_ADDRESS, port))
+            except OSError:
+                continue
+            self._held.setdefault(child, []).append(held)
+            return int(held.getsockname()[1])
+        last = preferred + _TRIED - 1
+        raise OSError(f"no free TCP port from {preferred} to {last} on {_ADDRESS}")
+
+    def release(self, child: str) -> None:
+        """Let the child have its ports: just before it starts."""
+        for held in self._held.pop(child, []):
+            held.close()

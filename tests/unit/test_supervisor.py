@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.up.ports import is_free, pick
+from exporter.up.ports import HeldPorts
 from exporter.up.supervisor import Child, StartError, Supervisor, Task
 
 Lines = list[tuple[str, str]]
@@ -88,16 +88,17 @@ def test_a_child_that_does_not_end_is_killed() -> None:
 
 def test_start_waits_until_the_child_answers(tmp_path: Path) -> None:
     (tmp_path / "ready").write_text("yes")
-    port = pick(20000, set())
+    with HeldPorts() as held:
+        port = held.pick("web", 20000)
     server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
 
     async def scenario(supervisor: Supervisor, lines: Lines) -> None:
         url = f"http://127.0.0.1:{port}/"
         await supervisor.start(Child("web", server, ready_url=url))
-        assert not is_free(port)
+        with HeldPorts() as held:
+            assert held.pick("other", port) > port
 
     _run(scenario)
-    assert is_free(port)
 
 
 def test_a_child_that_ends_at_its_start_is_an_error_that_names_it() -> None:
@@ -111,11 +112,24 @@ def test_a_child_that_ends_at_its_start_is_an_error_that_names_it() -> None:
 
 
 def test_a_taken_port_moves_to_the_next_free_one() -> None:
-    with socket.socket() as other:
+    with socket.socket() as other, HeldPorts() as held:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert pick(port, set()) > port
+        assert held.pick("child", port) > port
+
+
+def test_a_port_is_kept_from_others_until_its_child_starts() -> None:
+    with HeldPorts() as first, HeldPorts() as second:
+        port = first.pick("late", 20000)
+        early = first.pick("early", 20000)
+        first.release("early")
+        assert early > port
+        assert second.pick("early", early) == early
+        assert second.pick("late", port) > port
+        first.release("late")
+        with socket.create_server(("127.0.0.1", port)):
+            pass
 
 
 def test_a_task_is_over_before_what_comes_after_it_and_is_not_run_again() -> None:
