@@ -6,15 +6,16 @@ import csv
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from exporter.config import ConfigError
 from exporter.enrich.geo import GeoFiles, State, state_of
+from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +23,6 @@ log = logging.getLogger(__name__)
 _STORE_SECONDS: Final = 10.0
 _NUMBER: Final = re.compile(r"(?:AS)?(\d{1,10})", re.ASCII | re.IGNORECASE)
 _KNOWN: Final = "SELECT number, name FROM as_names"
-
-
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(self, query: str) -> Any: ...
-
-    def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
-    ) -> Any: ...
-
-    def close(self) -> None: ...
 
 
 class AsNames(Collector):

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,6 +20,7 @@ from exporter.batch import format_address
 from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts
 from exporter.enrich.sources import NameSources
+from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +35,6 @@ _DEVICES: Final = """SELECT toString(device), toString(device_addr), toString(si
 _INTERFACES: Final = """SELECT toString(device), interface, toString(name), ifNull(alias, ''),
     ifNull(provider, '') FROM interfaces FINAL"""
 _HOSTS: Final = "SELECT toString(addr), name, toString(role), toString(owner) FROM hosts FINAL"
-
-
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(self, query: str) -> Any: ...
-
-    def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
-    ) -> Any: ...
-
-    def close(self) -> None: ...
 
 
 class Inventory(Collector):

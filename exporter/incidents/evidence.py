@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from exporter.policies.model import Policy
 from exporter.policies.query import Lists, Query, condition_of, dimension_text, equals
+from exporter.store.session import Client
 
 #: Columns of table ``incident_evidence`` in the order of :func:`take`.
 COLUMNS: Final = (
@@ -37,17 +38,6 @@ TOP: Final = 10
 _RANKED_BY: Final = {"bits_per_second": "bytes", "packets_per_second": "packets"}
 
 _SETTINGS: Final = {"max_execution_time": 10, "max_threads": 2, "max_memory_usage": 2_000_000_000}
-
-
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(
-        self,
-        query: str,
-        parameters: dict[str, Any] | None = ...,
-        settings: dict[str, Any] | None = ...,
-    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,6 +18,7 @@ from exporter.incidents.evidence import Case
 from exporter.incidents.history import FOLD
 from exporter.policies.model import Policy
 from exporter.policies.query import Lists
+from exporter.store.session import Client, Session
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,6 @@ FROM incident_evidence
 WHERE fingerprint = {fingerprint:String}
   AND starts_at BETWEEN fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
                     AND fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')"""
-
-
-class Client(evidence.Client, Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
-    ) -> Any: ...
-
-    def close(self) -> None: ...
 
 
 class EvidenceFreezer(Collector):
@@ -60,11 +51,10 @@ class EvidenceFreezer(Collector):
         lists: Callable[[], Lists] = dict,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._client_factory = client_factory
+        self._session = Session(client_factory)
         self._find_policy = find_policy
         self._lists = lists
         self._clock = clock
-        self._client: Client | None = None
         self._queue: deque[Case] = deque()
         self._condition = threading.Condition()
         self._stopping = False
@@ -87,7 +77,7 @@ class EvidenceFreezer(Collector):
         if self._thread is not None:
             self._thread.join(15.0)
             self._thread = None
-        self._disconnect()
+        self._session.close()
 
     def show(self, case: Case) -> None:
         """Queue an alert that fires."""
@@ -127,7 +117,7 @@ class EvidenceFreezer(Collector):
             try:
                 self._freeze(case)
             except Exception as error:  # clients fail in many ways, and none may end the thread
-                self._disconnect()
+                self._session.close()
                 refused = getattr(error, "code", None) is not None
                 if refused or pause == _FIRST_PAUSE:
                     log.warning("evidence of an alert was not taken: %s", _first_line(error))
@@ -153,29 +143,20 @@ class EvidenceFreezer(Collector):
         policy = self._find_policy(case.labels.get("policy", ""))
         if policy is None:
             return
-        if self._client is None:
-            self._client = self._client_factory()
+        client = self._session.client
         parameters = {
             "fingerprint": case.fingerprint,
             "from_ms": int((case.starts_at - FOLD).timestamp() * 1000),
             "to_ms": int((case.starts_at + FOLD).timestamp() * 1000),
         }
-        if self._client.query(_TAKEN, parameters=parameters).result_rows[0][0]:
+        if client.query(_TAKEN, parameters=parameters).result_rows[0][0]:
             return
-        rows = evidence.take(self._client, policy, case, self._clock(), self._lists())
+        rows = evidence.take(client, policy, case, self._clock(), self._lists())
         if not rows:
             return
-        self._client.insert("incident_evidence", rows, column_names=evidence.COLUMNS)
+        client.insert("incident_evidence", rows, column_names=evidence.COLUMNS)
         with self._condition:
             self._taken += 1
-
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                client.close()
-            except Exception:
-                log.debug("closing a failed client failed too", exc_info=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from exporter.incidents.alert import Observation
 from exporter.incidents.evidence import Case
 from exporter.incidents.history import AlertRow, History
+from exporter.store.session import Client, Session
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +44,6 @@ _LONGEST_PAUSE: Final = 30.0
 _SWEEP_SECONDS: Final = 30.0
 
 
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(self, query: str) -> Any: ...
-
-    def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
-    ) -> Any: ...
-
-    def close(self) -> None: ...
-
-
 class AlertRecorder(Collector):
     """Takes observations from the HTTP endpoints and writes what they change.
 
@@ -71,10 +60,9 @@ class AlertRecorder(Collector):
         on_firing: Callable[[Case], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._client_factory = client_factory
+        self._session = Session(client_factory)
         self._on_firing = on_firing
         self._clock = clock
-        self._client: Client | None = None
         self._history = History()
         self._restored = False
         self._queue: deque[Observation] = deque()
@@ -101,7 +89,7 @@ class AlertRecorder(Collector):
         if self._thread is not None:
             self._thread.join(15.0)
             self._thread = None
-        self._disconnect()
+        self._session.close()
 
     def offer(self, observations: Sequence[Observation]) -> bool:
         """Queue what a post says; ``False``, and nothing is queued, if there is no room."""
@@ -167,7 +155,7 @@ class AlertRecorder(Collector):
             except Exception as error:  # clients fail in many ways, and none may end the thread
                 with self._condition:
                     self._failures += 1
-                self._disconnect()
+                self._session.close()
                 if pause == _FIRST_PAUSE:
                     log.warning("alert history cannot be written: %s", _first_line(error))
                 failed, wait, pause = True, pause, min(2 * pause, _LONGEST_PAUSE)
@@ -203,7 +191,7 @@ class AlertRecorder(Collector):
             )
             for (
                 fingerprint, starts, ends, updated, resolved, labels, annotations, url, source,
-            ) in self._connected().query(_RESTORE).result_rows
+            ) in self._session.client.query(_RESTORE).result_rows
         ]  # fmt: skip
         self._history.restore(rows, self._clock())
         self._restored = True
@@ -223,7 +211,7 @@ class AlertRecorder(Collector):
         rows = self._history.unwritten()
         if not rows:
             return
-        self._connected().insert("alerts", [_values(row) for row in rows], column_names=COLUMNS)
+        self._session.client.insert("alerts", [_values(row) for row in rows], column_names=COLUMNS)
         now = self._clock()
         for row in rows:
             row.dirty = False
@@ -233,19 +221,6 @@ class AlertRecorder(Collector):
                 self._on_firing(Case(row.fingerprint, row.starts_at, row.labels))
         with self._condition:
             self._rows_written += len(rows)
-
-    def _connected(self) -> Client:
-        if self._client is None:
-            self._client = self._client_factory()
-        return self._client
-
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                client.close()
-            except Exception:
-                log.debug("closing a failed client failed too", exc_info=True)
 
 
 def _values(row: AlertRow) -> tuple[Any, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol
+from typing import Final
 
-from exporter.policies import list_store, speeds
 from exporter.policies.keys import Row
 from exporter.policies.list_store import ListKeeper
 from exporter.policies.model import Policy
 from exporter.policies.query import policy_query
 from exporter.policies.speeds import SpeedKeeper
+from exporter.store.session import Client, Session
 
 log = logging.getLogger(__name__)
 
@@ -25,26 +25,6 @@ _FRESH: Final = """SELECT DISTINCT toString(device)
 FROM {table:Identifier}
 WHERE time_received >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
   AND time_received < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')"""
-
-
-class Result(Protocol):
-    """What a query gives: rows in the order of its columns."""
-
-    @property
-    def result_rows(self) -> Any: ...
-
-
-class Client(list_store.Client, speeds.Client, Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(
-        self,
-        query: str,
-        parameters: dict[str, Any] | None = ...,
-        settings: dict[str, Any] | None = ...,
-    ) -> Result: ...
-
-    def close(self) -> None: ...
 
 
 class Asker:
@@ -61,16 +41,15 @@ class Asker:
         lists: ListKeeper,
         speeds: SpeedKeeper,
     ) -> None:
-        self._client_factory = client_factory
+        self._session = Session(client_factory)
         self._timeout = timeout_seconds
         self.lists = lists
         self._speeds = speeds
-        self._client: Client | None = None
         self._fresh: dict[tuple[str, float], frozenset[str]] = {}
 
     def values(self, policy: Policy, end: float, followed: Collection[int]) -> list[Row]:
         """The rows of a policy's window that ends at ``end``; ``followed`` are hashes of keys."""
-        client = self._connected()
+        client = self._session.client
         self.lists.store(client, [use.name for use in policy.list_uses])
         if policy.measured.share == "capacity":
             self._speeds.store(client)
@@ -102,21 +81,11 @@ class Asker:
                 "start_ms": int((end - FRESH_SECONDS) * 1000),
                 "end_ms": int(end * 1000),
             }
-            rows = self._connected().query(_FRESH, parameters=parameters).result_rows
+            rows = self._session.client.query(_FRESH, parameters=parameters).result_rows
             kept = {at: names for at, names in self._fresh.items() if at[1] >= end}
             self._fresh = kept | {(table, end): frozenset(name for (name,) in rows)}
         return self._fresh[table, end]
 
-    def _connected(self) -> Client:
-        if self._client is None:
-            self._client = self._client_factory()
-        return self._client
-
     def disconnect(self) -> None:
         """Close the client; the next question opens another."""
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                client.close()
-            except Exception:
-                log.debug("closing a failed client failed too", exc_info=True)
+        self._session.close()

@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from exporter.policies import list_store, past
+from exporter.policies import list_store
 from exporter.policies.blocks import promtool, sample_lines, write_lines
 from exporter.policies.lists import LoadedList
 from exporter.policies.model import Policy
 from exporter.policies.past import PolicyPast
+from exporter.store.session import Client
 
 _DAY: Final = 86400
 
 #: Policies that are computed at a time: more would wait for the same cores.
 _AT_ONCE: Final = 2
-
-
-class Client(past.Client, list_store.Client, Protocol):
-    """The part of a clickhouse-connect client that is used here, from several threads."""
 
 
 class Backfill:

@@ -17,13 +17,14 @@ from typing import Final
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from exporter.policies.asking import Asker, Client
+from exporter.policies.asking import Asker
 from exporter.policies.keys import FollowedKeys, Key
 from exporter.policies.list_store import ListKeeper, ListState
 from exporter.policies.lists import LoadedList
 from exporter.policies.model import Policy, PolicySet
 from exporter.policies.speeds import SpeedKeeper, Speeds
 from exporter.store.client import StoreError
+from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from exporter.policies.lists import ListError, LoadedList, PolicyList, read_list
 from exporter.policies.model import Policy
+from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +25,6 @@ _OLDEST_SECONDS: Final = 3 * 86400.0
 _COUNT: Final = """SELECT uniqExact(length, addr, name)
 FROM policy_lists
 WHERE version = {version:UInt64} AND stored_at > fromUnixTimestamp({after:UInt32})"""
-
-
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(self, query: str, parameters: dict[str, Any] | None = ...) -> Any: ...
-
-    def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
-    ) -> Any: ...
 
 
 @dataclass(slots=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from exporter.policies.keys import FollowedKeys, Row
 from exporter.policies.model import Policy
 from exporter.policies.query import Lists, count_query, history_query
+from exporter.store.session import Client
 
 #: Rows that one query reads about, and the longest time: bounds what it holds.
 _CHUNK_ROWS: Final = 2_000_000
@@ -30,17 +31,6 @@ VALUE_METRIC: Final = "key:flow_policy_value:max"
 HOUR_METRIC: Final = "key:flow_policy_value:quantile_1h"
 
 _SETTINGS: Final = {"max_execution_time": 120, "max_query_size": 4 << 20}
-
-
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def query(
-        self,
-        query: str,
-        parameters: dict[str, Any] | None = ...,
-        settings: dict[str, Any] | None = ...,
-    ) -> Any: ...
 
 
 Labels = tuple[tuple[str, str], ...]

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 from exporter.config import Device
 from exporter.distinct import pack_address
+from exporter.store.session import Client
 
 #: Bits per second by name of the device and ifIndex.
 Speeds = Mapping[tuple[str, int], int]
 
 _COLUMNS: Final = ("device", "interface", "speed", "stored_at")
-
-
-class Client(Protocol):
-    """The part of a clickhouse-connect client that is used here."""
-
-    def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
-    ) -> Any: ...
 
 
 def known_speeds(
