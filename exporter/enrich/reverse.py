@@ -77,6 +77,7 @@ class ReverseNames(Collector):
         self._changed = 0
         self._results: Counter[str] = Counter(dict.fromkeys(_RESULTS, 0))
         self._failures = 0
+        self._errors = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reverse-dns", daemon=True)
         self._log = RareLog(log)
@@ -127,6 +128,9 @@ class ReverseNames(Collector):
         for result, count in sorted(self._results.items()):
             queries.add_metric([result], count)
         yield queries
+        yield CounterMetricFamily(
+            prefix + "errors", "Faults of the exporter itself in asking; see the log.", self._errors
+        )
         yield GaugeMetricFamily(
             prefix + "waiting_addresses", "Addresses that wait to be asked for.", len(self._waiting)
         )
@@ -137,26 +141,34 @@ class ReverseNames(Collector):
         )
 
     def _run(self) -> None:
-        try:
-            asyncio.run(self._ask_all())
-        except Exception:
-            log.exception("reverse DNS has stopped")
+        asyncio.run(self._ask_all())
 
     async def _ask_all(self) -> None:
-        pause = 1 / self._settings.queries_per_second
         asking: set[asyncio.Task[None]] = set()
         while not self._stop.is_set():
-            self._expire(time.time())
-            address = self._next() if len(asking) < _MAX_AT_ONCE else None
-            if address is None:
-                await asyncio.sleep(_NAP_SECONDS)
-                continue
-            task = asyncio.create_task(self._ask(address))
-            asking.add(task)
-            task.add_done_callback(asking.discard)
-            await self._sleep(max(pause, self._pause()))
+            pause = _NAP_SECONDS
+            try:
+                pause = self._turn(asking)
+            except Exception as error:  # a fault of ours in one turn must not end the thread
+                self._failed(error)
+            await self._sleep(pause)
         for task in asking:
             task.cancel()
+
+    def _turn(self, asking: set[asyncio.Task[None]]) -> float:
+        """Begin to ask for one more address, if there is one; the seconds until the next turn."""
+        self._expire(time.time())
+        address = self._next() if len(asking) < _MAX_AT_ONCE else None
+        if address is None:
+            return _NAP_SECONDS
+        task = asyncio.create_task(self._ask(address))
+        asking.add(task)
+        task.add_done_callback(asking.discard)
+        return max(1 / self._settings.queries_per_second, self._pause())
+
+    def _failed(self, error: Exception) -> None:
+        self._errors += 1
+        self._log.error("fault", f"reverse DNS: a fault of the exporter itself: {error!r}")
 
     async def _sleep(self, seconds: float) -> None:
         """A pause that the stop ends."""
@@ -202,7 +214,10 @@ class ReverseNames(Collector):
             self._log.warning("failure", f"reverse DNS is not answered: {text}")
         self._results[result] += 1
         self._failures = self._failures + 1 if result == "failure" else 0
-        self._keep(address, name, time.time() + min(kept, _LONGEST_KEPT_SECONDS))
+        try:
+            self._keep(address, name, time.time() + min(kept, _LONGEST_KEPT_SECONDS))
+        except Exception as error:
+            self._failed(error)
 
     def _keep(self, address: bytes, name: str, until: float) -> None:
         gone = []

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from exporter.config import ConfigError, Device, Snmp, SnmpAccess
 from exporter.distinct import pack_address
 from exporter.enrich.learned_interfaces import LearnedInterface, LearnedInterfaces
+from exporter.logs import RareLog
 
 if TYPE_CHECKING:
     from exporter.enrich.snmp_walk import Walker
@@ -59,6 +60,8 @@ class SnmpPoller(Collector):
         self._walks: Counter[str] = Counter()
         self._walkers: dict[SnmpAccess, Walker] = {}
         self._saved = -1
+        self._errors = 0
+        self._log = RareLog(log)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,6 +109,11 @@ class SnmpPoller(Collector):
         for result in _RESULTS:
             walks.add_metric([result], self._walks[result])
         yield walks
+        yield CounterMetricFamily(
+            "flow_exporter_snmp_errors",
+            "Faults of the exporter itself between walks; see the log.",
+            self._errors,
+        )
         success = GaugeMetricFamily(
             "flow_exporter_snmp_last_success_timestamp_seconds",
             "When a device last told all of its interfaces; 0: not since the start.",
@@ -124,30 +132,35 @@ class SnmpPoller(Collector):
         yield failures
 
     def _run(self) -> None:
-        try:
-            asyncio.run(self._ask_all())
-        except Exception:
-            log.exception("devices are asked by SNMP no more")
+        asyncio.run(self._ask_all())
 
     async def _ask_all(self) -> None:
         walks: set[asyncio.Task[None]] = set()
         while not self._stop.is_set():
-            now = time.monotonic()
-            waiting = (t for t in list(self._targets.values()) if not t.walking and t.due <= now)
-            for target in sorted(waiting, key=lambda t: t.due):
-                if len(walks) >= self._settings.parallel:
-                    break
-                target.walking = True
-                task = asyncio.create_task(self._ask(target))
-                walks.add(task)
-                task.add_done_callback(walks.discard)
-            self._save()
+            try:
+                self._begin(walks)
+                self._save()
+            except Exception as error:  # a fault of ours in one turn must not end the thread
+                self._errors += 1
+                self._log.error("fault", f"SNMP: a fault of the exporter itself: {error!r}")
             await asyncio.sleep(_TICK_SECONDS)
         for task in list(walks):
             task.cancel()
         await asyncio.gather(*walks, return_exceptions=True)
         for walker in self._walkers.values():
             walker.close()
+
+    def _begin(self, walks: set[asyncio.Task[None]]) -> None:
+        """Ask those that are due, as many as may be asked at once."""
+        now = time.monotonic()
+        waiting = (t for t in list(self._targets.values()) if not t.walking and t.due <= now)
+        for target in sorted(waiting, key=lambda t: t.due):
+            if len(walks) >= self._settings.parallel:
+                break
+            target.walking = True
+            task = asyncio.create_task(self._ask(target))
+            walks.add(task)
+            task.add_done_callback(walks.discard)
 
     async def _ask(self, target: _Target) -> None:
         from exporter.enrich.snmp_walk import SnmpError
@@ -158,6 +171,8 @@ class SnmpPoller(Collector):
             found = await asyncio.wait_for(
                 walker.interfaces(device.address), _WALK_TIMEOUTS * settings.timeout_seconds
             )
+            if self._targets.get(device.address) is target:
+                self._interfaces.put(pack_address(device.address), found)
         except (SnmpError, ConfigError, OSError, TimeoutError) as error:
             self._walks["failed"] += 1
             target.failures += 1
@@ -174,8 +189,6 @@ class SnmpPoller(Collector):
             target.failures = 0
             target.succeeded_at = time.time()
             wait = settings.refresh_seconds
-            if self._targets.get(device.address) is target:
-                self._interfaces.put(pack_address(device.address), found)
         target.due = time.monotonic() + wait
         target.walking = False
 

@@ -84,6 +84,26 @@ def test_addresses_in_traffic_get_their_names_after_a_while(resolver: int) -> No
         assert found.metric("cached_addresses") == 2
 
 
+def test_a_fault_of_ours_is_counted_and_ends_nothing(
+    resolver: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with naming(resolver) as found:
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("made up")
+
+        with monkeypatch.context() as fault:
+            fault.setattr(found.reverse, "_expire", broken)
+            until("a fault", 20, lambda: found.metric("errors_total"))
+        with monkeypatch.context() as fault:
+            fault.setattr(found.reverse, "_change", broken)
+            before = found.metric("errors_total")
+            found.names(NAMELESS)
+            until("a fault", 20, lambda: found.metric("errors_total") > before)
+        found.names(PRINTER)
+        until("a name", 20, lambda: found.names(PRINTER) == ["printer.office.example"])
+
+
 def test_an_answer_is_kept_also_that_there_is_no_name(resolver: int) -> None:
     with naming(resolver, queries_per_second=1000) as found:
         found.names(PRINTER, NAMELESS)

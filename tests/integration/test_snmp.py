@@ -134,6 +134,28 @@ def test_a_device_that_does_not_answer_or_refuses_holds_up_no_other(agent, tmp_p
     assert set(failures(asked)) == {"127.0.0.8", "127.0.0.9"}
 
 
+def test_a_fault_between_walks_is_counted_and_ends_nothing(agent, tmp_path, monkeypatch):
+    learned = LearnedInterfaces()
+    settings = {
+        "access": [access(tmp_path, agent, **ways(tmp_path)["2c"])],
+        "cache_file": str(tmp_path / "cache.json"),
+    }
+    asked = poller(learned, settings, "127.0.0.1")
+
+    def broken():
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(learned, "snapshot", broken)
+    monkeypatch.setattr(asked, "_saved", -1)  # something is to be saved in the first turn
+    asked.start()
+    try:
+        until(lambda: learned.changes)
+    finally:
+        asked.stop()
+    family = next(m for m in asked.collect() if m.name == "flow_exporter_snmp_errors")
+    assert family.samples[0].value > 0
+
+
 def failures(asked):
     family = next(m for m in asked.collect() if m.name == "flow_exporter_snmp_failures")
     return [sample.labels["device"] for sample in family.samples if sample.value]
