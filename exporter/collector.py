@@ -88,6 +88,7 @@ class CollectorProcess(Collector):
         self._config = config
         self._file = file
         self._reloading = threading.Lock()
+        self._using_names = threading.Lock()
         self._reloaded_at = time.time()
         self._reload_succeeded = True
         policies = _policies(config)
@@ -138,13 +139,15 @@ class CollectorProcess(Collector):
             undo.callback(self._http.stop)
             receivers = open_receivers(config.receive)
             undo.callback(receivers.stop)
-            self._grpc = _grpc(config, self._names.config.devices)
             self._dnstap = DnstapReceiver(
                 config.receive.dnstap,
                 self._writer.write,
                 self._names.dns.learned,
                 self._names.ends,
             )
+            undo.callback(self._dnstap.stop)
+            # Last: a server that was never started does not let go of its port.
+            self._grpc = _grpc(config, self._names.config.devices)
             undo.pop_all()
         self._pipeline = Pipeline(
             receivers,
@@ -312,12 +315,14 @@ class CollectorProcess(Collector):
 
     def _use_names(self) -> None:
         """Another configuration, or another file that it names."""
-        self._pipeline.enricher = self._names.enricher
-        devices = self._names.config.devices
-        self._decoder.configure(devices)
-        if self._grpc is not None:
-            self._grpc.configure(devices)
-        self._dnstap.name_by(self._names.ends)
+        # A reload and a look at the files may come at once: who is last must take the latest.
+        with self._using_names:
+            self._pipeline.enricher = self._names.enricher
+            devices = self._names.config.devices
+            self._decoder.configure(devices)
+            if self._grpc is not None:
+                self._grpc.configure(devices)
+            self._dnstap.name_by(self._names.ends)
 
     def _dead(self) -> str | None:
         return None if self._pipeline.alive else "the pipeline has stopped"

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 import exporter.receive.grpc.service
+import exporter.receive.grpc.stats
 from exporter.batch import FlowBatch
 from exporter.config import ConfigError, Device, Grpc, GrpcTls
 from exporter.proto import pbflow_pb2 as pb
@@ -110,6 +111,15 @@ def test_flows_are_in_the_pipeline_when_the_call_is_answered() -> None:
         assert rig.metric("messages_total") == 1
         assert rig.metric("flows_total", device="node7") == 1
         assert rig.metric("flows_total", device="127.0.0.1") == 1
+
+
+def test_made_up_agents_take_no_configured_ones_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter.receive.grpc.stats, "_MAX_DEVICES", 3)
+    with running() as rig:
+        rig.send(*(record(agent=f"198.51.100.{number}") for number in range(5)))
+        rig.send(record())
+        assert rig.metric("flows_total", device="node7") == 1
+        assert rig.metric("flows_total", device="other") == 2
 
 
 def test_a_full_pipeline_slows_agents() -> None:

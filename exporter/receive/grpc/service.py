@@ -89,8 +89,9 @@ class CollectorService:
                 self._stats.waits(-1, time.monotonic() - began)
         codes, agents = distinct_addresses(flows.array("device_addr"))
         for agent, number in zip(agents, np.bincount(codes).tolist(), strict=True):
-            address = agent.tobytes()
-            self._stats.took(self._names.get(address) or format_address(address), number)
+            name = self._names.get(agent.tobytes())
+            label = name or format_address(agent.tobytes())
+            self._stats.took(label, number, configured=name is not None)
         return True
 
     def _refuse(

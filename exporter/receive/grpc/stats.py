@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 _PREFIX: Final = "flow_exporter_grpc_"
-#: Agents counted by name; those beyond share ``other``.
+#: Agents counted by name; those beyond share ``other``, unless they are configured. An agent's
+#: address is what it claims to be: whoever makes up many takes no configured one's place.
 _MAX_DEVICES: Final = 10_000
 
 
@@ -34,10 +35,10 @@ class GrpcStats:
             self.messages += 1
             self.bytes += octets
 
-    def took(self, device: str, flows: int) -> None:
-        """The pipeline took flows of an agent."""
+    def took(self, device: str, flows: int, *, configured: bool) -> None:
+        """The pipeline took flows of an agent, which may be one of the configured devices."""
         with self._lock:
-            known = device in self.flows or len(self.flows) < _MAX_DEVICES
+            known = configured or device in self.flows or len(self.flows) < _MAX_DEVICES
             self.flows[device if known else "other"] += flows
 
     def refused(self, flows: int) -> None:
