@@ -7,8 +7,6 @@ around now, of today and of the same day of three weeks.
 
 from __future__ import annotations
 
-import http.server
-import json
 import socket
 import subprocess
 import sys
@@ -38,6 +36,7 @@ from tests.support.collector import RunningCollector
 from tests.support.programs import program, running
 from tests.support.stack import free_port, until
 from tests.support.store import RunningStore, running_store
+from tests.support.webhooks import webhook
 
 _WEEK: Final = 7 * 86400
 _WEEKS: Final = 3
@@ -67,6 +66,10 @@ class Inbox:
     """Notifications with the moments at which they came (seconds since the epoch)."""
 
     received: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+
+    def take(self, notification: dict[str, Any]) -> None:
+        """One that came now."""
+        self.received.append((time.time(), notification))
 
     def alerts(self) -> Iterator[tuple[float, dict[str, Any], dict[str, Any]]]:
         """Each firing alert of each notification: when, the notification, the alert."""
@@ -135,7 +138,7 @@ def watched(folder: Path, pace: Pace, begins: Callable[[int], dict[str, int]]) -
         )  # fmt: skip
         _backfill(writer, now, folder / "prometheus")
         inbox = Inbox()
-        hook = opened.enter_context(_webhook(inbox))
+        hook = opened.enter_context(webhook(inbox.take))
         files = render_alerting(
             folder,
             prometheus=f"127.0.0.1:{prometheus}",
@@ -230,27 +233,6 @@ def _simulating(log: Path, *arguments: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-@contextmanager
-def _webhook(inbox: Inbox) -> Iterator[str]:
-    class Hook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            inbox.received.append((time.time(), json.loads(body)))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _edit(file: Path, change: Callable[[dict[str, Any]], None]) -> None:

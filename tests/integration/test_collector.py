@@ -60,14 +60,6 @@ def boot_time() -> int:
     return (int(time.time()) - 3600) * 1000
 
 
-def ask(store: RunningStore, database: str, sql: str) -> list[tuple[Any, ...]]:
-    client = store.client(database=database)
-    try:
-        return list(client.query(sql).result_rows)
-    finally:
-        client.close()
-
-
 @pytest.fixture(scope="module")
 def collector(
     tmp_path_factory: pytest.TempPathFactory, store: RunningStore
@@ -113,8 +105,8 @@ def test_bytes_packets_and_flows_sent_are_those_stored_and_those_counted(
     sent = (int(flows.array("bytes").sum()), int(flows.array("packets").sum()), FLOWS)
     sql = f"SELECT sum(bytes), sum(packets), count() FROM flows WHERE device = '{device}'"
     database = database_of(collector)
-    until("all flows stored", 15, lambda: ask(store, database, sql)[0][2] >= FLOWS)
-    assert ask(store, database, sql)[0] == sent
+    until("all flows stored", 15, lambda: store.ask(database, sql)[0][2] >= FLOWS)
+    assert store.ask(database, sql)[0] == sent
     for family in ("device", "interface"):
         counted = tuple(
             int(collector.metric(f"flow_{family}_{measure}_total", device=device))
@@ -137,7 +129,7 @@ def test_flows_are_stored_with_their_names(
         "FROM flows WHERE dst_port = 14999 AND in_if = 7 AND proto = 6 AND device = 'edge1' "
         "AND observation_domain = 9"
     )
-    rows = until("named flows", 15, lambda: ask(store, database_of(collector), sql))
+    rows = until("named flows", 15, lambda: store.ask(database_of(collector), sql))
     assert rows == [("edge1", "ams", "transit-a", "production", "", "aggregation", "aggregation")]
 
 
@@ -152,7 +144,7 @@ def test_few_flows_are_in_the_metrics_at_once_and_in_the_store_within_the_batch_
         lambda: collector.metric("flow_device_flows_total", device="127.0.2.77") == 1,
     )
     sql = "SELECT count() FROM flows WHERE device = '127.0.2.77'"
-    until("one flow stored", 5, lambda: ask(store, database_of(collector), sql)[0][0] == 1)
+    until("one flow stored", 5, lambda: store.ask(database_of(collector), sql)[0][0] == 1)
 
 
 def test_prometheus_sees_a_new_series_begin_at_zero(collector: RunningCollector) -> None:
@@ -252,7 +244,7 @@ def test_an_alert_that_prometheus_posts_is_stored(
     with urllib.request.urlopen(request, timeout=5) as answer:
         assert answer.status == 200
     sql = "SELECT alertname, toString(status) FROM alerts FINAL WHERE alertname = 'FlowTest'"
-    rows = until("the alert in the table", 10, lambda: ask(store, database_of(collector), sql))
+    rows = until("the alert in the table", 10, lambda: store.ask(database_of(collector), sql))
     assert rows == [("FlowTest", "firing")]
 
 
@@ -263,7 +255,7 @@ def test_sigterm_stores_what_was_received(tmp_path: Path, store: RunningStore) -
         boot = boot_time()
         collector.send(IpfixEncoder(boot=boot), simple_flows(20_000))
         assert collector.stop() == 0
-    assert ask(store, database, "SELECT count() FROM flows")[0][0] == 20_000
+    assert store.ask(database, "SELECT count() FROM flows")[0][0] == 20_000
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -290,7 +282,7 @@ def test_clickhouse_killed_and_back_loses_nothing(tmp_path: Path) -> None:
             encoder = IpfixEncoder(boot=boot_time())
             collector.send(encoder, simple_flows(1_000))
             sql = "SELECT count(), uniqExact(bytes, src_addr, dst_addr, src_port) FROM flows"
-            until("flows before", 10, lambda: ask(store, "flow", sql)[0][0] == 1_000)
+            until("flows before", 10, lambda: store.ask("flow", sql)[0][0] == 1_000)
             store.kill()
             collector.send(encoder, simple_flows(2_000, seed=2))
             until(
@@ -302,9 +294,9 @@ def test_clickhouse_killed_and_back_loses_nothing(tmp_path: Path) -> None:
             until("counts", 10, lambda: collector.metric("flow_device_flows_total") == 3_000)
             assert collector.get("/-/healthy")[0] == 200
             store.start()
-            until("flows after", 30, lambda: ask(store, "flow", sql)[0][0] >= 3_000)
+            until("flows after", 30, lambda: store.ask("flow", sql)[0][0] >= 3_000)
             assert collector.stop() == 0
-        rows, different = ask(store, "flow", sql)[0]
+        rows, different = store.ask("flow", sql)[0]
         assert rows == 3_000
         assert different > 2_990  # random flows, hardly two alike: none came twice
 
@@ -323,7 +315,7 @@ def test_it_starts_without_clickhouse_says_so_and_migrates_when_it_comes(tmp_pat
             store.start()
             until("ready", 30, lambda: collector.get("/-/ready")[0] == 200)
             sql = "SELECT count() FROM flows"
-            until("the flows that waited", 30, lambda: ask(store, "flow", sql)[0][0] == 500)
+            until("the flows that waited", 30, lambda: store.ask("flow", sql)[0][0] == 500)
             assert collector.metric("flow_exporter_ready") == 1
         finally:
             collector.stop()

@@ -96,11 +96,7 @@ class System:
     sender: Sender
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        client = self.store.client(database=DATABASE)
-        try:
-            return list(client.query(sql).result_rows)
-        finally:
-            client.close()
+        return self.store.ask(DATABASE, sql)
 
     def stored(self, table: str = "flows") -> tuple[int, int]:
         """The same as :meth:`Sender.total`."""

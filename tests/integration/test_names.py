@@ -44,11 +44,7 @@ def collector(
 
 
 def ask(store: RunningStore, running: RunningCollector, sql: str) -> list[tuple[Any, ...]]:
-    client = store.client(database=running.config["clickhouse"]["database"])
-    try:
-        return list(client.query(sql).result_rows)
-    finally:
-        client.close()
+    return store.ask(running.config["clickhouse"]["database"], sql)
 
 
 def send(running: RunningCollector, *records: pb.Record) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import queue
 import re
 import socket
 import subprocess
-import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,32 +18,10 @@ import yaml
 
 from tests.support.programs import program, running
 from tests.support.stack import free_port
+from tests.support.webhooks import webhook
 
 ALERTING = Path(__file__).resolve().parents[2] / "alerting"
 Notification = dict[str, Any]
-
-
-@contextmanager
-def _hooks(notifications: queue.Queue[Notification]) -> Iterator[str]:
-    """A receiver of webhooks; its address."""
-
-    class Hook(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            notifications.put(json.loads(body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class Alertmanager:
@@ -99,7 +74,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
     document["templates"] = [str(ALERTING / "templates" / "*.tmpl")]
     sent: queue.Queue[Notification] = queue.Queue()
     port = free_port(socket.SOCK_STREAM)
-    with _hooks(sent) as address:
+    with webhook(sent.put) as address:
         # As it is, but that nobody waits.
         for route in (document["route"], *document["route"]["routes"]):
             route |= {"group_wait": "1s", "group_interval": "1s"}

@@ -34,14 +34,6 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def ask(store: RunningStore, database: str, sql: str) -> list[tuple[Any, ...]]:
-    client = store.client(database=database)
-    try:
-        return list(client.query(sql).result_rows)
-    finally:
-        client.close()
-
-
 @pytest.fixture(scope="module")
 def collector(
     tmp_path_factory: pytest.TempPathFactory, store: RunningStore
@@ -81,7 +73,7 @@ def test_every_device_is_known_by_its_name_and_all_that_it_sent_is_stored(
     sql = "SELECT device, count(), sum(bytes), sum(packets) FROM flows GROUP BY device"
 
     def stored() -> list[tuple[Any, ...]]:
-        rows = ask(store, database, sql)
+        rows = store.ask(database, sql)
         return rows if {row[0]: row[1] for row in rows} == expected else []
 
     rows = until("all flows in the store", 30, stored)
@@ -95,14 +87,12 @@ def test_agents_are_hosts_so_that_each_flow_counts_once(
     collector: RunningCollector, store: RunningStore, totals: dict[str, dict[str, int]]
 ) -> None:
     database = collector.config["clickhouse"]["database"]
-    one = ask(
-        store,
+    one = store.ask(
         database,
         "SELECT count(), countIf(direction = 'egress') FROM flows_once "
         "WHERE src_network = 'query-cluster' AND dst_network = 'query-cluster'",
     )[0]
-    both = ask(
-        store,
+    both = store.ask(
         database,
         "SELECT countIf(direction = 'ingress'), countIf(direction = 'egress') FROM flows "
         "WHERE src_network = 'query-cluster' AND dst_network = 'query-cluster'",
@@ -116,7 +106,7 @@ def test_names_that_the_rogue_host_asked_for_come_from_the_resolvers(
 ) -> None:
     database = collector.config["clickhouse"]["database"]
     sql = f"SELECT dns_name, device, dns_rcode FROM dns_queries WHERE src_host = '{ROGUE}'"
-    rows = until("its queries in the store", 30, lambda: ask(store, database, sql))
+    rows = until("its queries in the store", 30, lambda: store.ask(database, sql))
     assert {row[1] for row in rows} <= {"dns01", "dns02"}
     assert {row[2] for row in rows} == {"NOERROR"}
     assert {row[0] for row in rows} & set(rogue_host.POOL_NAMES)
@@ -171,8 +161,7 @@ def test_history_fills_flows_rollups_first_seen_and_names(
 
     assert done.returncode == 0, done.stderr
     after = int(time.time())
-    rows, first, last, octets = ask(
-        store,
+    rows, first, last, octets = store.ask(
         database,
         "SELECT count(), toUnixTimestamp(min(time_received)), toUnixTimestamp(max(time_received)), "
         "sum(bytes) FROM flows",
@@ -181,10 +170,9 @@ def test_history_fills_flows_rollups_first_seen_and_names(
     assert before - 5 * 3600 <= first < before - 5 * 3600 + 60
     assert before - 60 < last <= after
     for rollup in ("flows_1m", "flows_1h"):
-        assert ask(store, database, f"SELECT sum(bytes) FROM {rollup}") == [(octets,)]
+        assert store.ask(database, f"SELECT sum(bytes) FROM {rollup}") == [(octets,)]
     seen = dict(
-        ask(
-            store,
+        store.ask(
             database,
             "SELECT host, toUnixTimestamp(min(first_seen)) FROM hosts_seen GROUP BY host",
         )
@@ -194,22 +182,20 @@ def test_history_fills_flows_rollups_first_seen_and_names(
     assert seen["fl13"] < before - 4 * 3600
     again = simulate("rogue-host@1h", "--history", "5h", "--resume", "--config", str(file))
     assert again.returncode == 0, again.stderr
-    told = ask(store, database, f"SELECT count() FROM flows WHERE time_received < {last + 1}")
+    told = store.ask(database, f"SELECT count() FROM flows WHERE time_received < {last + 1}")
     assert told == [(rows,)], "nothing is told twice"
-    names = ask(
-        store,
+    names = store.ask(
         database,
         f"SELECT DISTINCT dns_name FROM dns_queries WHERE src_host = '{ROGUE}'",
     )
     assert {name for (name,) in names} >= set(rogue_host.POOL_NAMES)
-    registry = ask(
-        store,
+    registry = store.ask(
         database,
         "SELECT DISTINCT toString(arrayJoin(answers)) FROM dns_queries "
         f"WHERE dns_name = '{REGISTRY}'",
     )
     assert registry == [(f"::ffff:{HOSTS[REGISTRY]}",)]
-    assert ask(store, database, f"SELECT count() > 0 FROM flows WHERE dst_host = '{REGISTRY}'") == [
+    assert store.ask(database, f"SELECT count() > 0 FROM flows WHERE dst_host = '{REGISTRY}'") == [
         (1,)
     ]
 

@@ -115,6 +115,14 @@ class RunningStore:
             **options,
         )
 
+    def ask(self, database: str, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, by a connection of its own: the store may have restarted."""
+        client = self.client(database=database)
+        try:
+            return list(client.query(sql).result_rows)
+        finally:
+            client.close()
+
     def stop(self) -> int:
         """End it as a service manager would; its exit code."""
         if self._process is None:
