@@ -44,6 +44,8 @@ def explore(
 ) -> None:
     """Show what is big: the top keys of any dimension, measure, range and filter.
 
+    It sums what was reported: what two devices saw counts twice, unless you ask for one of them.
+
     Exit codes: 0 answered, 1 ClickHouse does not answer or refuses, 2 the question is wrong.
 
     Try it:
