@@ -18,10 +18,14 @@ from exporter.schema import BY_NAME
 from exporter.store.migrate import Migrator
 from tests.support.dashboard_flows import END, MINUTES, START, fill
 from tests.support.grafana import (
+    CLICKHOUSE,
     AdHoc,
     Context,
     Value,
+    clickhouse_queries,
+    clickhouse_variables,
     expand_sql,
+    opened_values,
     panels,
     tables_read,
     variables,
@@ -33,7 +37,6 @@ DASHBOARDS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
     for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
 }
-CLICKHOUSE = "grafana-clickhouse-datasource"
 
 #: Values that try to end a string, to comment the rest out, to be a format, a macro or a pattern.
 HOSTILE = (
@@ -69,13 +72,7 @@ def reader() -> Iterator[Client]:
 
 def defaults(uid: str) -> dict[str, Value]:
     """What a dashboard's variables hold when it is opened."""
-    values: dict[str, Value] = {}
-    for name, variable in variables(DASHBOARDS[uid]).items():
-        if variable["type"] == "adhoc":
-            continue
-        value = variable.get("current", {}).get("value", variable.get("query"))
-        values[name] = variable["allValue"] if value == "$__all" else value
-    return values | OPENED_BY.get(uid, {})
+    return opened_values(DASHBOARDS[uid]) | OPENED_BY.get(uid, {})
 
 
 #: What a link sets on a dashboard that is about one thing.
@@ -90,12 +87,7 @@ OPENED_BY: dict[str, dict[str, Value]] = {
 
 def queries(uid: str) -> dict[str, str]:
     """SQL of a dashboard's panels by "title/refId"."""
-    return {
-        f"{panel['title']}/{target['refId']}": target["rawSql"]
-        for panel in panels(DASHBOARDS[uid])
-        for target in panel.get("targets", [])
-        if target["datasource"]["type"] == CLICKHOUSE
-    }
+    return clickhouse_queries(DASHBOARDS[uid])
 
 
 def ask(
@@ -134,11 +126,9 @@ def test_every_query_returns_data(reader: Client, uid: str, name: str) -> None:
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
 def test_variables_fill_themselves(reader: Client, uid: str) -> None:
-    for name, variable in variables(DASHBOARDS[uid]).items():
-        if variable["type"] == "query" and variable["datasource"]["type"] == CLICKHOUSE:
-            context = Context(START, END, 60, defaults(uid))
-            sql = expand_sql(variable["query"]["rawSql"], context)
-            assert reader.query(sql).result_rows, name
+    context = Context(START, END, 60, defaults(uid))
+    for name, sql in clickhouse_variables(DASHBOARDS[uid]).items():
+        assert reader.query(expand_sql(sql, context)).result_rows, name
 
 
 def test_time_series_have_grafanas_shape(reader: Client) -> None:

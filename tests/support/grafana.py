@@ -15,6 +15,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 Value = str | list[str]
 
+#: The plugin, as datasources name it.
+CLICKHOUSE = "grafana-clickhouse-datasource"
+
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<format>\w+))?\}|\$(?P<bare>[a-zA-Z]\w*)")
 _MACRO = re.compile(r"\$__(\w+)(?:\(([^()]*)\))?")
 
@@ -124,6 +127,35 @@ def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def variables(dashboard: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The dashboard's variables by name."""
     return {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+
+
+def opened_values(dashboard: Mapping[str, Any]) -> dict[str, Value]:
+    """What the variables hold when the dashboard is opened by its name."""
+    values: dict[str, Value] = {}
+    for name, variable in variables(dashboard).items():
+        if variable["type"] != "adhoc":
+            value = variable.get("current", {}).get("value", variable.get("query"))
+            values[name] = variable["allValue"] if value == "$__all" else value
+    return values
+
+
+def clickhouse_queries(dashboard: Mapping[str, Any]) -> dict[str, str]:
+    """SQL of the panels by "title/refId"."""
+    return {
+        f"{panel['title']}/{target['refId']}": target["rawSql"]
+        for panel in panels(dashboard)
+        for target in panel.get("targets", [])
+        if target["datasource"]["type"] == CLICKHOUSE
+    }
+
+
+def clickhouse_variables(dashboard: Mapping[str, Any]) -> dict[str, str]:
+    """SQL of the variables that fill themselves, by "$name"."""
+    return {
+        f"${name}": variable["query"]["rawSql"]
+        for name, variable in variables(dashboard).items()
+        if variable["type"] == "query" and variable["datasource"]["type"] == CLICKHOUSE
+    }
 
 
 def opened(url: str) -> tuple[str, Context]:
