@@ -42,10 +42,11 @@ dashboards: $(VENV)/.dev ## Write grafana/dashboards/*.json from grafana/source/
 proto: $(VENV)/.dev ## Generate the code of exporter/proto/*.proto.
 	$(BIN)/python -m tests.support.protobuf
 
-bench: $(VENV)/.dev ## Measure: against nfcapd and nfacctd, the store, the rules, what baselines find.
+bench: $(VENV)/.dev ## Measure: against nfcapd and nfacctd, the store, its answers, the rules, what baselines find.
 	@exporter/up/packages.sh nfdump pmacct
 	$(BIN)/python -m tests.bench $(BENCH_FLAGS)
 	$(BIN)/python -m tests.bench.store
+	$(BIN)/python -m tests.bench.latency
 	$(BIN)/python -m tests.bench.rules
 	$(BIN)/python -m tests.bench.score
 
