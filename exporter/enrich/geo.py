@@ -18,6 +18,7 @@ from exporter import config
 from exporter.batch import FlowBatch
 from exporter.config import ConfigError
 from exporter.distinct import distinct
+from exporter.enrich.address_index import AddressIndex
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
 from exporter.enrich.texts import Texts
 
@@ -106,14 +107,19 @@ class GeoFiles(Collector):
             "When the version in force was read, since the epoch.",
             labels=["file"],
         )
+        memory = GaugeMetricFamily(
+            prefix + "memory_bytes", "Memory of the version in force.", labels=["file"]
+        )
         with self._lock:
             for path, number in self._failures.items():
+                memory.add_metric([path], self._files[path].bytes)
                 valid.add_metric([path], path not in self._broken)
                 failures.add_metric([path], number)
                 read.add_metric([path], self._read_at[path])
         yield valid
         yield failures
         yield read
+        yield memory
 
 
 def state_of(path: str) -> State:
@@ -132,10 +138,12 @@ class GeoFact:
     kept where the files have none.
     """
 
+    _systems: NDArray[np.uint32]
+    _countries: NDArray[np.uint32]
+
     def __init__(self, files: GeoFiles, *, prefer_device_as: bool) -> None:
         self._source = files
         self._prefer_device_as = prefer_device_as
-        self._systems = self._countries = np.zeros(0, np.uint32)
         self._take_over()
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -146,38 +154,42 @@ class GeoFact:
             system, country = file.find(addresses)
             systems = np.where(systems == 0, system, systems)
             countries = np.where(countries == 0, country, countries)
-        keys = systems.astype(np.uint64) << np.uint64(16) | countries
-        codes, uniques = distinct(keys)
-        return np.array([self._number(key) for key in uniques.tolist()], np.uint32)[codes]
+        return self._number(systems.astype(np.uint64) << np.uint64(16) | countries)
 
     def changed(self) -> Sequence[bytes] | None:
         """All addresses, when a file was read again."""
-        if self._version == self._source.version and len(self._numbers) < _MAX_PAIRS:
+        if self._version == self._source.version and len(self._systems) < _MAX_PAIRS:
             return ()
         self._take_over()
         return None
 
     def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
         """Add what is known of one end."""
-        if len(self._systems) < len(self._numbers):
-            keys = np.fromiter(self._numbers, np.uint64, len(self._numbers))
-            self._systems = (keys >> np.uint64(16)).astype(np.uint32)
-            pairs = (keys & np.uint64(0xFFFF)).tolist()
-            self._countries = np.array(
-                [self._texts.number(country_text(pair)) for pair in pairs], np.uint32
-            )
         batch.columns[f"{side}_country"] = self._texts.column(self._countries[numbers])
         found = self._systems[numbers]
         told = batch.array(f"{side}_as")
         first, second = (told, found) if self._prefer_device_as else (found, told)
         batch.columns[f"{side}_as"] = np.where(first == 0, second, first)
 
-    def _number(self, key: int) -> int:
-        return self._numbers.setdefault(key, len(self._numbers))
+    def _number(self, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The numbers of pairs, which may be new ones: each is ``AS << 16 | country``."""
+        numbers = self._numbers.find([keys])
+        new = np.flatnonzero((numbers == 0) & (keys != 0))
+        if len(new):
+            _, pairs = distinct(keys[new])
+            first = len(self._systems)
+            self._numbers.add([pairs], np.arange(first, first + len(pairs), dtype=np.uint32))
+            self._systems = np.append(self._systems, (pairs >> np.uint64(16)).astype(np.uint32))
+            codes, countries = distinct(pairs.astype(np.uint16))
+            texts = [self._texts.number(country_text(country)) for country in countries.tolist()]
+            self._countries = np.append(self._countries, np.array(texts, np.uint32)[codes])
+            numbers[new] = self._numbers.find([keys[new]])
+        return numbers
 
     def _take_over(self) -> None:
         self._version = self._source.version
         self._files = self._source.files
-        self._numbers = {0: 0}
+        self._numbers = AddressIndex(np.uint64)
         self._texts = Texts()
-        self._systems = self._countries = np.zeros(0, np.uint32)
+        #: AS and country (as a text) of each pair; the first is that of neither.
+        self._systems = self._countries = np.zeros(1, np.uint32)

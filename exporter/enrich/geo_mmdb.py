@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -20,10 +19,12 @@ from typing import Any, Final
 
 import maxminddb
 import numpy as np
+from maxminddb.decoder import Decoder
 from numpy.typing import NDArray
 
 from exporter.config import ConfigError
 from exporter.distinct import distinct
+from exporter.enrich.address_index import AddressIndex
 from exporter.logs import RareLog
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,6 @@ _MAX_NAME: Final = 200
 _SEPARATOR: Final = 16
 #: The first bits of IPv4 addresses, walked once for all addresses.
 _JUMP: Final = 16
-_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 _MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
 _LOW_MASK: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
 
@@ -59,24 +59,34 @@ class MmdbFile:
         self._log = RareLog(log)
         try:
             content = Path(path).read_bytes()
-            self._reader = _open(content)
-            self._tree, self._nodes = _tree(content, self._reader.metadata())
+            metadata = _metadata(content)
+            self._tree, self._nodes = _tree(content, metadata)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
             text = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError(f"{path}: {text}") from error
-        self._first_ipv4 = 0
-        if self._reader.metadata().ip_version == 6:
-            for _ in range(96):
-                if self._first_ipv4 < self._nodes:
-                    self._first_ipv4 = int(self._tree[2 * self._first_ipv4])
+        self._size = len(content)
+        self._knows_ipv6 = metadata.ip_version == 6
+        tree_size = self._nodes * metadata.record_size // 4
+        self._decoder = Decoder(content, tree_size + _SEPARATOR)
+        #: Where the data begins in the file, less what its first octet has as a pointer.
+        self._pointer_base = tree_size - self._nodes
+        first_ipv4 = 0
+        for _ in range(96 if self._knows_ipv6 else 0):
+            if first_ipv4 < self._nodes:
+                first_ipv4 = int(self._tree[2 * first_ipv4])
         high = np.arange(1 << _JUMP, dtype=np.uint32) << np.uint32(32 - _JUMP)
-        self._jump = self._walk(
-            np.full(len(high), self._first_ipv4, np.uint32), [high], range(_JUMP)
-        )
+        self._jump = self._walk(np.full(len(high), first_ipv4, np.uint32), [high], range(_JUMP))
         #: By pointer into the data, which number a record got in the order of reading.
-        self._read: dict[int, int] = {self._nodes: 0}
-        self._as_numbers = np.zeros(1, np.uint32)
-        self._countries = np.zeros(1, np.uint32)
+        self._numbers = AddressIndex(np.uint32)
+        self._numbers.add([np.array([self._nodes], np.uint32)], np.array([1], np.uint32))
+        self._as_numbers = np.zeros(2, np.uint32)
+        self._countries = np.zeros(2, np.uint32)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes, but for the names."""
+        tables = (self._tree, self._jump, self._as_numbers, self._countries)
+        return self._size + self._numbers.bytes + sum(table.nbytes for table in tables)
 
     def find(self, addresses: NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
         """AS number and country of each of the ``(n, 16)`` addresses, 0 where it knows none.
@@ -84,10 +94,12 @@ class MmdbFile:
         A country is its two letters as a number of 16 bits.
         """
         pointers = self._pointers(addresses)
-        codes, uniques = distinct(pointers)
-        self._read_new(uniques, codes, addresses)
-        numbers = np.array([self._read[pointer] for pointer in uniques.tolist()], np.intp)
-        return self._as_numbers[numbers][codes], self._countries[numbers][codes]
+        numbers = self._numbers.find([pointers])
+        new = np.flatnonzero(numbers == 0)
+        if len(new):
+            self._read(distinct(pointers[new])[1])
+            numbers[new] = self._numbers.find([pointers[new]])
+        return self._as_numbers[numbers], self._countries[numbers]
 
     def _pointers(self, addresses: NDArray[np.uint8]) -> Numbers:
         """Where the tree ends for each address: a pointer, or the number of nodes for nowhere."""
@@ -99,7 +111,7 @@ class MmdbFile:
         found[is_ipv4] = self._walk(
             self._jump[ipv4 >> np.uint32(32 - _JUMP)], [ipv4], range(_JUMP, 32)
         )
-        if self._reader.metadata().ip_version == 6 and not is_ipv4.all():
+        if self._knows_ipv6 and not is_ipv4.all():
             rows = bits[~is_ipv4]
             found[~is_ipv4] = self._walk(np.zeros(len(rows), np.uint32), list(rows.T), range(128))
         return np.maximum(found, np.uint32(self._nodes))
@@ -122,31 +134,25 @@ class MmdbFile:
         result[rows] = nodes
         return result
 
-    def _read_new(
-        self, pointers: Numbers, codes: NDArray[Any], addresses: NDArray[np.uint8]
-    ) -> None:
-        """Read the records behind pointers seen for the first time."""
-        new = [n for n, pointer in enumerate(pointers.tolist()) if pointer not in self._read]
-        if not new:
-            return
-        an_address = np.zeros(len(pointers), np.intp)
-        an_address[codes] = np.arange(len(codes))
+    def _read(self, pointers: Numbers) -> None:
+        """Read the records behind pointers that are met for the first time."""
         as_numbers, countries = [], []
-        for place in new:
-            record = self._record(_address(addresses[an_address[place]].tobytes()))
-            number, name, country = _facts(record)
-            self._read[int(pointers[place])] = len(self._read)
+        for pointer in pointers.tolist():
+            number, name, country = _facts(self._record(self._pointer_base + pointer))
             as_numbers.append(number)
             countries.append(country)
             if number and name:
                 self.names[number] = name
+        first = len(self._as_numbers)
+        numbers = np.arange(first, first + len(pointers), dtype=np.uint32)
+        self._numbers.add([pointers], numbers)
         self._as_numbers = np.append(self._as_numbers, np.array(as_numbers, np.uint32))
         self._countries = np.append(self._countries, np.array(countries, np.uint32))
 
-    def _record(self, address: str) -> Any:
-        """What the file has of an address; nothing where it is damaged."""
+    def _record(self, offset: int) -> Any:
+        """What stands at an offset of the file; nothing where it is damaged."""
         try:
-            return self._reader.get(address)
+            return self._decoder.decode(offset)[0]
         except Exception as error:  # bytes without sense fail in many ways
             self._log.warning("damaged", f"{self._path}: a record is damaged: {error!r}")
             return None
@@ -163,9 +169,9 @@ class _Copy(BytesIO):
     name = "copy"
 
 
-def _open(content: bytes) -> maxminddb.reader.Reader:
-    """The reader in Python: of damaged records the one in C can end the process."""
-    return maxminddb.reader.Reader(_Copy(content), maxminddb.MODE_FD)
+def _metadata(content: bytes) -> Any:
+    with maxminddb.reader.Reader(_Copy(content), maxminddb.MODE_FD) as reader:
+        return reader.metadata()
 
 
 def _tree(content: bytes, metadata: Any) -> tuple[Numbers, int]:
@@ -192,13 +198,6 @@ def _tree(content: bytes, metadata: Any) -> tuple[Numbers, int]:
     if int(records.max()) >= nodes + len(content) - length:
         raise ValueError("the search tree points out of the file")
     return records, nodes
-
-
-def _address(packed: bytes) -> str:
-    """As the reader wants it, without :mod:`ipaddress`, which takes longer than the reader."""
-    if packed.startswith(_MAPPED_PREFIX):
-        return socket.inet_ntop(socket.AF_INET, packed[12:])
-    return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def _facts(record: Any) -> tuple[int, str, int]:

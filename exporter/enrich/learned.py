@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,8 +23,9 @@ from prometheus_client.registry import Collector
 
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config.dns import LearnedNames as Settings
-from exporter.distinct import MAPPED_PREFIX, distinct_addresses
+from exporter.distinct import MAPPED_PREFIX
 from exporter.enrich.host_names import HostFacts, HostNames
+from exporter.enrich.told import ToldNames
 
 #: A name is not kept for longer, whatever its TTL.
 _LONGEST_SECONDS: Final = 86_400.0
@@ -60,15 +60,6 @@ class _Entry:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What one client was told of one address."""
-
-    name: str
-    since: float
-    until: float
-
-
 class LearnedNames(Collector):
     """Learns in one thread, names in another; the layer ``dns`` of ``hosts`` is its own."""
 
@@ -78,7 +69,8 @@ class LearnedNames(Collector):
         self._settings = settings
         self._lock = threading.Lock()
         self._entries: dict[bytes, _Entry] = {}
-        self._told: OrderedDict[tuple[bytes, bytes], _Told] = OrderedDict()
+        #: The names that each client was given.
+        self.told = ToldNames(_CLIENTS_PER_ADDRESS * settings.max_addresses)
         self._ends: list[tuple[float, bytes]] = []
         self._free = list(range(settings.max_addresses, 0, -1))
         #: By slot: when its name was given first (Unix time), and whether it had another before.
@@ -110,11 +102,6 @@ class LearnedNames(Collector):
         entry = self._entries.get(address)
         return entry.slot if entry is not None and entry.name == name else 0
 
-    def told(self, address: bytes, client: bytes, now: float) -> _Told | None:
-        """What a client was told of an address, if that still holds."""
-        found = self._told.get((address, client))
-        return found if found is not None and found.until > now else None
-
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_dns_*`` about names."""
         prefix = "flow_exporter_dns_"
@@ -126,7 +113,7 @@ class LearnedNames(Collector):
         yield GaugeMetricFamily(
             prefix + "learned_clients",
             "Pairs of an address and a client whose name for it is remembered.",
-            len(self._told),
+            len(self.told),
         )
         yield GaugeMetricFamily(
             prefix + "shared_addresses", "Addresses with several names.", int(self.shared.sum())
@@ -153,17 +140,8 @@ class LearnedNames(Collector):
             self.since[entry.slot] = int(lesson.time)
             self.shared[entry.slot] = True
         entry.until = max(entry.until, until)
-        self._remember(lesson, address, until)
+        self.told.put(address, lesson.client, lesson.name, lesson.time, until)
         return gone
-
-    def _remember(self, lesson: Lesson, address: bytes, until: float) -> None:
-        key = address, lesson.client
-        before = self._told.pop(key, None)
-        same = before is not None and before.name == lesson.name and before.until > lesson.time
-        since = before.since if before is not None and same else lesson.time
-        self._told[key] = _Told(lesson.name, since, until)
-        if len(self._told) > _CLIENTS_PER_ADDRESS * self._settings.max_addresses:
-            self._told.popitem(last=False)
 
     def _expired(self, now: float) -> Iterator[bytes]:
         while self._ends and self._ends[0][0] <= now:
@@ -247,25 +225,13 @@ class LearnedFact:
         names: _Recoded,
     ) -> None:
         """Names of shared addresses, where the other end of the flow asked for one itself."""
-        addresses, uniques = distinct_addresses(batch.array(f"{side}_addr")[rows])
-        clients, unique_clients = distinct_addresses(batch.array(f"{_OTHER_SIDE[side]}_addr")[rows])
-        now = time.time()
-        pairs = addresses.astype(np.int64) * len(unique_clients) + clients
-        pairs, of_row = np.unique(pairs, return_inverse=True)
-        told = [
-            self._learned.told(
-                uniques[pair // len(unique_clients)].tobytes(),
-                unique_clients[pair % len(unique_clients)].tobytes(),
-                now,
-            )
-            for pair in pairs.tolist()
-        ]
-        known = np.array([found is not None for found in told])[of_row]
-        codes = np.array([names.code(found.name) if found else 0 for found in told], np.uint32)
-        since = np.array([int(found.since) if found else 0 for found in told])
-        late = known & (since[of_row] > latest)
-        names.codes[rows[known]] = codes[of_row][known]
-        names.codes[rows[late]] = names.code("")
+        addresses = batch.array(f"{side}_addr")[rows]
+        clients = batch.array(f"{_OTHER_SIDE[side]}_addr")[rows]
+        told, texts, since = self._learned.told.find(addresses, clients, time.time())
+        known = np.array([text != "" for text in texts])[told]
+        codes = np.array([names.code(text) for text in texts], np.uint32)[told]
+        codes[since[told] > latest] = names.code("")
+        names.codes[rows[known]] = codes[known]
 
 
 class _Recoded:
