@@ -40,7 +40,7 @@ class _Told:
     def advance(self, done: float) -> None:
         self._done += done
         now = time.monotonic()
-        percent = int(100 * self._done / self._total) if self._total else 100
+        percent = min(int(100 * self._done / self._total), 100) if self._total else 100
         late = now - self._told_at >= _SECONDS and percent > self._told_percent
         if not late and percent < self._told_percent // _PERCENT * _PERCENT + _PERCENT:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,24 +60,27 @@ def up(
     """
     from rich.console import Console
 
-    from exporter.up.plan import MissingProgramError, Ports, make_demo, make_plan
-    from exporter.up.ports import HeldPorts
-    from exporter.up.supervisor import StartError
+    from exporter.up.errors import UpError
+    from exporter.up.lock import locked
+    from exporter.up.plan import Ports, make_demo, make_plan
+    from exporter.up.ports import HeldPorts, check_udp
 
     console = Console(highlight=False, soft_wrap=True)
     with_demo = config is None if demo is None else demo
     settings = read_config(config)
-    data, told = data_dir.absolute(), None
+    past = _length(demo_history)
+    # The demo's data are apart, so that nothing of it is among one's own flows later.
+    data, told = data_dir.absolute() / ("demo" if with_demo else ""), None
     try:
-        with HeldPorts() as ports:
+        with locked(data), HeldPorts() as ports:
+            if not settings.receive.reuse_port:
+                check_udp(settings.receive.udp)
             if with_demo:
                 settings = _with_demo(settings, ports)
-                # Of its own, so that nothing of it is among one's own flows later.
-                data /= "demo"
-                told = make_demo(data, int(time.time()), _length(demo_history))
+                told = make_demo(data, int(time.time()), past)
             plan = make_plan(settings, data, Ports.choose(settings, ports), demo=told)
             asyncio.run(_run(plan, ports, console))
-    except (ConfigError, MissingProgramError, StartError, OSError) as error:
+    except (ConfigError, UpError, OSError) as error:
         typer.echo(f"flow-exporter up: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -115,12 +119,14 @@ def _identity(entry: dict[str, object]) -> tuple[object, ...]:
 async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
     from rich.markup import escape
 
-    from exporter.up.supervisor import StartError, Supervisor, Task
+    from exporter.up.lines import readable
+    from exporter.up.supervisor import Supervisor, Task
 
     width = max(len(step.name) for step in plan.steps)
 
     def log(name: str, line: str) -> None:
-        console.print(f"[cyan]{name:<{width}}[/] │ {escape(line)}")
+        for part in readable(line).splitlines():
+            console.print(f"[cyan]{name:<{width}}[/] │ {escape(part)}")
 
     supervisor = Supervisor(log)
     ended = asyncio.Event()
@@ -129,16 +135,13 @@ async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
         loop.add_signal_handler(number, ended.set)
 
     async def take(step: Child | Task) -> None:
-        if not isinstance(step, Task):
+        if isinstance(step, Task):
+            log(step.name, step.about)
+            await supervisor.run(step)
+        else:
             log(step.name, "starting")
             ports.release(step.name)
             await supervisor.start(step)
-            return
-        log(step.name, step.about)
-        try:
-            await supervisor.run(step)
-        except StartError as error:
-            log(step.name, f"{error}; going on without it. To try again, remove the demo's folder")
 
     try:
         for step in plan.steps:
@@ -171,5 +174,8 @@ def _print_places(plan: Plan, console: Console) -> None:
             "Grafana is not installed here, so the dashboards are not shown: "
             "docs/how-to/provision-grafana.md tells how to add it."
         )
-    console.print("What alerts: flow-exporter incidents list --config with the settings above.")
+    console.print(
+        f"What alerts:\n  {Path(sys.executable).parent / 'flow-exporter'} incidents list --firing "
+        f"--config {plan.config_file}"
+    )
     console.print("Ctrl-C ends all of it.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.policies import list_store
-from exporter.policies.blocks import promtool, sample_lines, write_lines
+from exporter.policies.blocks import all_or_none, promtool, sample_lines, write_lines
 from exporter.policies.lists import LoadedList
 from exporter.policies.model import Policy
 from exporter.policies.past import PolicyPast
@@ -47,7 +47,7 @@ class Backfill:
         return len(self._ends) * len(self._policies)
 
     def write(self, data: Path, on_step: Callable[[], None]) -> dict[str, int]:
-        """Add blocks to Prometheus' data directory; the number of samples by policy.
+        """Add blocks to Prometheus' data directory, all or none; the number of samples by policy.
 
         ``on_step`` is called after each of :attr:`steps`.
 
@@ -71,6 +71,7 @@ class Backfill:
             return lines
 
         with (
+            all_or_none(data) as folder,
             ThreadPoolExecutor(_AT_ONCE, "past") as computing,
             ThreadPoolExecutor(1, "blocks") as writing,
         ):
@@ -80,7 +81,7 @@ class Backfill:
                 lines = [line for part in parts for line in part]
                 if written is not None:
                     written.result()
-                written = writing.submit(write_lines, lines, data)
+                written = writing.submit(write_lines, lines, folder)
             if written is not None:
                 written.result()
         return samples

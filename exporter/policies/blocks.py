@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,28 @@ def promtool() -> str:
     if tool is None:
         raise BlockError("promtool is not installed; it comes with Prometheus")
     return tool
+
+
+@contextmanager
+def all_or_none(data: Path) -> Iterator[Path]:
+    """A folder for blocks, which become Prometheus' own in ``data`` when all of them are there.
+
+    So whoever is ended before begins again as if there had been nothing.
+    """
+    folder = data / "backfill.tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        for block in folder.iterdir():
+            block.rename(data / block.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def has_blocks(data: Path) -> bool:
+    """Whether Prometheus' data directory holds any block."""
+    return any(data.glob("*/meta.json"))
 
 
 def write_blocks(samples: Iterable[Sample], data: Path) -> int:

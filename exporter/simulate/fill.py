@@ -19,6 +19,15 @@ from exporter.store.insert import Encoding
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Batches of the tables, from ``begin`` up to ``end`` (milliseconds since the epoch)."""
+
+    begin: int
+    end: int
+    batches: list[Batch]
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """A story's past: flows and DNS queries, with the names that ``names`` knows.
 
@@ -30,8 +39,8 @@ class Past:
     seed: int
     names: NameSources
 
-    def parts(self, begin: int, end: int) -> Iterator[tuple[float, list[Batch]]]:
-        """Batches of the tables, some hours at a time, and how many seconds each part is long."""
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        """What to write, some hours at a time."""
         asking = Asking(self.story.lookups, self.origin, self.seed)
         for until, flows in History(self.story, self.origin, self.seed).chunks(begin, end):
             batches: list[Batch] = []
@@ -43,7 +52,7 @@ class Past:
                 for name in ("src_host", "src_network"):
                     queries.columns[name] = clients.dictionary(name)
                 batches.append(queries)
-            yield (until - begin) / 1000, batches
+            yield Part(begin, until, batches)
             begin = until
 
 
@@ -56,20 +65,22 @@ class Written:
 
 
 def fill(
-    client: Client, past: Past, begin: int, end: int, *, stop: threading.Event
+    client: Client, past: Past, begin: int, end: int, *, once: bool = False, stop: threading.Event
 ) -> Iterator[Written]:
     """Insert what ended from ``begin`` up to ``end`` (milliseconds since the epoch).
 
     While ClickHouse takes one part the next one is drawn. Rollups and first-seen times follow by
-    the views. Yields after each part; when ``stop`` is set, ends after the present one.
+    the views. Yields after each part; when ``stop`` is set, ends after the present one. With
+    ``once``, ClickHouse takes a part that it has already as done.
 
     Raises:
         clickhouse_connect.driver.exceptions.ClickHouseError: ClickHouse is away or refuses.
     """
     with ThreadPoolExecutor(1, "insert") as inserting:
         waiting: Future[Written] | None = None
-        for seconds, batches in past.parts(begin, end):
-            following = inserting.submit(_insert, client, seconds, batches)
+        for part in past.parts(begin, end):
+            token = f"past-{past.seed}-{part.begin}-{part.end}" if once else str(uuid.uuid4())
+            following = inserting.submit(_insert, client, part, token)
             if waiting is not None:
                 yield waiting.result()
             waiting = following
@@ -79,12 +90,13 @@ def fill(
             yield waiting.result()
 
 
-def _insert(client: Client, seconds: float, batches: list[Batch]) -> Written:
+def _insert(client: Client, part: Part, token: str) -> Written:
     rows = 0
-    for table in ("flows", "dns_queries"):
-        chosen = [batch for batch in batches if batch.table.name == table]
+    # Flows last: whoever resumes goes on behind the newest of them.
+    for table in ("dns_queries", "flows"):
+        chosen = [batch for batch in part.batches if batch.table.name == table]
         if chosen:
-            Encoding(table).encode(chosen, str(uuid.uuid4())).send(client)
+            Encoding(table).encode(chosen, token).send(client)
         if table == "flows":
             rows = sum(map(len, chosen))
-    return Written(seconds, rows)
+    return Written((part.end - part.begin) / 1000, rows)

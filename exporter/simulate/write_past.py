@@ -13,7 +13,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from exporter.config import Config, Host
 from exporter.enrich import NameSources
-from exporter.policies.blocks import BlockError, write_blocks
+from exporter.policies.blocks import BlockError, all_or_none, has_blocks, write_blocks
 from exporter.progress import progress
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.fill import Past, fill
@@ -54,15 +54,15 @@ def write_past(
     began = time.monotonic()
     try:
         client = connect(settings.clickhouse)
+        if prometheus is not None and not (resume and has_blocks(prometheus)):
+            _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
         newest = _newest(client) if resume else 0
         if newest:
             begin = max(begin, newest + 1)
-        elif prometheus is not None:
-            _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
         end = int(time.time())
         with progress("flows", end - begin) as advance:
             while not stop.is_set():
-                for part in fill(client, past, begin * 1000, end * 1000, stop=stop):
+                for part in fill(client, past, begin * 1000, end * 1000, once=resume, stop=stop):
                     rows += part.rows
                     advance(part.seconds)
                 # Time went by meanwhile, of which live sending would know nothing.
@@ -89,15 +89,14 @@ def _newest(client: Client) -> int:
 
 def _write_metrics(telemetry: Telemetry, begin: int, data: Path, stop: threading.Event) -> None:
     """One call for each day: what writes the blocks reads its input once for each of them."""
-    data.mkdir(parents=True, exist_ok=True)
     end = int(time.time())
     begin = max(begin, end - _METRICS_DAYS * _DAY)
     days = range(begin // _DAY * _DAY, end, _DAY)
-    with progress("metrics", len(days)) as advance:
+    with all_or_none(data) as folder, progress("metrics", len(days)) as advance:
         for day in days:
             if stop.is_set():
-                return
-            write_blocks(past_samples(telemetry, max(begin, day), min(day + _DAY, end)), data)
+                raise typer.Exit
+            write_blocks(past_samples(telemetry, max(begin, day), min(day + _DAY, end)), folder)
             advance(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -19,6 +20,7 @@ from exporter.resources import resource
 from exporter.simulate.demo import write_as_names
 from exporter.store.server.users import Users
 from exporter.up.alerting import render_alerting
+from exporter.up.errors import UpError
 from exporter.up.ports import HeldPorts
 from exporter.up.story import begin_story
 from exporter.up.supervisor import Child, Task
@@ -26,10 +28,11 @@ from exporter.up.supervisor import Child, Task
 _LOOPBACK = "127.0.0.1"
 _GRAFANA_HOME = Path("/usr/share/grafana")
 _DAY = 86400
-
-
-class MissingProgramError(Exception):
-    """A program that has to be installed; the text says how."""
+#: The past of the nodes' metrics and that of policies are written one after the other, about the
+#: same days; Prometheus merges them in its first minutes, and says so with every block.
+_MERGING = re.compile("Overlapping blocks found")
+#: What each device of the demo has sent, at the end.
+_TOTALS = re.compile(r"^\S+ +\d+ messages, \d+ flows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,14 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is started and done, in this order, and where a person looks."""
+    """What is started and done, in this order, and where a person looks.
+
+    ``config_file`` has the settings that all parts run with.
+    """
 
     steps: list[Child | Task]
     places: list[tuple[str, str]]
+    config_file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) ->
     written into the embedded one only.
 
     Raises:
-        MissingProgramError: Prometheus or Alertmanager is not installed.
+        exporter.up.errors.UpError: Prometheus or Alertmanager is not installed.
         exporter.config.ConfigError: a file that ``config`` names cannot be read.
     """
     for name in ("config", "store", "prometheus", "alertmanager", "collector"):
@@ -118,13 +125,13 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) ->
         places.append(("ClickHouse's passwords", str(data / "store" / "*.password")))
     if demo is not None:
         places += [(f"Demo: {name}", f"from {_moment(at)} UTC") for name, at in demo.begins.items()]
-    places += [("Data", str(data)), ("Settings, for --config", str(config_file))]
+    places += [("Data", str(data)), ("Settings", str(config_file))]
     grafana = _grafana(data, ports) if own_store else None
     if grafana is not None:
         steps.append(grafana)
         places.insert(0, ("Grafana", f"http://{_LOOPBACK}:{ports.grafana}"))
         places.insert(1, ("Grafana's admin password", str(data / "grafana" / "admin.password")))
-    return Plan(steps, places)
+    return Plan(steps, places, config_file)
 
 
 def make_demo(data: Path, now: int, history: int) -> Demo:
@@ -228,6 +235,7 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool, demo: bool) -> list[
                 "--log.level=warn",
             ],
             ready_url=f"http://{_LOOPBACK}:{ports.prometheus}/-/ready",
+            hidden=_MERGING,
         ),
     ]
 
@@ -281,7 +289,12 @@ def _demo(
         if resolver.port:
             arguments += ["--dnstap", f"{resolver.address}:{resolver.port}"]
             break
-    sending = Child(name="demo", argv=_command("simulate", *demo.story, *arguments))
+    sending = Child(
+        name="demo",
+        argv=_command("simulate", *demo.story, *arguments),
+        ready_url=f"http://{_LOOPBACK}:{ports.demo}/metrics",
+        hidden=_TOTALS,
+    )
     if not past:
         return [sending]
     prometheus = data / "prometheus"
@@ -321,7 +334,7 @@ def _program(*names: str) -> str:
         found = shutil.which(name)
         if found is not None:
             return found
-    raise MissingProgramError(
+    raise UpError(
         f"{names[0]} is not installed: as root, run `apt-get install --no-install-recommends "
         "prometheus prometheus-alertmanager`, or put the program on PATH"
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Self
+
+from exporter.config.receive import UdpListener
+from exporter.up.errors import UpError
 
 _ADDRESS: Final = "127.0.0.1"
 _TRIED: Final = 100
@@ -52,3 +57,23 @@ class HeldPorts:
         """Let the child have its ports: just before it starts."""
         for held in self._held.pop(child, []):
             held.close()
+
+
+def check_udp(listeners: Iterable[UdpListener]) -> None:
+    """Look whether the collector can listen there, before minutes are spent on anything else.
+
+    Raises:
+        exporter.up.errors.UpError: another program does; devices send there, so it cannot move.
+    """
+    for listener in listeners:
+        family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((listener.address, listener.port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    continue  # the collector says it better
+                raise UpError(
+                    f"another program listens on UDP port {listener.port} of {listener.address}: "
+                    "end it, or name other ports under receive.udp in a --config file"
+                ) from error

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import http.client
 import os
+import re
 import signal
 import sys
 import time
@@ -18,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from exporter.up.errors import UpError
+
 _PR_SET_PDEATHSIG = 1
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
@@ -25,17 +28,21 @@ _LONGEST_PAUSE = 30.0
 _HEALTHY_SECONDS = 60.0
 
 
-class StartError(Exception):
-    """A child ended or did not become ready at its first start."""
+class StartError(UpError):
+    """A child ended or did not become ready at its first start; the text has what it said last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program to run; ``ready_url`` answers 200 once it can be used."""
+    """A program to run; ``ready_url`` answers 200 once it can be used.
+
+    Lines of its output in which ``hidden`` is found are not shown.
+    """
 
     name: str
     argv: Sequence[str]
     ready_url: str = ""
+    hidden: re.Pattern[str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     start_seconds: float = 60.0
     stop_seconds: float = 20.0
@@ -64,18 +71,23 @@ class Supervisor:
         self._log = log
         self._watches: list[tuple[Child, asyncio.Task[None]]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._starting: set[str] = set()
+        self._last_lines: dict[str, str] = {}
         self._stopping = asyncio.Event()
 
     async def start(self, child: Child) -> None:
-        """Start ``child`` and wait until it is ready.
+        """Start ``child`` and wait until it is ready; from then on it is started again if it ends.
 
         Raises:
             StartError: it ended, or was not ready within ``start_seconds``.
         """
         process = await self._start(child)
-        self._watches.append((child, asyncio.create_task(self._watch(child, process))))
+        self._starting.add(child.name)
+        watch = asyncio.create_task(self._watch(child, process))
+        self._watches.append((child, watch))
         if child.ready_url:
-            await self._until_ready(child, process)
+            await self._until_ready(child, process, watch)
+        self._starting.discard(child.name)
 
     async def run(self, task: Task) -> None:
         """Run ``task`` to its end; when cancelled, end it.
@@ -97,7 +109,7 @@ class Supervisor:
                 await process.wait()
             raise
         if code:
-            raise StartError(f"{task.name} ended with code {code}")
+            raise self._ended(task.name, code)
 
     async def stop(self) -> None:
         """End all children, the last started first; each is killed after its ``stop_seconds``."""
@@ -140,11 +152,14 @@ class Supervisor:
             preexec_fn=_die_with_parent,
         )
 
-    async def _until_ready(self, child: Child, process: asyncio.subprocess.Process) -> None:
+    async def _until_ready(
+        self, child: Child, process: asyncio.subprocess.Process, watch: asyncio.Task[None]
+    ) -> None:
         deadline = time.monotonic() + child.start_seconds
         while time.monotonic() < deadline:
             if process.returncode is not None:
-                raise StartError(f"{child.name} ended with code {process.returncode}")
+                await watch  # until all that it said is there
+                raise self._ended(child.name, process.returncode)
             if await asyncio.to_thread(_answers, child.ready_url):
                 return
             await asyncio.sleep(0.1)
@@ -152,13 +167,17 @@ class Supervisor:
             f"{child.name} was not ready in {child.start_seconds:.0f} s ({child.ready_url})"
         )
 
+    def _ended(self, name: str, code: int) -> StartError:
+        last = self._last_lines.get(name)
+        return StartError(f"{name} ended with code {code}" + (f": {last}" if last else ""))
+
     async def _watch(self, child: Child, process: asyncio.subprocess.Process) -> None:
         pause = _FIRST_PAUSE
         while True:
             started = time.monotonic()
-            await self._relay(child.name, process)
+            await self._relay(child.name, process, child.hidden)
             code = await process.wait()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or child.name in self._starting:
                 return
             if time.monotonic() - started > _HEALTHY_SECONDS:
                 pause = _FIRST_PAUSE
@@ -170,7 +189,9 @@ class Supervisor:
             pause = min(2 * pause, _LONGEST_PAUSE)
             process = await self._start(child)
 
-    async def _relay(self, name: str, process: asyncio.subprocess.Process) -> None:
+    async def _relay(
+        self, name: str, process: asyncio.subprocess.Process, hidden: re.Pattern[str] | None = None
+    ) -> None:
         assert process.stdout is not None
         while True:
             try:
@@ -179,7 +200,11 @@ class Supervisor:
                 continue
             if not line:
                 return
-            self._log(name, line.decode(errors="replace").rstrip())
+            text = line.decode(errors="replace").rstrip()
+            if not text or (hidden and hidden.search(text)):
+                continue
+            self._last_lines[name] = text
+            self._log(name, text)
 
 
 def _answers(url: str) -> bool:

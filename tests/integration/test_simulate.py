@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -15,16 +16,23 @@ from typing import Any
 
 import pytest
 import yaml
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import OperationalError
 
+from exporter.config import Config
+from exporter.enrich import NameSources
 from exporter.resources import resource
 from exporter.simulate.demo import demo_config
-from exporter.simulate.scenarios import rogue_host
+from exporter.simulate.fill import Past, fill
+from exporter.simulate.history import CHUNK
+from exporter.simulate.scenarios import SCENARIOS, rogue_host, told_together
 from exporter.simulate.site import HOSTS, REGISTRY, ROGUE
+from exporter.store.client import connect
 from exporter.store.migrate import Migrator
 from tests.support.collector import RunningCollector
 from tests.support.stack import free_port, until
 from tests.support.store import RunningStore
-from tests.support.writing import settings_for
+from tests.support.writing import migrated, settings_for
 
 SECONDS = 8
 
@@ -213,3 +221,50 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str], text: str) -> Non
     refused = simulate(*arguments)
     assert refused.returncode == 2
     assert text in refused.stderr
+
+
+class _GoesAway:
+    """A client whose ClickHouse is away after so many inserts."""
+
+    def __init__(self, client: Client, inserts: int) -> None:
+        self._client = client
+        self._left = inserts
+
+    def raw_insert(self, *arguments: Any, **named: Any) -> object:
+        self._left -= 1
+        if self._left < 0:
+            raise OperationalError("ClickHouse is away")
+        return self._client.raw_insert(*arguments, **named)
+
+
+def test_a_history_that_broke_off_is_finished_and_tells_nothing_twice(store: RunningStore) -> None:
+    now = int(time.time()) // 60 * 60_000
+    story = told_together([(SCENARIOS["normal"], 0.0)])
+    past = Past(story, now, 1, NameSources(Config.model_validate(demo_config())))
+    begin, end = now // CHUNK * CHUNK - 2 * CHUNK, now // CHUNK * CHUNK
+
+    def write(client: Any, begin: int) -> None:
+        for _ in fill(client, past, begin, end, once=True, stop=threading.Event()):
+            pass
+
+    def told(client: Client) -> list[tuple[int, ...]]:
+        return [
+            client.query(f"SELECT {what}").result_rows[0]
+            for what in (
+                "count(), sum(bytes) FROM flows",
+                "sum(flows), sum(bytes) FROM flows_1h",
+                "count() FROM dns_queries",
+            )
+        ]
+
+    with migrated(store) as settings, connect(settings) as client:
+        write(client, begin)
+        expected = told(client)
+    with migrated(store) as settings, connect(settings) as client:
+        with pytest.raises(OperationalError):
+            write(_GoesAway(client, 3), begin)  # the second part's queries are in, its flows not
+        assert 0 < told(client)[0][0] < expected[0][0]
+        assert told(client)[2] == expected[2]
+        newest = client.query("SELECT toUnixTimestamp(max(time_received)) FROM flows")
+        write(client, (newest.result_rows[0][0] + 1) * 1000)
+        assert told(client) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -101,14 +102,28 @@ def test_start_waits_until_the_child_answers(tmp_path: Path) -> None:
     _run(scenario)
 
 
-def test_a_child_that_ends_at_its_start_is_an_error_that_names_it() -> None:
-    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
-        await supervisor.start(
-            Child("broken", _python("raise SystemExit(3)"), ready_url="http://127.0.0.1:1/")
-        )
+def test_a_child_that_ends_at_its_start_is_an_error_with_its_last_words() -> None:
+    said: Lines = []
 
-    with pytest.raises(StartError, match="broken ended with code 3"):
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        code = "print('no room left'); raise SystemExit(3)"
+        try:
+            await supervisor.start(Child("broken", _python(code), ready_url="http://127.0.0.1:1/"))
+        finally:
+            said.extend(lines)
+
+    with pytest.raises(StartError, match="broken ended with code 3: no room left"):
         _run(scenario)
+    assert said == [("broken", "no room left")], "and is not started again"
+
+
+def test_what_is_known_to_be_noise_is_not_shown() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        code = f"print('noise 1'); print('word'); {_SLEEPER}"
+        await supervisor.start(Child("child", _python(code), hidden=re.compile("^noise")))
+        await _until(lambda: len(lines) == 2)
+
+    assert _run(scenario) == [("child", "word"), ("child", "up")]
 
 
 def test_a_taken_port_moves_to_the_next_free_one() -> None:
