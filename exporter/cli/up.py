@@ -119,8 +119,9 @@ def _identity(entry: dict[str, object]) -> tuple[object, ...]:
 async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
     from rich.markup import escape
 
+    from exporter.up.errors import UpError
     from exporter.up.lines import readable
-    from exporter.up.supervisor import Supervisor, Task
+    from exporter.up.supervisor import StartError, Supervisor, Task
 
     width = max(len(step.name) for step in plan.steps)
 
@@ -137,7 +138,10 @@ async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
     async def take(step: Child | Task) -> None:
         if isinstance(step, Task):
             log(step.name, step.about)
-            await supervisor.run(step)
+            try:
+                await supervisor.run(step)
+            except StartError as error:
+                raise UpError(f"{error}\nThe next start goes on where this one stopped.") from error
         else:
             log(step.name, "starting")
             ports.release(step.name)
