@@ -20,6 +20,9 @@ from exporter.batch import Array
 MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 
 _MAPPED = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
+#: The same in the second half of an address.
+_MAPPED_LOW: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
+_LOW_MASK: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
 _TYPES: Final = {
     np.dtype(np.uint8): pa.uint8(),
     np.dtype(np.uint16): pa.uint16(),
@@ -41,6 +44,14 @@ def _encode(values: Array, kind: pa.DataType, length: int) -> tuple[Array, bytes
     codes = np.frombuffer(encoded.indices.buffers()[1], np.int32, length)
     size = len(encoded.dictionary) * kind.byte_width
     return codes, encoded.dictionary.buffers()[1].to_pybytes()[:size]
+
+
+def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of the ``(n, 16)`` addresses are mapped ones."""
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    found: NDArray[np.bool_] = (words[:, 1] & _LOW_MASK) == _MAPPED_LOW
+    found &= words[:, 0] == 0
+    return found
 
 
 def ipv4_of(addresses: NDArray[np.uint8]) -> NDArray[np.uint32] | None:

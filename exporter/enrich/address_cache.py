@@ -13,12 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.batch import Array, FlowBatch
-from exporter.distinct import distinct_addresses
+from exporter.distinct import distinct_addresses, is_ipv4
 from exporter.enrich.address_index import AddressIndex
 
-#: The second half of an IPv4-mapped address, as this machine reads it.
-_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
-_LOW_MASK: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
 _SMALLEST: Final = 1024
 _NONE: Final = np.zeros((0, 16), np.uint8)
 
@@ -94,7 +91,7 @@ class AddressCache:
             self._add(missing)
             for column, numbers in zip(columns, found, strict=True):
                 new = np.flatnonzero(numbers == 0)
-                numbers[new] = self._find(column[new])
+                numbers[new] = self._find(column.take(new, axis=0))
         return [numbers.astype(np.intp) for numbers in found]
 
     def fact(self, row: int) -> NDArray[np.uint32]:
@@ -112,8 +109,13 @@ class AddressCache:
         self, columns: Sequence[NDArray[np.uint8]], found: Sequence[NDArray[np.uint32]]
     ) -> NDArray[np.uint8]:
         """The distinct addresses that have no number."""
-        rows = [column[numbers == 0] for column, numbers in zip(columns, found, strict=True)]
-        return distinct_addresses(np.concatenate([_NONE, *rows]))[1]
+        rows = [
+            column.take(np.flatnonzero(numbers == 0), axis=0)
+            for column, numbers in zip(columns, found, strict=True)
+        ]
+        if not any(map(len, rows)):
+            return _NONE
+        return distinct_addresses(np.concatenate(rows))[1]
 
     def _add(self, addresses: NDArray[np.uint8]) -> None:
         self.misses += len(addresses)
@@ -125,29 +127,20 @@ class AddressCache:
             self._known = larger
         for row, fact in enumerate(self._facts):
             self._known[row, numbers] = fact.find(addresses)
-        is_ipv4 = _is_ipv4(addresses)
-        self._ipv4.add(_ipv4_keys(addresses[is_ipv4]), numbers[is_ipv4])
-        self._ipv6.add(_ipv6_keys(addresses[~is_ipv4]), numbers[~is_ipv4])
+        mapped = is_ipv4(addresses)
+        self._ipv4.add(_ipv4_keys(addresses[mapped]), numbers[mapped])
+        self._ipv6.add(_ipv6_keys(addresses[~mapped]), numbers[~mapped])
 
     def _find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        is_ipv4 = _is_ipv4(addresses)
-        if is_ipv4.all():
-            return self._ipv4.find(_ipv4_keys(addresses))
-        numbers = np.empty(len(addresses), np.uint32)
-        numbers[is_ipv4] = self._ipv4.find(_ipv4_keys(addresses[is_ipv4]))
-        numbers[~is_ipv4] = self._ipv6.find(_ipv6_keys(addresses[~is_ipv4]))
+        numbers = self._ipv4.find(_ipv4_keys(addresses))
+        others = np.flatnonzero(~is_ipv4(addresses))
+        if len(others):
+            numbers[others] = self._ipv6.find(_ipv6_keys(addresses.take(others, axis=0)))
         return numbers
 
 
 def _rows(addresses: Iterable[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(addresses), np.uint8).reshape(-1, 16)
-
-
-def _is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    high, low = _ipv6_keys(addresses)
-    is_ipv4: NDArray[np.bool_] = (low & _LOW_MASK) == _MAPPED
-    is_ipv4 &= high == 0
-    return is_ipv4
 
 
 def _ipv4_keys(addresses: NDArray[np.uint8]) -> tuple[Array]:

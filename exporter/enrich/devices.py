@@ -14,7 +14,6 @@ from exporter.config import Device
 from exporter.distinct import distinct_addresses, pack_address
 from exporter.enrich.interfaces import InterfaceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
-from exporter.enrich.texts import Texts
 from exporter.schema import Source
 
 #: Role of agents on hosts; see docs/explanation/deduplication.md.
@@ -50,13 +49,8 @@ class DeviceNames(Collector):
             facts[code] = (name, site, role or AGENT_ROLE, owner)
         for name, values in zip(_COLUMNS, zip(*facts, strict=True), strict=True):
             # Two devices may have one name, which the column then holds once.
-            texts = Texts()
-            numbers = np.array([texts.number(v) for v in values])
-            batch.columns[name] = (
-                DictColumn.constant(values[0], len(batch))
-                if len(set(values)) == 1
-                else texts.column(numbers[codes])
-            )
+            texts = DictColumn.encode(values)
+            batch.columns[name] = DictColumn(texts.codes.take(codes), texts.values)
         self._interfaces.apply(batch, codes, addresses)
 
     def collect(self) -> Iterator[Metric]:

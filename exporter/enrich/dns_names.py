@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from exporter.config.dns import Dns
 from exporter.enrich.address_cache import AddressFact
+from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostNames
 from exporter.enrich.learned import LearnedFact, LearnedNames
 from exporter.enrich.reverse import ReverseFact, ReverseNames
@@ -37,11 +38,11 @@ class DnsNames(Collector):
         if self._reverse is not None:
             self._reverse.stop()
 
-    def facts(self) -> list[AddressFact]:
-        """What an enricher fills in after the names of hosts."""
+    def facts(self, names: HostFact) -> list[AddressFact]:
+        """What an enricher fills in after ``names``."""
         facts: list[AddressFact] = []
         if self.learned is not None:
-            facts.append(LearnedFact(self.learned, self._hosts))
+            facts.append(LearnedFact(self.learned, self._hosts, names))
         if self._reverse is not None:
             facts.append(ReverseFact(self._reverse, self._hosts))
         return facts

@@ -13,8 +13,6 @@ from exporter.config import Config
 from exporter.enrich.address_cache import AddressFact
 from exporter.enrich.addresses import EndFacts
 from exporter.enrich.devices import DeviceNames
-from exporter.enrich.host_fact import HostFact
-from exporter.enrich.host_names import HostNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.network_fact import NetworkFact, Networks
 from exporter.enrich.services import ServiceNames
@@ -30,26 +28,22 @@ class Step(Protocol):
 class Enricher(Collector):
     """The steps that the configuration asks for; a reload makes a new one.
 
-    What changes without a reload comes from sources that outlive it: ``hosts``, ``interfaces``.
-    What was found in them is kept until it changes. For one thread. ``further`` facts come
-    after the names of hosts, which they may correct.
+    What changes without a reload comes from sources that outlive it, as ``interfaces``.
+    What was found in them is kept until it changes. For one thread. ``facts`` are those that do
+    not come from the configuration.
     """
 
     def __init__(
         self,
         config: Config,
-        hosts: HostNames,
         interfaces: LearnedInterfaces,
-        *,
-        further: Sequence[AddressFact] = (),
+        facts: Sequence[AddressFact],
     ) -> None:
         networks = Networks(config.networks)
         services = ServiceNames(config.services, networks)
         self._devices = DeviceNames(config.devices, interfaces)
-        facts: list[AddressFact] = [HostFact(hosts), *further, NetworkFact(networks)]
-        if services.scope is not None:
-            facts.append(services.scope)
-        self._ends = EndFacts(facts)
+        scope = [services.scope] if services.scope is not None else []
+        self._ends = EndFacts([*facts, NetworkFact(networks), *scope])
         self._steps: list[Step] = [self._devices, self._ends, services]
 
     def enrich(self, batch: FlowBatch) -> FlowBatch:

@@ -23,7 +23,7 @@ from maxminddb.decoder import Decoder
 from numpy.typing import NDArray
 
 from exporter.config import ConfigError
-from exporter.distinct import distinct
+from exporter.distinct import distinct, is_ipv4
 from exporter.enrich.address_index import AddressIndex
 from exporter.logs import RareLog
 
@@ -37,8 +37,6 @@ _MAX_NAME: Final = 200
 _SEPARATOR: Final = 16
 #: The first bits of IPv4 addresses, walked once for all addresses.
 _JUMP: Final = 16
-_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff\0\0\0\0", np.uint64)[0]
-_LOW_MASK: Final = np.frombuffer(b"\xff\xff\xff\xff\0\0\0\0", np.uint64)[0]
 
 Numbers = NDArray[np.uint32]
 
@@ -103,17 +101,16 @@ class MmdbFile:
 
     def _pointers(self, addresses: NDArray[np.uint8]) -> Numbers:
         """Where the tree ends for each address: a pointer, or the number of nodes for nowhere."""
-        words = np.ascontiguousarray(addresses).view(np.uint64)
-        is_ipv4 = ((words[:, 1] & _LOW_MASK) == _MAPPED) & (words[:, 0] == 0)
         found = np.full(len(addresses), self._nodes, np.uint32)
         bits = np.ascontiguousarray(addresses).view(">u4").astype(np.uint32)
-        ipv4 = bits[is_ipv4, 3]
-        found[is_ipv4] = self._walk(
+        mapped = is_ipv4(addresses)
+        ipv4 = bits[mapped, 3]
+        found[mapped] = self._walk(
             self._jump[ipv4 >> np.uint32(32 - _JUMP)], [ipv4], range(_JUMP, 32)
         )
-        if self._knows_ipv6 and not is_ipv4.all():
-            rows = bits[~is_ipv4]
-            found[~is_ipv4] = self._walk(np.zeros(len(rows), np.uint32), list(rows.T), range(128))
+        if self._knows_ipv6 and len(ipv4) < len(addresses):
+            rows = np.ascontiguousarray(bits[~mapped].T)
+            found[~mapped] = self._walk(np.zeros(rows.shape[1], np.uint32), list(rows), range(128))
         return np.maximum(found, np.uint32(self._nodes))
 
     def _walk(self, nodes: Numbers, words: list[Numbers], depths: range) -> Numbers:

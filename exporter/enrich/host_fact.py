@@ -23,13 +23,19 @@ class HostFact:
         self._hosts = hosts
         self._seen = hosts.changes
         self._texts = Texts()
+        #: Numbers of the names in the batch that was filled last, by side.
+        self.filled: dict[str, NDArray[np.uint32]] = {}
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
         """The number of the name, 0 for none."""
-        packed = np.ascontiguousarray(addresses).view("V16").ravel().tolist()
-        number = self._texts.number
-        found = (number(facts.name) if facts else 0 for facts in self._hosts.find(packed))
-        return np.fromiter(found, np.uint32, len(packed))
+        numbers = np.zeros(len(addresses), np.uint32)
+        rows, found = self._hosts.known(addresses)
+        numbers[rows] = [self._texts.number(facts.name) for _, facts in found]
+        return numbers
+
+    def number(self, name: str) -> int:
+        """The number of a name."""
+        return self._texts.number(name)
 
     def changed(self) -> Sequence[bytes] | None:
         """Addresses that may have another name than before."""
@@ -41,4 +47,5 @@ class HostFact:
 
     def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
         """Add the names of one end."""
+        self.filled[side] = numbers
         batch.columns[f"{side}_host"] = self._texts.column(numbers)

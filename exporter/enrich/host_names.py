@@ -7,13 +7,16 @@ thread; whoever enriches asks for the addresses that changed since it asked last
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -25,6 +28,12 @@ SOURCES: Final[tuple[Source, ...]] = ("static", "targets", "docker", "dns", "rev
 
 #: Changes that are remembered by address; whoever comes later looks at all addresses again.
 _REMEMBERED_CHANGES: Final = 65_536
+
+
+#: Places of the table that tells addresses apart that are surely not known.
+_PLACES: Final = 1 << 20
+_SMALLEST: Final = 1 << 12
+_FACTORS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,9 @@ class HostNames(Collector):
         self._merged: dict[bytes, HostFacts] = {}
         self._changes: deque[bytes] = deque(maxlen=_REMEMBERED_CHANGES)
         self._count = 0
+        #: False at the places of addresses that are not known: most of a scan or a flood.
+        self._perhaps = np.zeros(_PLACES, np.bool_)
+        self._marked = 0
 
     def layer(self, source: Source) -> Layer:
         """The layer of one source, which is the only one to change it."""
@@ -86,6 +98,17 @@ class HostNames(Collector):
         with self._lock:
             return list(map(self._merged.get, addresses))
 
+    def known(
+        self, addresses: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.intp], list[tuple[bytes, HostFacts]]]:
+        """Which of the ``(n, 16)`` addresses are known, with what is known of each."""
+        with self._lock:
+            rows = np.flatnonzero(self._perhaps[_places(addresses)])
+            packed = addresses.take(rows, axis=0).view("V16").ravel().tolist()
+            found = [self._merged.get(address) for address in packed]
+        pairs = [(a, facts) for a, facts in zip(packed, found, strict=True) if facts is not None]
+        return rows[[facts is not None for facts in found]], pairs
+
     def snapshot(self) -> dict[bytes, HostFacts]:
         """Everything that is known now."""
         with self._lock:
@@ -111,10 +134,22 @@ class HostNames(Collector):
             touched += [a for a in gone if layer.pop(a, None) is not None]
             for address in touched:
                 self._merge(address)
+            self._mark(touched)
 
     def _replace(self, source: Source, facts: Mapping[bytes, HostFacts]) -> None:
         gone = [a for a in list(self._layers[source]) if a not in facts]
         self._change(source, facts, gone)
+
+    def _mark(self, addresses: Sequence[bytes]) -> None:
+        """Note places of addresses that may be known from now on, at times without those gone."""
+        self._marked += len(addresses)
+        if self._marked > 2 * len(self._merged) + _SMALLEST:
+            self._perhaps[:] = False
+            addresses = list(self._merged)
+            self._marked = len(addresses)
+        if addresses:
+            packed = np.frombuffer(b"".join(addresses), np.uint8).reshape(-1, 16)
+            self._perhaps[_places(packed)] = True
 
     def _merge(self, address: bytes) -> None:
         merged = NOTHING
@@ -132,6 +167,16 @@ class HostNames(Collector):
             self._merged[address] = merged
         self._changes.append(address)
         self._count += 1
+
+
+def _places(addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    mixed: NDArray[np.uint64] = words[:, 0] * _FACTORS[0]
+    mixed ^= mixed >> np.uint64(32)
+    mixed += words[:, 1]
+    mixed *= _FACTORS[1]
+    mixed >>= np.uint64(64 - _PLACES.bit_length() + 1)
+    return mixed.view(np.int64)
 
 
 class Layer:

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.config import Device
 from exporter.distinct import distinct, pack_address
+from exporter.enrich.address_index import AddressIndex
 from exporter.enrich.learned_interfaces import LearnedInterfaces
+from exporter.enrich.texts import Texts
 
 _SIDES: Final = (("in_if", "in_if_name"), ("out_if", "out_if_name"))
+#: Interfaces and names that are kept from batch to batch; of more, all are looked up anew.
+_MAX_KEPT: Final = 100_000
+_INDEX_BITS: Final = np.uint64(32)
 
 
 class InterfaceNames:
@@ -29,62 +35,69 @@ class InterfaceNames:
             for device in devices
             if device.interfaces
         }
+        self._forget()
 
     def apply(self, batch: FlowBatch, devices: Array, addresses: Sequence[bytes]) -> None:
         """``addresses[devices]`` are the batch's devices."""
-        learned = [
-            {index: found.name for index, found in self._learned.of(a).items() if found.name}
-            for a in addresses
-        ]
-        self._put(batch, devices, [self._configured.get(a, {}) for a in addresses], fill=True)
-        self._put(batch, devices, learned, fill=False)
-
-    def _put(
-        self,
-        batch: FlowBatch,
-        devices: Array,
-        of_device: Sequence[Mapping[int, str]],
-        *,
-        fill: bool,
-    ) -> None:
-        tables = [table for table in of_device if table]
-        if not tables:
+        kept = max(len(self._over), len(self._texts), len(self._devices))
+        if self._changes != self._learned.changes or kept > _MAX_KEPT:
+            self._forget()
+        numbers = np.array([self._device(address) for address in addresses], np.uint64)
+        if not numbers.any():
             return
-        number = iter(range(1, len(tables) + 1))
-        rows = np.array([next(number) if table else 0 for table in of_device])[devices]
+        of_device = (numbers << _INDEX_BITS).take(devices)
         for index_column, name_column in _SIDES:
-            told = batch.dictionary(name_column)
-            if index_column in batch.columns and ("" in told.values or not fill):
-                batch.columns[name_column] = _named(
-                    told, batch.array(index_column), rows, tables, fill=fill
-                )
+            if index_column in batch.columns:
+                known = self._find(of_device | batch.array(index_column))
+                told = batch.dictionary(name_column)
+                batch.columns[name_column] = self._named(known, told)
 
+    def _forget(self) -> None:
+        self._changes = self._learned.changes
+        #: The number of a device, 0 of one about whose interfaces nothing is known.
+        self._devices: dict[bytes, int] = {}
+        self._names: list[tuple[Mapping[int, str], Mapping[int, str]]] = [({}, {})]
+        self._texts = Texts()
+        #: Device and ifIndex to the place of its names in the arrays; place 0 has none.
+        self._index = AddressIndex(np.uint64)
+        self._over = self._under = np.zeros(1, np.uint32)
 
-def _named(
-    told: DictColumn,
-    indexes: Array,
-    rows: Array,
-    tables: Sequence[Mapping[int, str]],
-    *,
-    fill: bool,
-) -> DictColumn:
-    """``told`` with names from ``tables[rows - 1]``: to ``fill`` it where it is empty, or over it.
+    def _device(self, address: bytes) -> int:
+        number = self._devices.get(address)
+        if number is None:
+            interfaces = self._learned.of(address).items()
+            learned = {index: found.name for index, found in interfaces if found.name}
+            configured = self._configured.get(address, {})
+            number = len(self._names) if learned or configured else 0
+            if number:
+                self._names.append((learned, configured))
+            self._devices[address] = number
+        return number
 
-    A row whose interface has no name there keeps what it was told.
-    """
-    codes, uniques = distinct(indexes)
-    code_of = {index: code for code, index in enumerate(uniques.tolist())}
-    named = sorted({code_of[index] for table in tables for index in table if index in code_of})
-    columns = np.zeros(len(uniques), np.intp)
-    columns[named] = range(1, len(named) + 1)
-    numbers = {text: code for code, text in enumerate(told.values)}
-    names = np.full((len(tables) + 1, len(named) + 1), -1, np.int64)
-    for row, table in enumerate(tables, 1):
-        for index, text in table.items():
-            if index in code_of:
-                names[row, columns[code_of[index]]] = numbers.setdefault(text, len(numbers))
-    found = names[rows, columns[codes]]
-    replaced = found >= 0
-    if fill:
-        replaced &= np.array([text == "" for text in told.values])[told.codes]
-    return DictColumn(np.where(replaced, found, told.codes).astype(np.uint32), list(numbers))
+    def _find(self, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The place of each interface, 0 for those of devices of which nothing is known."""
+        places = self._index.find([keys])
+        new = np.flatnonzero((places == 0) & (keys >> _INDEX_BITS != 0))
+        if len(new):
+            _, uniques = distinct(keys[new])
+            over, under = [], []
+            for key in uniques.tolist():
+                learned, configured = self._names[key >> 32]
+                index = key & 0xFFFFFFFF
+                over.append(self._texts.number(learned.get(index, "")))
+                under.append(self._texts.number(configured.get(index, "")))
+            first = len(self._over)
+            self._index.add([uniques], np.arange(first, first + len(uniques), dtype=np.uint32))
+            self._over = np.append(self._over, np.array(over, np.uint32))
+            self._under = np.append(self._under, np.array(under, np.uint32))
+            places[new] = self._index.find([keys[new]])
+        return places
+
+    def _named(self, places: NDArray[np.uint32], told: DictColumn) -> DictColumn:
+        """What the device told, with learned names over it and configured ones under it."""
+        if told.values == [""]:
+            return self._texts.column(np.where(self._over, self._over, self._under)[places])
+        names = np.array([self._texts.number(text) for text in told.values])[told.codes]
+        names = np.where(names, names, self._under[places])
+        over = self._over[places]
+        return self._texts.column(np.where(over, over, names))

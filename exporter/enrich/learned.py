@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from exporter.batch import DictColumn, FlowBatch
+from exporter.batch import FlowBatch
 from exporter.config.dns import LearnedNames as Settings
 from exporter.distinct import MAPPED_PREFIX
+from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.told import ToldNames
 
@@ -173,22 +174,21 @@ class LearnedNames(Collector):
 class LearnedFact:
     """Corrects ``src_host`` and ``dst_host`` of addresses whose name was learned.
 
-    To be listed after :class:`~exporter.enrich.host_fact.HostFact`, which fills them.
+    To be listed after ``names``, which fills them.
     """
 
-    def __init__(self, learned: LearnedNames, hosts: HostNames) -> None:
+    def __init__(self, learned: LearnedNames, hosts: HostNames, names: HostFact) -> None:
         self._learned = learned
         self._hosts = hosts
+        self._names = names
         self._seen = hosts.changes
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
         """The slot of a name that was learned, 0 for others."""
-        packed = np.ascontiguousarray(addresses).view("V16").ravel().tolist()
-        slots = (
-            self._learned.slot(address, facts.name) if facts is not None else 0
-            for address, facts in zip(packed, self._hosts.find(packed), strict=True)
-        )
-        return np.fromiter(slots, np.uint32, len(packed))
+        slots = np.zeros(len(addresses), np.uint32)
+        rows, found = self._hosts.known(addresses)
+        slots[rows] = [self._learned.slot(address, facts.name) for address, facts in found]
+        return slots
 
     def changed(self) -> Sequence[bytes] | None:
         """Addresses that may have another name than before."""
@@ -209,12 +209,11 @@ class LearnedFact:
         shared = self._learned.shared[slots]
         if not (late.any() or shared.any()):
             return
-        column = f"{side}_host"
-        names = _Recoded(batch.dictionary(column))
-        names.codes[rows[late]] = names.code("")
+        names = self._names.filled[side].copy()
+        names[rows[late]] = 0
         if shared.any():
             self._by_client(batch, side, rows[shared], latest[shared], names)
-        batch.columns[column] = names.column()
+        self._names.fill(batch, side, names)
 
     def _by_client(
         self,
@@ -222,31 +221,16 @@ class LearnedFact:
         side: str,
         rows: NDArray[np.intp],
         latest: NDArray[np.int64],
-        names: _Recoded,
+        names: NDArray[np.uint32],
     ) -> None:
         """Names of shared addresses, where the other end of the flow asked for one itself."""
-        addresses = batch.array(f"{side}_addr")[rows]
-        clients = batch.array(f"{_OTHER_SIDE[side]}_addr")[rows]
+        addresses = batch.array(f"{side}_addr").take(rows, axis=0)
+        clients = batch.array(f"{_OTHER_SIDE[side]}_addr").take(rows, axis=0)
         told, texts, since = self._learned.told.find(addresses, clients, time.time())
-        known = np.array([text != "" for text in texts])[told]
-        codes = np.array([names.code(text) for text in texts], np.uint32)[told]
-        codes[since[told] > latest] = names.code("")
-        names.codes[rows[known]] = codes[known]
-
-
-class _Recoded:
-    """A text column of which some rows get other texts."""
-
-    def __init__(self, column: DictColumn) -> None:
-        self.codes = column.codes.copy()
-        self._numbers = {text: code for code, text in enumerate(column.values)}
-
-    def code(self, text: str) -> int:
-        """The code of a text, which may be a new one."""
-        return self._numbers.setdefault(text, len(self._numbers))
-
-    def column(self) -> DictColumn:
-        return DictColumn(self.codes, list(self._numbers))
+        numbers = np.array([self._names.number(text) for text in texts], np.uint32)[told]
+        known = numbers != 0
+        numbers[since[told] > latest] = 0
+        names[rows[known]] = numbers[known]
 
 
 def _names_nobody(address: bytes) -> bool:

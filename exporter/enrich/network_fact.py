@@ -41,10 +41,16 @@ class Networks:
         internal = {network.name: network.internal for network in networks}
         self._internal = np.array([internal.get(name, False) for name in self._names])
         self._private = PrefixTable((ipaddress.ip_network(prefix), 1) for prefix in PRIVATE)
+        #: The last answer: all facts ask for the same addresses, one after the other.
+        self._found = np.zeros((0, 16), np.uint8), np.zeros(0, np.uint32)
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        """The number of each address's network."""
-        return self._table.find(addresses).astype(np.uint32)
+        """The number of each address's network; for one thread."""
+        last, numbers = self._found
+        if addresses is not last:
+            numbers = self._table.find(addresses).astype(np.uint32)
+            self._found = addresses, numbers
+        return numbers
 
     def name(self, number: int) -> str:
         """The name of a network."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.distinct import ipv4_of
+from exporter.distinct import is_ipv4
 
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -42,12 +42,15 @@ class PrefixTable:
         """The number of each of the ``(n, 16)`` addresses."""
         if self._empty:
             return np.zeros(len(addresses), np.intp)
-        ipv4 = ipv4_of(addresses)
-        if ipv4 is not None:
-            return self._numbers4[np.searchsorted(self._starts4, ipv4, "right") - 1]
-        # S16 compares like the numbers: the zeros that it drops at the end are the smallest bytes.
-        packed = np.ascontiguousarray(addresses).view("S16").ravel()
-        return self._numbers[np.searchsorted(self._starts, packed, "right") - 1]
+        words = np.ascontiguousarray(addresses).view(">u4")
+        places = np.searchsorted(self._starts4, words[:, 3].astype(np.uint32), "right") - 1
+        found = self._numbers4[places]
+        others = np.flatnonzero(~is_ipv4(addresses))
+        if len(others):
+            # S16 compares like the numbers: zeros that it drops at the end are the smallest bytes.
+            packed = addresses.take(others, axis=0).view("S16").ravel()
+            found[others] = self._numbers[np.searchsorted(self._starts, packed, "right") - 1]
+        return found
 
 
 def _as_ipv6(prefix: Prefix) -> ipaddress.IPv6Network:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array, FlowBatch
 from exporter.config import Service
+from exporter.distinct import distinct
 from exporter.enrich.network_fact import Networks
 from exporter.enrich.prefixes import Prefix, PrefixTable
 
@@ -45,7 +46,7 @@ class ServiceScope:
         """The class of each address, 0 where no such service is."""
         prefixes = self._prefixes.find(addresses).astype(np.uint64)
         networks = self._networks.find(addresses).astype(np.uint64)
-        pairs, codes = np.unique(prefixes << np.uint64(32) | networks, return_inverse=True)
+        codes, pairs = distinct(prefixes << np.uint64(32) | networks)
         classes = [self._class(pair >> 32, self._networks.name(pair & 0xFFFFFFFF))
                    for pair in pairs.tolist()]  # fmt: skip
         return np.array(classes, np.uint32)[codes]
