@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -49,14 +49,9 @@ PEER_LABELS = {"anomaly_name": "bench", "anomaly_type": "requests", "anomaly_str
 
 
 def our_rules() -> list[Rule]:
-    """The rules as they are, but for what changes every five minutes only being read as often."""
+    """The rules as they are."""
     folder = ROOT / "alerting/rules"
-    return [
-        replace(rule, seconds=300)
-        if rule.seconds == 60 and rule.name.startswith("key:flow_policy_baseline:")
-        else rule
-        for rule in load_rules(folder / "baselines.yml", folder / "policies.yml")
-    ]
+    return load_rules(folder / "baselines.yml", folder / "policies.yml")
 
 
 @contextmanager

@@ -133,14 +133,17 @@ SEEN: dict[str, tuple[Flows, tuple[str, ...], float]] = {
     ),
     "source_as_share": ([{"src_as": 123456, "bytes": 22_000_000}], ("123456",), 55),
     "listed_network": (
-        [{"dst_addr": "203.0.113.200", "bytes": 37_500}],
-        ("10.9.9.9", "", "203.0.113.200"),
+        [
+            {"dst_addr": "203.0.113.200", "bytes": 30_000},
+            {"dst_addr": "203.0.113.201", "bytes": 7_500},
+        ],
+        ("10.9.9.9", ""),
         1000,
     ),
     "listed_name": (
-        [{"dns_name": "eu.pool.example"}] * 3,
-        ("10.9.9.9", "", "eu.pool.example"),
-        3,
+        [{"dns_name": "eu.pool.example"}, {"dns_name": "xmr.pool.example"}] * 2,
+        ("10.9.9.9", ""),
+        4,
     ),
     "client_names": (
         [{"dns_name": f"{n}.example.net"} for n in range(600)],
