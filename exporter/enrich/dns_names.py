@@ -38,11 +38,13 @@ class DnsNames(Collector):
         if self._reverse is not None:
             self._reverse.stop()
 
-    def facts(self, names: HostFact) -> list[AddressFact]:
-        """What an enricher fills in after ``names``."""
+    def facts(self) -> list[AddressFact]:
+        """What fills in the names of all hosts, and asks reverse zones for more."""
         facts: list[AddressFact] = []
-        if self.learned is not None:
-            facts.append(LearnedFact(self.learned, self._hosts, names))
+        learned = LearnedFact(self.learned, self._hosts) if self.learned is not None else None
+        if learned is not None:
+            facts.append(learned)
+        facts.append(HostFact(self._hosts, learned))
         if self._reverse is not None:
             facts.append(ReverseFact(self._reverse, self._hosts))
         return facts

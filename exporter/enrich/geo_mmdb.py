@@ -35,8 +35,9 @@ _COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 _MAX_NAME: Final = 200
 #: Octets between the tree and the data that its records point into.
 _SEPARATOR: Final = 16
-#: The first bits of IPv4 addresses, walked once for all addresses.
+#: The first bits of addresses, walked once for all.
 _JUMP: Final = 16
+_REST: Final = np.uint32(32 - _JUMP)
 
 Numbers = NDArray[np.uint32]
 
@@ -72,8 +73,8 @@ class MmdbFile:
         for _ in range(96 if self._knows_ipv6 else 0):
             if first_ipv4 < self._nodes:
                 first_ipv4 = int(self._tree[2 * first_ipv4])
-        high = np.arange(1 << _JUMP, dtype=np.uint32) << np.uint32(32 - _JUMP)
-        self._jump = self._walk(np.full(len(high), first_ipv4, np.uint32), [high], range(_JUMP))
+        #: Where the first bits lead, of IPv4 and of IPv6 addresses.
+        self._jump = np.stack([self._first(first_ipv4), self._first(0)])
         #: By pointer into the data, which number a record got in the order of reading.
         self._numbers = AddressIndex(np.uint32)
         self._numbers.add([np.array([self._nodes], np.uint32)], np.array([1], np.uint32))
@@ -105,13 +106,17 @@ class MmdbFile:
         bits = np.ascontiguousarray(addresses).view(">u4").astype(np.uint32)
         mapped = is_ipv4(addresses)
         ipv4 = bits[mapped, 3]
-        found[mapped] = self._walk(
-            self._jump[ipv4 >> np.uint32(32 - _JUMP)], [ipv4], range(_JUMP, 32)
-        )
+        found[mapped] = self._walk(self._jump[0, ipv4 >> _REST], [ipv4], range(_JUMP, 32))
         if self._knows_ipv6 and len(ipv4) < len(addresses):
-            rows = np.ascontiguousarray(bits[~mapped].T)
-            found[~mapped] = self._walk(np.zeros(rows.shape[1], np.uint32), list(rows), range(128))
+            ipv6 = list(np.ascontiguousarray(bits[~mapped].T))
+            first = self._jump[1, ipv6[0] >> _REST]
+            found[~mapped] = self._walk(first, ipv6, range(_JUMP, 128))
         return np.maximum(found, np.uint32(self._nodes))
+
+    def _first(self, node: int) -> Numbers:
+        """Where the first bits lead from a node on, by their value."""
+        high = np.arange(1 << _JUMP, dtype=np.uint32) << _REST
+        return self._walk(np.full(len(high), node, np.uint32), [high], range(_JUMP))
 
     def _walk(self, nodes: Numbers, words: list[Numbers], depths: range) -> Numbers:
         """From ``nodes`` on by the bits of ``words``; each word has 32 of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,24 @@ from exporter.enrich.texts import Texts
 _MAX_TEXTS: Final = 1_000_000
 
 
+class Correction(Protocol):
+    """Knows better which name some flows get."""
+
+    def correct(
+        self, batch: FlowBatch, side: str, names: NDArray[np.uint32], texts: Texts
+    ) -> NDArray[np.uint32]:
+        """The numbers of the names of one end, by ``texts``; those of before stay as they are."""
+        ...
+
+
 class HostFact:
     """Fills ``src_host`` and ``dst_host``."""
 
-    def __init__(self, hosts: HostNames) -> None:
+    def __init__(self, hosts: HostNames, correction: Correction | None = None) -> None:
         self._hosts = hosts
+        self._correction = correction
         self._seen = hosts.changes
         self._texts = Texts()
-        #: Numbers of the names in the batch that was filled last, by side.
-        self.filled: dict[str, NDArray[np.uint32]] = {}
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
         """The number of the name, 0 for none."""
@@ -32,10 +41,6 @@ class HostFact:
         rows, found = self._hosts.known(addresses)
         numbers[rows] = [self._texts.number(facts.name) for _, facts in found]
         return numbers
-
-    def number(self, name: str) -> int:
-        """The number of a name."""
-        return self._texts.number(name)
 
     def changed(self) -> Sequence[bytes] | None:
         """Addresses that may have another name than before."""
@@ -47,5 +52,6 @@ class HostFact:
 
     def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
         """Add the names of one end."""
-        self.filled[side] = numbers
+        if self._correction is not None:
+            numbers = self._correction.correct(batch, side, numbers, self._texts)
         batch.columns[f"{side}_host"] = self._texts.column(numbers)

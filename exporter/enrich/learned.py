@@ -24,8 +24,8 @@ from prometheus_client.registry import Collector
 from exporter.batch import FlowBatch
 from exporter.config.dns import LearnedNames as Settings
 from exporter.distinct import MAPPED_PREFIX
-from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostFacts, HostNames
+from exporter.enrich.texts import Texts
 from exporter.enrich.told import ToldNames
 
 #: A name is not kept for longer, whatever its TTL.
@@ -174,14 +174,14 @@ class LearnedNames(Collector):
 class LearnedFact:
     """Corrects ``src_host`` and ``dst_host`` of addresses whose name was learned.
 
-    To be listed after ``names``, which fills them.
+    To be listed before :class:`~exporter.enrich.host_fact.HostFact`, which asks it.
     """
 
-    def __init__(self, learned: LearnedNames, hosts: HostNames, names: HostFact) -> None:
+    def __init__(self, learned: LearnedNames, hosts: HostNames) -> None:
         self._learned = learned
         self._hosts = hosts
-        self._names = names
         self._seen = hosts.changes
+        self._slots: dict[str, NDArray[np.uint32]] = {}
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
         """The slot of a name that was learned, 0 for others."""
@@ -196,10 +196,17 @@ class LearnedFact:
         return addresses
 
     def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
+        """Keep the slots of one end for :meth:`correct`."""
+        self._slots[side] = numbers
+
+    def correct(
+        self, batch: FlowBatch, side: str, names: NDArray[np.uint32], texts: Texts
+    ) -> NDArray[np.uint32]:
         """Take back names that were given too late, and give each client its own."""
+        numbers = self._slots[side]
         rows = np.flatnonzero(numbers)
         if not len(rows):
-            return
+            return names
         slots = numbers[rows]
         if "time_flow_end" in batch.columns:
             latest = batch.array("time_flow_end")[rows] // 1000 + _SLACK_SECONDS
@@ -208,12 +215,12 @@ class LearnedFact:
         late = self._learned.since[slots] > latest
         shared = self._learned.shared[slots]
         if not (late.any() or shared.any()):
-            return
-        names = self._names.filled[side].copy()
+            return names
+        names = names.copy()
         names[rows[late]] = 0
         if shared.any():
-            self._by_client(batch, side, rows[shared], latest[shared], names)
-        self._names.fill(batch, side, names)
+            self._by_client(batch, side, rows[shared], latest[shared], names, texts)
+        return names
 
     def _by_client(
         self,
@@ -222,12 +229,13 @@ class LearnedFact:
         rows: NDArray[np.intp],
         latest: NDArray[np.int64],
         names: NDArray[np.uint32],
+        texts: Texts,
     ) -> None:
         """Names of shared addresses, where the other end of the flow asked for one itself."""
         addresses = batch.array(f"{side}_addr").take(rows, axis=0)
         clients = batch.array(f"{_OTHER_SIDE[side]}_addr").take(rows, axis=0)
-        told, texts, since = self._learned.told.find(addresses, clients, time.time())
-        numbers = np.array([self._names.number(text) for text in texts], np.uint32)[told]
+        told, given, since = self._learned.told.find(addresses, clients, time.time())
+        numbers = np.array([texts.number(name) for name in given], np.uint32)[told]
         known = numbers != 0
         numbers[since[told] > latest] = 0
         names[rows[known]] = numbers[known]

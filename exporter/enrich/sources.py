@@ -128,8 +128,7 @@ class NameSources(Collector):
                 for host in self.config.hosts
             }
         )
-        names = HostFact(self.hosts)
-        facts = [names, *self.dns.facts(names), *self._geo_facts()]
+        facts = [*self.dns.facts(), *self._geo_facts()]
         self.enricher = Enricher(self.config, self.interfaces, facts)
         #: Names and networks of hosts alone, for those who tell of no flows.
         self.ends = EndFacts([HostFact(self.hosts), NetworkFact(Networks(self.config.networks))])

@@ -25,8 +25,8 @@ class Named:
     def __init__(self, **settings: float) -> None:
         self.hosts = HostNames()
         self.learned = LearnedNames(self.hosts, Settings.model_validate(settings))
-        names = HostFact(self.hosts)
-        self.ends = EndFacts([names, LearnedFact(self.learned, self.hosts, names)])
+        learned = LearnedFact(self.learned, self.hosts)
+        self.ends = EndFacts([learned, HostFact(self.hosts, learned)])
         self.now = time.time()
 
     def learn(
@@ -171,7 +171,7 @@ def test_many_shared_addresses_in_a_large_batch_are_named_right() -> None:
 def test_names_that_end_and_come_again_together_are_looked_at_again() -> None:
     hosts = HostNames()
     learned = LearnedNames(hosts, Settings(hold_seconds=10))
-    fact = LearnedFact(learned, hosts, HostFact(hosts))
+    fact = LearnedFact(learned, hosts)
     first, second = pack_address("192.0.2.1"), pack_address("192.0.2.2")
     client = bytes(16)
     learned.learn([Lesson("a", client, (first,), 1, 1000.0)], 1000.0)
