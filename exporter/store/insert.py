@@ -13,6 +13,7 @@ from exporter.batch import Batch, FlowBatch
 from exporter.schema import Column, Kind
 from exporter.store.client import StoreError
 from exporter.store.native import Buffer, native_parts, present_columns
+from exporter.store.order import storage_order
 from exporter.store.render import LOCAL
 
 #: ClickHouse's errors (ErrorCodes.cpp) that blame the rows: no retry can help.
@@ -106,32 +107,37 @@ class Encoding:
     def encode(self, batches: Sequence[Batch], token: str) -> Insert:
         """All rows of the batches as one insert into the table."""
         columns = present_columns(batches)
-        slot = _own_slot(batches)
+        flows = [batch for batch in batches if isinstance(batch, FlowBatch) and len(batch)]
+        slot = _own_slot(flows)
         constants = [] if slot is None else [(_SLOT, slot)]
+        order = storage_order(flows) if flows else None
         names = ", ".join(column.name for column in (*(c for c, _ in constants), *columns))
         statement = f"INSERT INTO {self._table} ({names}) FORMAT Native\n".encode()
-        parts = [statement, *native_parts(batches, columns, constants)]
-        size = sum(map(len, parts))
-        if size > len(self._buffer):
-            self._buffer = bytearray(size + size // 4)
-        body = memoryview(self._buffer)[:size]
-        begin = 0
-        for part in parts:
-            body[begin : begin + len(part)] = part
-            begin += len(part)
-        return Insert(token, sum(map(len, batches)), body)
+        end = self._put(statement, 0)
+        for part in native_parts(batches, columns, constants, order):
+            end = self._put(part, end)
+        return Insert(token, sum(map(len, batches)), memoryview(self._buffer)[:end])
+
+    def _put(self, part: Buffer, begin: int) -> int:
+        """Copies into the buffer, which may become a larger one; returns where the copy ends."""
+        end = begin + len(part)
+        if end > len(self._buffer):
+            grown = bytearray(end + end // 4)
+            grown[:begin] = memoryview(self._buffer)[:begin]
+            self._buffer = grown
+        memoryview(self._buffer)[begin:end] = part
+        return end
 
     def free(self) -> None:
         """Let go of the memory until it is needed again."""
         self._buffer = bytearray()
 
 
-def _own_slot(batches: Sequence[Batch]) -> int | None:
+def _own_slot(batches: Sequence[FlowBatch]) -> int | None:
     """The slot of an insert of flows that is to lie together; ``None``: the usual one."""
-    rows = sum(map(len, batches))
-    times = [batch.array("time_received") for batch in batches if len(batch)]
-    if rows < OWN_SLOT_ROWS or not isinstance(batches[0], FlowBatch):
+    if sum(map(len, batches)) < OWN_SLOT_ROWS:
         return None
+    times = [batch.array("time_received") for batch in batches]
     first, last = (int(f(g(part) for part in times)) for f, g in ((min, np.min), (max, np.max)))
     return first if last - first < _SLOT_MILLISECONDS else None
 

@@ -10,7 +10,7 @@ texts travel as ``LowCardinality(String)``, a dictionary and codes, which the en
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +33,8 @@ _DEFAULTS: Final[dict[Kind, object]] = {
     Kind.LABELS: (),
     Kind.ADDRESSES: (),
 }
+#: Of any type that numpy moves at once.
+_SIXTEEN_BYTES: Final = np.dtype(np.complex128)
 #: Up to so many values, sending those that no row uses is cheaper than finding them.
 _FEW_VALUES: Final = 256
 
@@ -58,39 +60,49 @@ def native_parts(
     batches: Sequence[Batch],
     columns: Sequence[Column],
     constants: Sequence[tuple[Column, int]] = (),
-) -> list[Buffer]:
-    """The same as pieces that, one after the other, make up the block.
+    order: Array | None = None,
+) -> Iterator[Buffer]:
+    """The same as pieces that, one after the other, make up the block; each ends with the next.
 
-    They show the batches' own memory where it is in shape already: nothing is joined or copied.
-    ``constants`` are further columns, of numbers, that hold one value in all rows.
+    They show the batches' own memory where it is in shape already. ``constants`` are further
+    columns, of numbers, that hold one value in all rows. ``order`` gives the rows, counted through
+    all batches, as they are to follow each other.
     """
     rows = sum(map(len, batches))
-    parts: list[Buffer] = [_varint(len(columns) + len(constants)) + _varint(rows)]
+    yield _varint(len(columns) + len(constants)) + _varint(rows)
     for column, value in constants:
-        parts.append(_string(column.name) + _string(column.clickhouse_type))
-        parts.append(np.full(rows, value, DTYPES[column.kind]).data.cast("B"))
+        yield _string(column.name) + _string(column.clickhouse_type)
+        yield np.full(rows, value, DTYPES[column.kind]).data.cast("B")
     for column in columns:
         text = column.kind in (Kind.TEXT, Kind.NAME)
-        parts.append(_string(column.name) + _string(_TEXT_TYPE if text else column.clickhouse_type))
+        yield _string(column.name) + _string(_TEXT_TYPE if text else column.clickhouse_type)
         if not rows:
             continue
-        if text:
-            parts += _texts(*_merge(column, batches))
-        elif column.kind in _ITEMS:
-            parts += _arrays(*_merge(column, batches), *_ITEMS[column.kind])
+        if text or column.kind in _ITEMS:
+            codes, values = _merge(column, batches)
+            codes = codes if order is None else codes[order]
+            yield from (
+                _texts(codes, values) if text else _arrays(codes, values, *_ITEMS[column.kind])
+            )
+        elif order is None:
+            yield from (_bytes(_fixed(column, batch)) for batch in batches if len(batch))
         else:
-            parts += [_fixed(column, batch) for batch in batches if len(batch)]
-    return parts
+            parts = [_fixed(column, batch) for batch in batches if len(batch)]
+            yield _bytes(np.concatenate(parts)[order])
 
 
-def _fixed(column: Column, batch: Batch) -> Buffer:
-    width = DTYPES[column.kind].itemsize * (16 if column.kind is Kind.ADDRESS else 1)
-    if column.name not in batch.columns:
-        return bytes(width * len(batch))
+def _fixed(column: Column, batch: Batch) -> Array:
+    """The values of one column, of shape ``(n,)``: addresses as one number of 16 bytes."""
     values = np.ascontiguousarray(batch.array(column.name), DTYPES[column.kind])
-    if values.nbytes != width * len(batch):
+    if column.kind is Kind.ADDRESS:
+        values = values.reshape(-1).view(_SIXTEEN_BYTES)
+    if values.shape != (len(batch),):
         raise ValueError(f"column {column.name}: {values.shape} does not hold {len(batch)} rows")
-    return values.data.cast("B")
+    return values
+
+
+def _bytes(values: Array) -> Buffer:
+    return values.view(np.uint8).data
 
 
 def _merge(column: Column, batches: Sequence[Batch]) -> tuple[Array, list[object]]:

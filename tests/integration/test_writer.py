@@ -22,6 +22,7 @@ from exporter.store.insert import Encoding
 from exporter.store.migrate import Migrator
 from exporter.store.writer import Writer, WriterStoppedError
 from tests.support.batches import random_batch
+from tests.support.flows import random_flows
 from tests.support.store import RunningStore, running_store
 from tests.support.writing import metric, migrated, settings_for, sums, total, wait_until
 
@@ -92,6 +93,42 @@ def test_an_insert_of_many_flows_has_a_slot_of_its_own(settings: ClickHouse) -> 
         ).result_rows
     hour = [(noon + minutes * 60_000, rows // 12) for minutes in range(10, 70, 5)]
     assert slots == [(noon, 10), (noon + 7_123, rows), (noon + 11_456, rows), *hour]
+
+
+def test_flows_come_as_the_table_orders_them(settings: ClickHouse) -> None:
+    """ClickHouse then need not sort them, which is a third of what an insert costs."""
+    noon = int(time.time() * 1000) // 86_400_000 * 86_400_000 - 43_200_000
+    random = np.random.default_rng(1)
+
+    def received(rows: int, minutes: int, seed: int) -> FlowBatch:
+        batch = random_flows(rows, family=0, seed=seed)
+        batch.columns["time_received"] = noon + random.integers(0, minutes * 60_000, rows)
+        return batch
+
+    large = [received(30_000, 2, seed) for seed in range(4)]
+    small = [received(500, 20, 5), received(1, 1, 6), received(700, 20, 7)]
+    encoding = Encoding()
+    with connect(settings) as client:
+        # Views see what is inserted here, and sort theirs.
+        for view in client.query(
+            "SELECT name FROM system.tables WHERE engine = 'MaterializedView' "
+            "AND database = currentDatabase()"
+        ).result_columns[0]:
+            client.command(f"DROP VIEW {view}")
+        before = blocks(client)
+        for number, batches in enumerate([large, small]):
+            encoding.encode(batches, f"token {number}").send(client)
+        after = blocks(client)
+    assert after["MergeTreeDataWriterBlocks"] == before["MergeTreeDataWriterBlocks"] + 2
+    sorted_already = "MergeTreeDataWriterBlocksAlreadySorted"
+    assert after[sorted_already] == before[sorted_already] + 2
+
+
+def blocks(client: Client) -> dict[str, int]:
+    """How many blocks the engine has written, and how many of them were in order."""
+    events = "SELECT event, value FROM system.events WHERE event LIKE 'MergeTreeDataWriterBlocks%'"
+    found = {name: int(value) for name, value in client.query(events).result_rows}
+    return {"MergeTreeDataWriterBlocks": 0, "MergeTreeDataWriterBlocksAlreadySorted": 0, **found}
 
 
 class LostAnswers:

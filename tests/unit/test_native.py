@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.batch import DTYPES, DictColumn, FlowBatch, concat
 from exporter.schema import BY_NAME, COLUMNS, Kind
-from exporter.store.native import encode_native, present_columns
+from exporter.store.native import encode_native, native_parts, present_columns
 from tests.support.batches import random_batch
 
 chdb = pytest.importorskip("chdb", reason="the engine comes with the extra `embedded`")
@@ -96,6 +96,15 @@ def test_only_present_columns_are_encoded(tmp_path: Path) -> None:
     assert b"packets" not in data
     assert [row["bytes"] for row in decode(data, tmp_path)] == [1, 2**64 - 1]
     assert decode(data, tmp_path)[0]["device"] == ""
+
+
+def test_rows_come_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    first, second = random_batch(300, seed=1), random_batch(400, seed=2)
+    del first.columns["src_host"], second.columns["mpls_labels"], second.columns["next_hop"]
+    batches = [first, FlowBatch(0), second]
+    order = np.random.default_rng(1).permutation(700)
+    data = b"".join(map(bytes, native_parts(batches, present_columns(batches), order=order)))
+    assert decode(data, tmp_path) == expected(concat(batches).take(order))
 
 
 def test_a_block_without_rows_is_valid(tmp_path: Path) -> None:
