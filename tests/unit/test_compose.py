@@ -120,6 +120,20 @@ def test_clickhouse_users_take_passwords_that_compose_sets() -> None:
     assert wanted <= set(SERVICES["clickhouse"]["environment"])
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_says_whether_it_is_well_and_starts_again(service: str) -> None:
+    assert SERVICES[service]["restart"] == "unless-stopped"
+    if "build" not in SERVICES[service]:  # ours has its check in the image
+        assert "127.0.0.1" in " ".join(SERVICES[service]["healthcheck"]["test"])
+
+
+@pytest.mark.parametrize("service", ["exporter", "prometheus", "alertmanager"])
+def test_what_needs_no_rights_has_none_and_writes_on_its_volume_only(service: str) -> None:
+    assert SERVICES[service]["read_only"] is True
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    assert service in [source for name, source, _ in _mounts() if name == service]
+
+
 def test_the_image_runs_as_an_ordinary_user_and_has_a_health_check() -> None:
     dockerfile = (ROOT / SERVICES["exporter"]["build"]["dockerfile"]).read_text()
     user = re.findall(r"^USER (\S+)", dockerfile, re.MULTILINE)
