@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.completion import dimensions, measures
 from exporter.cli.output import show_table
 from exporter.cli.times import parse_length, parse_moment
 
@@ -16,10 +17,16 @@ from exporter.cli.times import parse_length, parse_moment
 def explore(
     config: ConfigOption = None,
     by: Annotated[
-        list[str] | None, typer.Option("--by", help="Flow column to group by; at most two.")
+        list[str] | None,
+        typer.Option(
+            "--by", help="Flow column to group by; at most two.", autocompletion=dimensions
+        ),
     ] = None,
     measure: Annotated[
-        str, typer.Option(help="What is summed or counted, such as packets_per_second.")
+        str,
+        typer.Option(
+            help="What is summed or counted, such as packets_per_second.", autocompletion=measures
+        ),
     ] = "bits_per_second",
     where: Annotated[
         str, typer.Option(help="Boolean SQL expression over flow columns, as in a policy.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from exporter.cli.app import ConfigOption, app, parse_target, read_config
+from exporter.cli.completion import scenarios
 from exporter.cli.times import parse_length, parse_moment
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def simulate(
             metavar="[SCENARIO[@WHEN]]...",
             help="What happens, and when it began: 20m (ago) or 2026-03-01T22:15; without any, "
             "lists the scenarios.",
+            autocompletion=scenarios,
         ),
     ] = None,
     to: Annotated[

@@ -67,3 +67,22 @@ def test_what_check_finds_is_told_to_machines(tmp_path: Path) -> None:
     assert result.exit_code == 2
     (fault,) = json.loads(result.stdout)["faults"]
     assert f"{config}:1" in fault
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("explore --by dst_netw", ["dst_network"]),
+        ("explore --measure packets", ["packets_per_second"]),
+        ("simulate load", ["load-spike"]),
+        ("polic", ["policies"]),
+    ],
+)
+def test_the_shell_completes_commands_and_values(words: str, offered: list[str]) -> None:
+    completing = {
+        "_FLOW_EXPORTER_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"flow-exporter {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
+    result = CliRunner().invoke(app, [], prog_name="flow-exporter", env=completing)
+    assert result.stdout.split("\n")[0].split() == offered
