@@ -84,7 +84,7 @@ CREATE TABLE IF NOT EXISTS flow.flows_local ON CLUSTER 'flow'
     time_slot          DateTime64(3, 'UTC') MATERIALIZED slot CODEC(ZSTD(1)) COMMENT 'Slot of reception within which flows are in the order of their addresses.',
 
     -- The key serves the source; these serve the other end and rare texts.
-    INDEX dst_addr dst_addr TYPE bloom_filter(0.01) GRANULARITY 4,
+    INDEX dst_addr dst_addr TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX dns_name dns_name TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX http_host http_host TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX tls_sni tls_sni TYPE bloom_filter(0.01) GRANULARITY 4
