@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,6 +32,7 @@ from exporter.incidents.http import routes
 from exporter.incidents.recorder import AlertRecorder
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
+from exporter.policies.check import refused_queries
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import PolicySet, load_policies
@@ -43,7 +45,7 @@ from exporter.receive.grpc import GrpcServer
 from exporter.receive.grpc.stats import GrpcCollector
 from exporter.receive.udp import open_receivers
 from exporter.resources import resource
-from exporter.store.client import connect
+from exporter.store.client import StoreError, connect
 from exporter.store.readiness import StoreReadiness
 from exporter.store.retention import SizeKeeper
 from exporter.store.writer import Writer
@@ -251,6 +253,7 @@ class CollectorProcess(Collector):
             try:
                 new = load_config(self._file)
                 policies = _policies(new)
+                self._ask_about(policies, Path(new.policies.file))
                 new_normals = _new_normals(new)
                 web = load_web_config(new.http.web_config_file)
                 self._http.reload_certificate(web)
@@ -268,6 +271,27 @@ class CollectorProcess(Collector):
             for name in _waiting(self._config, new):
                 log.warning("%s has changed, which takes effect at the next start", name)
             log.info("the configuration was reloaded")
+
+    def _ask_about(self, policies: PolicySet, file: Path) -> None:
+        """Have ClickHouse look at the policies of ``file`` that are new or changed, if it answers.
+
+        Raises:
+            ConfigError: it would not evaluate one of them.
+        """
+        running = [state.policy for state in self._evaluator.states()]
+        if self._readiness.reason() or all(policy in running for policy in policies.policies):
+            return
+        try:
+            client = connect(self._config.clickhouse)
+            try:
+                faults = refused_queries(client, file, policies, running)
+            finally:
+                client.close()
+        except (StoreError, ClickHouseError, OSError) as error:
+            log.warning("ClickHouse could not be asked about the policies: %s", error)
+            return
+        if faults:
+            raise ConfigError("\n".join(faults))
 
     def collect(self) -> Iterator[Metric]:
         """About the process as such."""

@@ -159,7 +159,7 @@ def _check_names(settings: Config, report: _Report) -> list[str]:
 
 def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None:
     from exporter.config import ConfigError
-    from exporter.policies.check import check_queries
+    from exporter.policies.check import refused_queries
     from exporter.resources import resource
     from exporter.store.client import StoreError, connect
     from exporter.store.migrate import Migrator
@@ -184,9 +184,8 @@ def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None
     client = connect(settings.clickhouse)
     try:
         differences = schema_differences(client, settings.clickhouse, migrator.migrations)
-        faults = (
-            {} if differences else check_queries(client, policies.policies, policies.loaded_lists)
-        )
+        file = Path(settings.policies.file)
+        faults = [] if differences else refused_queries(client, file, policies)
     except StoreError as error:
         report.fault(str(error), "error: ")
         raise typer.Exit(1) from error
@@ -197,8 +196,8 @@ def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None
     if differences:
         raise typer.Exit(1)
     report.ok("schema", "tables and views are as the migrations make them")
-    for name, fault in faults.items():
-        report.fault(f"{settings.policies.file}: policy {name}: {fault}", "error: ")
+    for fault in faults:
+        report.fault(fault, "error: ")
     if faults:
         raise typer.Exit(1)
     report.ok("policies' queries", f"ClickHouse takes all {len(policies.policies)}")

@@ -68,24 +68,24 @@ def check_policies(
 
     flow-exporter policies check --offline --file alerting/policies.yaml
     """
-    from exporter.policies.check import check_queries
+    from exporter.policies.check import refused_queries
     from exporter.store.client import StoreError, connect
 
     settings = read_config(config)
     loaded = _load(settings, file)
     policies = loaded.policies
-    faults: dict[str, str] = {}
+    faults: list[str] = []
     if not offline:
         try:
             client = connect(settings.clickhouse)
             try:
-                faults = check_queries(client, policies, loaded.loaded_lists)
+                faults = refused_queries(client, _path(settings, file), loaded)
             finally:
                 client.close()
         except StoreError as error:
             _fail(str(error), 1)
-    for name, fault in faults.items():
-        typer.echo(f"{name}: {fault}", err=True)
+    for fault in faults:
+        typer.echo(fault, err=True)
     if faults:
         raise typer.Exit(2)
     typer.echo(f"ok: {len(policies)} policies")

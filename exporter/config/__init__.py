@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from exporter.config.clickhouse import ClickHouse, RetainedTable, Retention, Spool
 from exporter.config.dns import Dns, DnstapListener
-from exporter.config.load import load_yaml, read_secret
+from exporter.config.load import line_of, load_yaml, read_secret
 from exporter.config.metrics import Counter, Http, Policies, default_counters
 from exporter.config.names import (
     Device,
@@ -55,6 +55,7 @@ __all__ = [
     "SnmpAccess",
     "Spool",
     "UdpListener",
+    "line_of",
     "load_config",
     "load_yaml",
     "read_secret",

@@ -79,6 +79,12 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
+def line_of(path: Path, *location: int | str) -> int:
+    """The line, from 1, of what lies at ``location`` (keys and positions) in a YAML file that was
+    read before; of the innermost that it lies in, where the file has no such place."""
+    return _line(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), location)
+
+
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
     """The line of the innermost node on the way to ``location`` that the file has."""
     line = 1

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from exporter.policies.model import Policy
+from exporter.config import line_of
+from exporter.policies.model import Policy, PolicySet
 from exporter.policies.query import Lists, condition_of, policy_query
 
 _BOOLEAN: Final = frozenset({"Bool", "UInt8", "LowCardinality(UInt8)"})
+
+
+def refused_queries(
+    client: Client, file: Path, policies: PolicySet, running: Collection[Policy] = ()
+) -> list[str]:
+    """Faults that ClickHouse finds in the policies of ``file``, each as ``file:line: where: what``.
+
+    What is ``running`` already is not asked about again.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.OperationalError: ClickHouse does not answer.
+    """
+    asked = [policy for policy in policies.policies if policy not in running]
+    faults = check_queries(client, asked, policies.loaded_lists)
+    return [
+        f"{file}:{line_of(file, 'policies', index, 'filter' if policy.filter else 'name')}: "
+        f"policy {policy.name}: {faults[policy.name]}"
+        for index, policy in enumerate(policies.policies)
+        if policy.name in faults
+    ]
 
 
 def check_queries(

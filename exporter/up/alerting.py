@@ -37,7 +37,7 @@ def render_alerting(
 
     ``prometheus``, ``alertmanager``, ``collector`` and ``store`` are ``host:port``; an empty
     ``store`` is not scraped. ``evaluation_interval`` replaces that of the rules, which otherwise
-    run every minute; ``baseline_interval`` that of the rules that look weeks and days back, every 5
+    run every minute; ``baseline_interval`` that of the rules that look weeks and days back, every 4
     and 15 minutes, so that baselines are known sooner after a start. ``demo`` is where the
     simulator serves metrics of the demo's nodes and application; with it the application's own
     alert is loaded, too.

@@ -33,6 +33,7 @@ _TOTALS = (
     "prometheus_tsdb_head_series",
     "process_resident_memory_bytes",
 )
+_MISSED = "prometheus_rule_group_iterations_missed_total"
 #: The slowest group but one has run by then, and there are bands.
 _WARM_UP_SECONDS = 360
 _SETTINGS = """\
@@ -145,6 +146,8 @@ def measure(keys: int, seconds: int, folder: Path) -> None:
             group = labels["rule_group"].rpartition(";")[2]
             print(f"  {group:28} {value:6.2f} of {intervals[group]}")
     failures, series, memory = (_total(own, name) for name in _TOTALS)
+    if missed := _total(own, _MISSED):
+        print(f"  too little CPU time: {missed:.0f} evaluations were left out, what they cost too")
     print(
         f"  {bands['value'][1]} bands, {failures:.0f} failures, {series:.0f} series in memory, "
         f"{memory / 1e6:.0f} MB\n"

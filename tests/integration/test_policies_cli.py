@@ -71,7 +71,7 @@ def test_check_tells_what_clickhouse_would_refuse(config: Path) -> None:
     wrong = config.parent / "wrong.yaml"
     wrong.write_text(POLICIES + "    filter: dst_port = 'x'\n")
     said = run("policies", "check", "--config", str(config), "--file", str(wrong), code=2)
-    assert said.startswith("hosts: ")
+    assert said.startswith(f"{wrong}:7: policy hosts: ")
     assert run("policies", "check", "--offline", "--file", str(wrong)) == "ok: 1 policies\n"
 
 
