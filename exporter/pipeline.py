@@ -12,6 +12,7 @@ buffers, and last the kernel's, which count what they lose. Sources of flows are
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -234,7 +235,11 @@ class Pipeline(Collector):
         now = time.monotonic()
         if now - self._logged.get(stage, -_LOG_EVERY_SECONDS) >= _LOG_EVERY_SECONDS:
             self._logged[stage] = now
-            log.exception("%s failed in a batch (logged once a minute)", stage)
+            error = sys.exception()
+            if isinstance(error, OSError):  # the machine's fault (a full disk), not the code's
+                log.error("%s failed in a batch (logged once a minute): %s", stage, error)
+            else:
+                log.exception("%s failed in a batch (logged once a minute)", stage)
 
 
 class _HandOver:
