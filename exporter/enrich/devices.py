@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -78,11 +79,17 @@ class DeviceNames(Collector):
         return name
 
 
-def _distinct(addresses: Array) -> tuple[Array, Array]:
-    """As :func:`distinct_addresses`; quicker for a batch of one device."""
-    if (addresses == addresses[0]).all():
-        return np.zeros(len(addresses), np.intp), addresses[:1]
-    return distinct_addresses(addresses)
+def _distinct(addresses: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+    """As :func:`distinct_addresses`; quicker for flows that come many of one device together."""
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    high, low = words[:, 0], words[:, 1]
+    begins = np.flatnonzero((low[1:] != low[:-1]) | (high[1:] != high[:-1])) + 1
+    if len(begins) > len(addresses) // 4:
+        codes, uniques = distinct_addresses(addresses)
+        return codes.astype(np.intp), uniques
+    begins = np.concatenate([[0], begins])
+    codes, uniques = distinct_addresses(addresses.take(begins, axis=0))
+    return np.repeat(codes.astype(np.intp), np.diff(begins, append=len(addresses))), uniques
 
 
 def _agents(batch: FlowBatch, devices: Array, count: int) -> list[int]:

@@ -65,6 +65,7 @@ class ReverseNames(Collector):
     def __init__(self, hosts: HostNames, settings: ReverseDns) -> None:
         self._layer = hosts.layer("reverse_dns")
         self._settings = settings
+        self._enough = min(_MAX_WAITING, max(_MAX_AT_ONCE, int(settings.queries_per_second)))
         self._networks = PrefixTable((ipaddress.ip_network(p), 1) for p in settings.networks)
         self._lock = threading.Lock()
         #: Until when nothing is to be asked about an address, Unix time.
@@ -99,6 +100,11 @@ class ReverseNames(Collector):
         for row in np.flatnonzero(found).tolist():
             found[row] = addresses[row].tobytes() not in self._known
         return found
+
+    @property
+    def busy(self) -> bool:
+        """Whether what waits is enough for the next second."""
+        return len(self._waiting) >= self._enough
 
     def offer(self, addresses: Sequence[bytes]) -> None:
         """Addresses to ask for, as far as there is room."""
@@ -269,6 +275,8 @@ class ReverseFact:
 
     def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
         """Ask for addresses without a name."""
+        if self._reverse.busy:
+            return
         rows = np.flatnonzero(numbers)[:_MAX_PER_BATCH]
         if not len(rows):
             return

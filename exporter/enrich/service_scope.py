@@ -65,7 +65,9 @@ class ServiceScope:
         rows = np.flatnonzero(classes)
         if not len(rows):
             return
-        keys = classes[rows].astype(np.uint64) << np.uint64(_PORT_BITS) | ports[rows]
+        keys = classes[rows].astype(np.uint64) << np.uint64(_PORT_BITS) | ports[rows].astype(
+            np.uint64
+        )
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         same = self._keys[at] == keys
         places[rows[same]] = self._places[at[same]]

@@ -60,7 +60,7 @@ class ServiceNames:
         for entry, place in place_of.items():  # those that count more come later
             if entry[0] != _CONFIGURED or entry in everywhere:
                 self._places[_end(entry[2], entry[1])] = place
-        self._row_start = np.zeros(256, np.uint32)
+        self._row_start = np.zeros(256, np.intp)
         for transport, number in _PROTOCOLS.items():
             self._row_start[number] = _end(transport, 0)
         scoped = [
@@ -73,14 +73,14 @@ class ServiceNames:
 
     def apply(self, batch: FlowBatch) -> None:
         """Add the columns."""
-        starts = self._row_start[batch.array("proto")]
+        starts = self._row_start.take(batch.array("proto"))
         places = {}
         for side in ("src", "dst"):
             ports = starts + batch.array(f"{side}_port")
-            places[side] = self._places[ports]
+            places[side] = self._places.take(ports)
             if self.scope is not None:
                 self.scope.replace(side, ports, places[side])
-            column = self._texts.column(self._text_of_place[places[side]])
+            column = self._texts.column(self._text_of_place.take(places[side]))
             batch.columns[f"{side}_service"] = column
         source, destination = places["src"], places["dst"]
         if "tcp_flags" in batch.columns:

@@ -34,11 +34,12 @@ MMDB_RECORDS: Final = 100_000
 CONTAINERS: Final = 1_000
 DEVICES: Final = 50
 INTERFACES: Final = 48
+DATAGRAM_FLOWS: Final = 24
 #: The collector enriches 32,768 flows and more at once, fewer at less than 160,000 flows a second.
 BATCH_FLOWS: Final = (250_000, 32_768, 10_000)
 _IPV6_SHARE: Final = 0.2
 _ROUNDS: Final = 12
-_STRANGE_ROUNDS: Final = 4
+_STRANGE_ADDRESSES: Final = 1_000_000
 
 Addresses = NDArray[np.uint8]
 
@@ -68,7 +69,7 @@ def enrichment_cost(batch_flows: int) -> Enrichment:
         sources = _sources(str(mmdb), pool)
     first, *new = [
         _seconds(sources, _batch(_pool(2 * batch_flows, 100 + n), batch_flows, n, each_once=True))
-        for n in range(_STRANGE_ROUNDS)
+        for n in range(3 + _STRANGE_ADDRESSES // (2 * batch_flows))
     ]
     sources.configure(sources.config)  # what is kept of addresses begins anew
     batches = [_batch(pool, batch_flows, seed) for seed in range(_ROUNDS)]
@@ -176,7 +177,11 @@ def _batch(pool: Addresses, flows: int, seed: int, *, each_once: bool = False) -
     return FlowBatch(
         flows,
         {
-            "device_addr": _devices()[rng.integers(0, DEVICES, flows)],
+            "device_addr": np.repeat(
+                _devices()[rng.integers(0, DEVICES, flows // DATAGRAM_FLOWS + 1)],
+                DATAGRAM_FLOWS,
+                axis=0,
+            )[:flows],
             "time_flow_end": np.full(flows, int(time.time() * 1000)),
             "src_addr": source,
             "dst_addr": destination,

@@ -139,13 +139,16 @@ def _memories(memories: list[Memory]) -> tuple[str, list[str], list[list[str]]]:
 
 def _enrichments(measured: list[Enrichment]) -> tuple[str, list[str], list[list[str]]]:
     title = "Enrichment: CPU seconds per million flows (c/M) by size of the batch"
-    header = ["flows in a batch", "known addresses", "all addresses new", "memory, MB"]
+    header = ["flows in a batch", "known addresses", "all new", "all new, after a start",
+              "memory of addresses, MB", "of the MMDB file, MB"]  # fmt: skip
     rows = [
         [
             f"{e.batch_flows:,}",
             f"{e.cpu_per_million:.2f}",
             f"{e.new:.2f}",
+            f"{e.first:.2f}",
             f"{e.cache_bytes / 1e6:.0f}",
+            f"{e.mmdb_bytes / 1e6:.0f}",
         ]
         for e in measured
     ]
