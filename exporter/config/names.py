@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -87,6 +88,13 @@ class HttpTargets(Section):
     url: str = Field(pattern=r"^https?://", description="URL that answers with target groups.")
     refresh_seconds: float = Field(60.0, ge=5, description="Time between two requests.")
     token_file: FileName = Field("", description="File with a bearer token; empty: none.")
+
+    @field_validator("url")
+    @classmethod
+    def _no_credentials(cls, value: str) -> str:
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("must not hold a user or a password; `token_file` is for secrets")
+        return value
 
 
 class HostTargets(Section):

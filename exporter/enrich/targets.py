@@ -20,6 +20,7 @@ from http.client import HTTPException
 from operator import is_not
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -37,14 +38,20 @@ _HTTP_TIMEOUT_SECONDS: Final = 10.0
 _MAX_ANSWER_BYTES: Final = 64 << 20
 #: Addresses of targets that are names are asked for again after this time.
 _RESOLVE_SECONDS: Final = 300.0
+#: In one look no further names are resolved after so long: a dead resolver holds up no other names.
+_RESOLVE_BUDGET_SECONDS: Final = 2.0
 #: More hosts than these are left without names.
 MAX_HOSTS: Final = 200_000
 
 
 @dataclass(slots=True)
 class _Origin:
-    """A file or a server: its last good groups, and when to look again."""
+    """A file or a server: its last good groups, and when to look again.
 
+    ``name`` is what metrics and the log call it: URLs may have secrets in them.
+    """
+
+    name: str
     groups: Sequence[TargetGroup] = ()
     version: object = None
     due: float = 0.0
@@ -69,6 +76,7 @@ class TargetNames(Collector):
         self._settings = HostTargets()
         self._origins: dict[str, _Origin] = {}
         self._resolved: dict[str, _Resolved] = {}
+        self._resolve_until = 0.0
         #: The settings, and what each origin told, as they were taken over last.
         self._taken: list[object] = []
         self._errors: Counter[str] = Counter()
@@ -102,9 +110,9 @@ class TargetNames(Collector):
         targets = GaugeMetricFamily(
             "flow_exporter_names_targets", "Targets of a file or server.", labels=["origin"]
         )
-        for name, origin in list(self._origins.items()):
-            valid.add_metric([name], origin.valid)
-            targets.add_metric([name], sum(len(group.targets) for group in origin.groups))
+        for origin in list(self._origins.values()):
+            valid.add_metric([origin.name], origin.valid)
+            targets.add_metric([origin.name], sum(len(group.targets) for group in origin.groups))
         errors = CounterMetricFamily(
             "flow_exporter_names_target_errors",
             "Times that a file or server told nothing usable, or a name had no address.",
@@ -119,19 +127,21 @@ class TargetNames(Collector):
         settings, now = self._settings, time.monotonic()
         files = {name for pattern in settings.files for name in glob.glob(pattern)}  # noqa: PTH207
         servers = {server.url: server for server in settings.http}
+        names = {file: file for file in sorted(files)} | _shown(list(servers))
         self._origins = {
-            name: self._origins.get(name, _Origin()) for name in [*sorted(files), *servers]
+            key: self._origins.get(key) or _Origin(name) for key, name in names.items()
         }
-        for name, origin in self._origins.items():
+        for key, origin in self._origins.items():
+            origin.name = names[key]
             try:
-                if name in servers:
-                    self._ask(origin, servers[name], now)
+                if key in servers:
+                    self._ask(origin, servers[key], now)
                 else:
-                    _read(origin, Path(name))
+                    _read(origin, Path(key))
             except (OSError, ValueError, ConfigError, HTTPException, RecursionError) as error:
-                self._errors["http" if name in servers else "file"] += 1
+                self._errors["http" if key in servers else "file"] += 1
                 origin.valid = False
-                log.error("targets: what was told before stays in force: %s", error)
+                log.error("%s: what was told before stays in force: %s", origin.name, error)
         # Tens of thousands of targets take a second: not each time for nothing.
         told = [settings, *(origin.groups for origin in self._origins.values())]
         due = any(known.until <= now for known in self._resolved.values())
@@ -159,19 +169,18 @@ class TargetNames(Collector):
         with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_SECONDS) as answer:  # noqa: S310
             body = answer.read(_MAX_ANSWER_BYTES + 1)
         if len(body) > _MAX_ANSWER_BYTES:
-            raise ConfigError(f"{server.url}: the answer is longer than {_MAX_ANSWER_BYTES} bytes")
+            raise ConfigError(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes")
         try:
             origin.groups = TargetGroups.model_validate(json.loads(body)).root
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(str(part) for part in fault["loc"])
-            raise ConfigError(f"{server.url}: {where}: {fault['msg']}") from error
-        except ValueError as error:
-            raise ConfigError(f"{server.url}: {error}") from error
+            raise ConfigError(f"{where}: {fault['msg']}") from error
         origin.valid = True
 
     def _hosts(self, now: float) -> dict[bytes, HostFacts]:
         hosts: dict[bytes, HostFacts] = {}
+        self._resolve_until = time.monotonic() + _RESOLVE_BUDGET_SECONDS
         wanted: set[str] = set()
         for origin in self._origins.values():
             for group in origin.groups:
@@ -195,7 +204,8 @@ class TargetNames(Collector):
         if _is_address(host):
             return (pack_address(host),)
         known = self._resolved.setdefault(host, _Resolved(0.0))
-        if known.until <= now and not self._stop.is_set():
+        in_time = time.monotonic() < self._resolve_until
+        if known.until <= now and in_time and not self._stop.is_set():
             known.until = now + _RESOLVE_SECONDS
             try:
                 found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
@@ -215,6 +225,17 @@ def _read(origin: _Origin, path: Path) -> None:
     origin.version = version
     origin.groups = load_targets(path)
     origin.valid = True
+
+
+def _shown(urls: Sequence[str]) -> dict[str, str]:
+    """URLs without queries, which may hold secrets; those that are then the same are numbered."""
+    shown: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for url in urls:
+        text = urlsplit(url)._replace(query="", fragment="").geturl()
+        seen[text] += 1
+        shown[url] = text if seen[text] == 1 else f"{text} ({seen[text]})"
+    return shown
 
 
 def _is_address(text: str) -> bool:

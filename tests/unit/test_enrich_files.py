@@ -4,12 +4,13 @@ import http.server
 import json
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from exporter.batch import FlowBatch
-from exporter.config import Config, ConfigError, HostTargets
+from exporter.config import Config, ConfigError, HostTargets, load_config
 from exporter.config.name_files import load_devices, load_hosts, load_networks, target_host
 from exporter.distinct import pack_address
 from exporter.enrich import NameSources
@@ -319,3 +320,47 @@ def test_a_configuration_that_is_refused_leaves_all_of_the_one_before(tmp_path, 
         names.stop()
     assert names.hosts.find([A]) == [HostFacts("another")]
     assert not names.config.devices
+
+
+def test_secrets_in_urls_are_in_no_metric_and_no_log(tmp_path, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/sd"
+    targets = TargetNames(HostNames().layer("targets"))
+    servers = [{"url": f"{url}?token=geheim{n}"} for n in range(2)]
+    targets.configure(HostTargets.model_validate({"http": servers}))
+    targets.look()
+    told = metrics(targets)
+    assert told["flow_exporter_names_target_origin_valid", url] == 0
+    assert told["flow_exporter_names_target_origin_valid", f"{url} (2)"] == 0
+    assert url in caplog.text
+    assert "geheim" not in caplog.text
+    file = written(
+        tmp_path / "c.yaml", "host_targets:\n  http:\n    - url: http://me:geheim@sd.example/\n"
+    )
+    with pytest.raises(ConfigError, match=r"c\.yaml:3: .*user or a password") as refused:
+        load_config(file)
+    assert "geheim" not in str(refused.value)
+
+
+def test_names_that_take_long_to_resolve_hold_up_no_others(tmp_path, monkeypatch):
+    asked = []
+
+    def slow(host, *_, **__):
+        asked.append(host)
+        time.sleep(0.02)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("exporter.enrich.targets._RESOLVE_BUDGET_SECONDS", 0.05)
+    group = {"targets": [f"host{n}.example" for n in range(50)]}
+    written(tmp_path / "a.json", json.dumps([group]))
+    written(tmp_path / "b.json", '[{"targets": ["10.0.0.1"], "labels": {"name": "a"}}]')
+    hosts = HostNames()
+    targets = TargetNames(hosts.layer("targets"))
+    targets.configure(HostTargets.model_validate({"files": [f"{tmp_path}/*.json"]}))
+    targets.look()
+    assert hosts.find([A]) == [HostFacts("a")]
+    assert 1 <= len(asked) <= 4
+    for _ in range(60):
+        targets.look()
+    assert sorted(asked) == sorted(group["targets"])  # each once, for now
