@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from exporter.up.errors import UpError
+from exporter.up.lines import readable
 
 _PR_SET_PDEATHSIG = 1
 _FIRST_PAUSE = 1.0
@@ -109,7 +110,7 @@ class Supervisor:
                 await process.wait()
             raise
         if code:
-            raise self._ended(task.name, code)
+            raise self._with_last_words(task.name, f"ended with code {code}")
 
     async def stop(self) -> None:
         """End all children, the last started first; each is killed after its ``stop_seconds``."""
@@ -159,17 +160,17 @@ class Supervisor:
         while time.monotonic() < deadline:
             if process.returncode is not None:
                 await watch  # until all that it said is there
-                raise self._ended(child.name, process.returncode)
+                raise self._with_last_words(child.name, f"ended with code {process.returncode}")
             if await asyncio.to_thread(_answers, child.ready_url):
                 return
             await asyncio.sleep(0.1)
-        raise StartError(
-            f"{child.name} was not ready in {child.start_seconds:.0f} s ({child.ready_url})"
+        raise self._with_last_words(
+            child.name, f"was not ready in {child.start_seconds:.0f} s ({child.ready_url})"
         )
 
-    def _ended(self, name: str, code: int) -> StartError:
+    def _with_last_words(self, name: str, what: str) -> StartError:
         last = self._last_lines.get(name)
-        return StartError(f"{name} ended with code {code}" + (f": {last}" if last else ""))
+        return StartError(f"{name} {what}" + (f": {readable(last)}" if last else ""))
 
     async def _watch(self, child: Child, process: asyncio.subprocess.Process) -> None:
         pause = _FIRST_PAUSE

@@ -117,6 +117,17 @@ def test_a_child_that_ends_at_its_start_is_an_error_with_its_last_words() -> Non
     assert said == [("broken", "no room left")], "and is not started again"
 
 
+def test_a_child_that_does_not_become_ready_is_an_error_that_says_what_it_waits_for() -> None:
+    async def scenario(supervisor: Supervisor, lines: Lines) -> None:
+        code = """import time; print('level=warning msg="no table"'); time.sleep(60)"""
+        await supervisor.start(
+            Child("slow", _python(code), ready_url="http://127.0.0.1:1/", start_seconds=1.5)
+        )
+
+    with pytest.raises(StartError, match=r"slow was not ready in 2 s .*: warning: no table"):
+        _run(scenario)
+
+
 def test_what_is_known_to_be_noise_is_not_shown() -> None:
     async def scenario(supervisor: Supervisor, lines: Lines) -> None:
         code = f"print('noise 1'); print('word'); {_SLEEPER}"
