@@ -267,6 +267,26 @@ def test_the_message_shows_the_time_around_the_start_of_the_alert(tmp_path: Path
     assert f"{link}&var-measure=bits_per_second" in said
 
 
+def test_the_holidays_that_the_docs_show_mute_dips_that_are_not_critical(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/planned-changes.md").read_text()
+    intervals, route = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    document = yaml.safe_load((ALERTING / "alertmanager.yml").read_text()) | intervals
+    document["route"]["routes"][:0] = route
+    document["templates"] = []
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(yaml.safe_dump(document))
+    run(program("amtool"), "check-config", str(file))
+
+    def routes(severity: str) -> str:
+        labels = ["alertname=FlowPolicyBelow", f"severity={severity}", "team=network"]
+        command = [program("amtool"), "config", "routes", "test", f"--config.file={file}", "--tree"]
+        return run(*command, *labels)
+
+    assert "FlowPolicyManyBelow" in routes("warning")
+    assert "pager" in routes("critical")
+    assert "FlowPolicyManyBelow" not in routes("critical")
+
+
 def test_the_receivers_that_the_docs_show_are_right(tmp_path: Path) -> None:
     page = (ROOT / "docs/how-to/send-notifications.md").read_text()
     (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
