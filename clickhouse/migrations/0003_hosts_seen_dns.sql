@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS dns_queries
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time_received)
+PRIMARY KEY (toStartOfHour(time_received), src_addr, dns_name)
 ORDER BY (toStartOfHour(time_received), src_addr, dns_name, time_received)
 TTL toDateTime(time_received) + INTERVAL 90 DAY DELETE
 SETTINGS non_replicated_deduplication_window = 1000, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1

@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS flow.dns_queries_local ON CLUSTER 'flow'
 )
 ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/flow/dns_queries_local', '{replica}')
 PARTITION BY toDate(time_received)
+PRIMARY KEY (toStartOfHour(time_received), src_addr, dns_name)
 ORDER BY (toStartOfHour(time_received), src_addr, dns_name, time_received)
 TTL toDateTime(time_received) + INTERVAL 90 DAY DELETE
 SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
