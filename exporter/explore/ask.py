@@ -9,8 +9,11 @@ from urllib.parse import quote as percent_encoded
 
 from clickhouse_connect.driver.client import Client
 
+from exporter.explore.choices import by, measuring
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
 from exporter.explore.question import Question
+from exporter.explore.series import series_query
+from exporter.explore.table import table_query
 from exporter.policies.filter import check_filter
 
 #: Lengths of buckets in seconds; the shortest that gives at most BUCKETS of them is taken.
@@ -33,7 +36,6 @@ class Asked:
     measure: str = MEASURES[0].name
     where: str = ""
     address: str = ""
-    device: str = "*"
     top: int = 10
     compare: str = NO_DIMENSION
     pinned: Sequence[str] = ()
@@ -78,16 +80,13 @@ class Asked:
             start=f"toDateTime({self.start}, 'UTC')",
             end=f"toDateTime({self.end}, 'UTC')",
             step=str(self.step),
-            dimension=_text(first),
-            dimension_2=_text(second),
-            column=first,
-            column_2=second,
-            measure=_text(self.measure),
+            dimension=by(first),
+            dimension_2=by(second),
+            measure=measuring(self.measure),
             top=_text(str(self.top)),
-            address=_text(self.address),
-            device=_text(self.device),
-            compare=_text(self.compare),
-            pinned=_text(",".join(self.pinned)),
+            address=_text(self.address) if self.address.strip() else "",
+            compare="" if self.compare == NO_DIMENSION else _text(self.compare),
+            pinned=_text(",".join(self.pinned)) if self.pinned else "",
             rollup_if="" if self.where else "1",
             where=self.where,
         )
@@ -125,9 +124,9 @@ def ask(client: Client, asked: Asked) -> list[Key]:
     """
     question = asked.question()
     series: dict[str, list[float]] = {}
-    for _, name, value in client.query(question.series_query()).result_rows:
+    for _, name, value in client.query(series_query(question)).result_rows:
         series.setdefault(name, []).append(value)
-    table = client.query(question.table_query())
+    table = client.query(table_query(question))
     return [_key(row, len(asked.by), series) for row in table.named_results()]
 
 

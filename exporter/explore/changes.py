@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exporter.explore.expressions import url_filter
+from exporter.explore.keys import display, key_name, second_display
 from exporter.explore.question import Question
 
 #: Bounds must be crossed for some minutes before an alert fires.
@@ -17,9 +18,9 @@ def moment_constants(question: Question, since_ms: str) -> str:
     """
     return f"""\
   toUInt64OrZero({since_ms}) AS since,
-  if(since = 0, {question.first} + intDiv({question.seconds}, 2),
+  if(since = 0, range_start + intDiv({question.seconds}, 2),
     toDateTime(intDiv(since, 1000)) - {LEAD_SECONDS}) AS began,
-  greatest({question.first}, least({question.past} - {question.step},
+  greatest(range_start, least(range_end - {question.step},
     toStartOfInterval(began, INTERVAL {question.step} second))) AS split"""
 
 
@@ -29,32 +30,34 @@ def changes_query(question: Question, since_ms: str, limit: int = 10) -> str:
     Values are averages over the buckets of each time, so that counts of different values compare
     however long both are.
     """
-    per_second = question.divisor(question.step)
-    before = f"greatest(intDiv(dateDiff('second', {question.first}, split), {question.step}), 1)"
-    during = f"greatest(intDiv(dateDiff('second', split, {question.past}), {question.step}), 1)"
+    per_bucket = question.divisor(question.step)
+    before = f"greatest(intDiv(dateDiff('second', range_start, split), {question.step}), 1)"
+    during = f"greatest(intDiv(dateDiff('second', split, range_end), {question.step}), 1)"
     return f"""\
 WITH
-{question.address_constants()},
-{moment_constants(question, since_ms)}
+{question.constants_list()},
+{moment_constants(question, since_ms)},
+{question.keyed_flows()}
 SELECT
-  {question.display("key_1", question.dimension)} AS "Key",
-  {question.second_display("key_2")} AS "Second key",
-  {question.key_name("any_name", "key_1", question.dimension)} AS "Name",
+  {display("key_1", question.dimension)} AS "Key",
+  {second_display("key_2", question.dimension_2)} AS "Second key",
+  {key_name("any_name", "key_1", question.dimension)} AS "Name",
   value_before AS "Before", value_during AS "During",
   value_during - value_before AS "Change",
   {url_filter("key_1")} AS filter_1, {url_filter("key_2")} AS filter_2
 FROM (
   SELECT key_1, key_2, max(name) AS any_name,
-    sumIf(value, bucket < split) / {per_second} / {before} AS value_before,
-    sumIf(value, bucket >= split) / {per_second} / {during} AS value_during,
+    sumIf(value, bucket < split) / {per_bucket} / {before} AS value_before,
+    sumIf(value, bucket >= split) / {per_bucket} / {during} AS value_during,
     sum(octets) AS all_octets
   FROM (
-    SELECT key_1, key_2, {question.bucket} AS bucket, max(name) AS name,
-      {question.total()} AS value, sum(bytes) AS octets
+    SELECT *, {question.shared("sum_of_key", "bucket")} AS value
     FROM (
-{question.keyed_flows()}
+      SELECT key_1, key_2, {question.bucket} AS bucket, max(name) AS name,
+        {question.total} AS sum_of_key, sum(bytes) AS octets
+      FROM flow
+      GROUP BY key_1, key_2, bucket
     )
-    GROUP BY key_1, key_2, bucket
   )
   GROUP BY key_1, key_2
 )
@@ -67,18 +70,15 @@ def distinct_query(question: Question) -> str:
     """``time``, ``series``, ``Value``: different sources and destinations in every bucket."""
     return f"""\
 WITH
-{question.address_constants()}
+{question.constants_list()}
 SELECT time, series, Value FROM (
   SELECT time, pair.1 AS series, pair.2 AS Value FROM (
     SELECT {question.bucket} AS time,
       toFloat64(uniq(src_addr)) AS sources, toFloat64(uniq(dst_addr)) AS destinations
-    FROM (
-{question.selected_flows()}
-    )
+        {question.selected_flows()}
     GROUP BY time
     ORDER BY time
-      WITH FILL FROM {question.first}
-        TO {question.past} STEP {question.step}
+      WITH FILL FROM range_start TO range_end STEP {question.step}
   )
   ARRAY JOIN [('Sources', sources), ('Destinations', destinations)] AS pair
 )

@@ -53,7 +53,7 @@ DIMENSIONS = (
     ("Sampling rate", "sampling_rate"),
 )
 
-#: Stands for "no second dimension": a constant column of every subquery.
+#: Stands for "no second dimension".
 NO_DIMENSION = "none"
 
 #: The column that tells more about a key, by dimension.
@@ -67,6 +67,8 @@ NAMES = {
     "device": "owner",
 }
 
+#: Those of them that are not called as the dimension is, and ``_name``.
+OTHER_NAMES = {name: told for name, told in NAMES.items() if told != f"{name}_name"}
 
 #: Columns of the rollups flows_1m and flows_1h to group by.
 ROLLUP_COLUMNS = (
@@ -89,24 +91,43 @@ COUNTED = {
 class Measure:
     """What is summed or counted over a group of flows.
 
-    ``total`` is an aggregate; ``per_second`` says whether a bucket shows it divided by its
-    length. ``total_unit`` is Grafana's unit of the sum over the whole range.
+    ``amount`` is a flow's part in it, over flow columns; ``rollup_amount`` that of a row of a
+    rollup, where it can tell. The sum of amounts, times ``factor``, is the total; ``distinct``:
+    the number of different ones instead. ``per_second`` says whether a bucket shows the total
+    divided by its length. ``total_unit`` is Grafana's unit of the total over the whole range.
     """
 
     name: str
     label: str
-    total: str
-    per_second: bool
+    amount: str
     unit: str
     total_unit: str
+    rollup_amount: str = ""
+    factor: int = 1
+    distinct: bool = False
+    per_second: bool = False
 
+
+#: The measure whose total is a percentage of that of all keys.
+SHARE = "share_of_total"
+
+#: A TCP flow that never got past its first packet.
+_SYN_ONLY = "toUInt8(proto = 6 AND bitAnd(tcp_flags, 0x17) = 0x02)"
 
 MEASURES = (
-    Measure("bits_per_second", "Bits/s", "sum(bytes) * 8", True, "bps", "decbits"),
-    Measure("packets_per_second", "Packets/s", "sum(packets)", True, "pps", "short"),
-    Measure("flows_per_second", "Flows/s", "sum(flows)", True, "cps", "short"),
+    Measure(
+        "bits_per_second", "Bits/s", "bytes", "bps", "decbits", "bytes", factor=8, per_second=True
+    ),
+    Measure(
+        "packets_per_second", "Packets/s", "packets", "pps", "short", "packets", per_second=True
+    ),
+    Measure("flows_per_second", "Flows/s", "toUInt64(1)", "cps", "short", "flows", per_second=True),
+    Measure(
+        "syn_only_flows_per_second", "SYN-only flows/s", _SYN_ONLY, "cps", "short", per_second=True
+    ),
+    Measure(SHARE, "Share of total bytes", "bytes", "percent", "percent"),
     *(
-        Measure(f"unique_{name}", f"Unique {words}", f"uniq({name})", False, "short", "short")
+        Measure(f"unique_{name}", f"Unique {words}", name, "short", "short", distinct=True)
         for name, words in COUNTED.items()
     ),
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 #: What every query filters and buckets time by; the policies use the same column.
 TIME = "time_received"
 
@@ -11,18 +9,6 @@ TIME = "time_received"
 def quote(text: str) -> str:
     """A constant of ours as an SQL string."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def choose(selector: str, cases: Sequence[tuple[str, str]], default: str, cast: str) -> str:
-    """The expression of the case that the constant ``selector`` names.
-
-    Each level is wrapped in ``cast``: ClickHouse folds an ``if`` on a constant only when it is
-    not itself the branch of another one, and with it drops the columns of the other cases.
-    """
-    expression = f"{cast}({default})"
-    for value, case in reversed(cases):
-        expression = f"{cast}(if({selector} = {quote(value)}, {cast}({case}), {expression}))"
-    return expression
 
 
 def text(expression: str) -> str:

@@ -10,10 +10,14 @@ from grafana_foundation_sdk.models.common import GraphDrawStyle
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
+from exporter.explore.flows import raw_flows_query, summary_query
+from exporter.explore.keys import keys_query
+from exporter.explore.series import absent_series_query, series_query
+from exporter.explore.table import table_query
 
 from . import condition
 from . import flows_sql as sql
-from .flows_sql import RANGE, column, variable
+from .flows_sql import RANGE, chosen_dimension, chosen_measure, variable
 from .parts import (
     CLICKHOUSE,
     ClickHouseQuery,
@@ -39,11 +43,9 @@ RAW_FLOWS = 200
 #: What the variables ask.
 QUESTION = replace(
     RANGE,
-    dimension=variable("dimension"),
-    dimension_2=variable("dimension_2"),
-    column=column("dimension"),
-    column_2=column("dimension_2"),
-    measure=variable("measure"),
+    dimension=chosen_dimension("dimension"),
+    dimension_2=chosen_dimension("dimension_2", optional=True),
+    measure=chosen_measure(),
     top=variable("top"),
     address=variable("address"),
     device=variable("device"),
@@ -123,13 +125,15 @@ def _look(panel: timeseries.Panel) -> timeseries.Panel:
     return (
         panel.display_name("${__field.labels.series}")
         .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
-        .override_by_query("earlier", [prop("custom.lineStyle", {"fill": "dash", "dash": [4, 6]})])
+        .override_by_regexp(
+            "/, earlier$/", [prop("custom.lineStyle", {"fill": "dash", "dash": [4, 6]})]
+        )
         .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
     )
 
 
 _TITLE = "Top ${top} by ${dimension:text}: ${measure:text}"
-_PRESENT = ClickHouseQuery(QUESTION.series_query(), series=True)
+_PRESENT = ClickHouseQuery(series_query(QUESTION), series=True)
 _UNIT = ClickHouseQuery(QUESTION.unit_query(), ref_id="unit")
 
 
@@ -143,8 +147,7 @@ def _series() -> timeseries.Panel:
             "short",
             [
                 _PRESENT,
-                ClickHouseQuery(QUESTION.absent_series_query(), series=True, ref_id="absent"),
-                ClickHouseQuery(QUESTION.earlier_series_query(), series=True, ref_id="earlier"),
+                ClickHouseQuery(absent_series_query(QUESTION), series=True, ref_id="absent"),
                 _UNIT,
             ],
             size=(24, 12),
@@ -179,7 +182,7 @@ def _other_views() -> list[builders.Row]:
         "${key}: ${measure:text}",
         "One key alone, on a scale of its own: how it moves, however small it is.",
         "short",
-        [ClickHouseQuery(ONE_KEY.series_query(), series=True), _UNIT],
+        [ClickHouseQuery(series_query(ONE_KEY), series=True), _UNIT],
         size=(6, 7),
         source=CLICKHOUSE,
         calcs=("max", "lastNotNull"),
@@ -201,7 +204,7 @@ def _table() -> table.Panel:
             " include or exclude it, to see its flows, or to show it by something else.",
             "short",
             [
-                ClickHouseQuery(QUESTION.table_query()),
+                ClickHouseQuery(table_query(QUESTION)),
                 ClickHouseQuery(QUESTION.unit_query(), ref_id="unit"),
                 ClickHouseQuery(QUESTION.unit_query(of_total=True), ref_id="total"),
             ],
@@ -226,7 +229,7 @@ def _summary() -> stat.Panel:
         " rates, number of flow records, different sources and destinations, and mean packet"
         " size (small packets in large numbers are a sign of their own).",
         "short",
-        [ClickHouseQuery(QUESTION.summary_query())],
+        [ClickHouseQuery(summary_query(QUESTION))],
         size=(24, 4),
         source=CLICKHOUSE,
     )
@@ -243,7 +246,7 @@ def _raw_flows() -> table.Panel:
         f"The latest {RAW_FLOWS} flow records that match, as reported; bytes and packets are"
         " already multiplied by the sampling rate.",
         "none",
-        [ClickHouseQuery(QUESTION.raw_flows_query(RAW_FLOWS))],
+        [ClickHouseQuery(raw_flows_query(QUESTION, RAW_FLOWS))],
         size=(24, 12),
     ).override_by_name("Bytes", [prop("unit", "decbytes")])
     for field in ("Source", "Destination"):
@@ -317,9 +320,12 @@ def dashboard() -> Dashboard:
                 "Small multiples",
                 "Keys of the first dimension with a panel of their own, in the row Small"
                 " multiples.",
-                replace(
-                    QUESTION, top=f"toString(least({MULTIPLES}, toUInt16OrZero({QUESTION.top})))"
-                ).keys_query(),
+                keys_query(
+                    replace(
+                        QUESTION,
+                        top=f"toString(least({MULTIPLES}, toUInt16OrZero({QUESTION.top})))",
+                    )
+                ),
             )
         )
         .with_variable(

@@ -10,6 +10,7 @@ picked from a list are compared with constants.
 
 from __future__ import annotations
 
+from exporter.explore.choices import Choice, Dimension, open_dimension, open_measure
 from exporter.explore.expressions import TIME, text, url_filter
 from exporter.explore.question import Question
 
@@ -25,9 +26,14 @@ def variable(name: str) -> str:
     return f"decodeURLComponent('${{{name}:percentencode}}')"
 
 
-def column(name: str) -> str:
-    """The flow column that a variable names."""
-    return f"identity(COLUMNS('^${{{name}:percentencode}}$'))"
+def chosen_dimension(name: str, *, optional: bool = False) -> Dimension:
+    """The dimension that a dashboard's variable names."""
+    return open_dimension(variable(name), f"${{{name}:percentencode}}", optional=optional)
+
+
+def chosen_measure(name: str = "measure") -> Choice:
+    """The measure that a dashboard's variable names."""
+    return open_measure(variable(name), f"${{{name}:percentencode}}")
 
 
 #: A question about the range of the dashboard.

@@ -9,12 +9,14 @@ from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.changes import LEAD_SECONDS, changes_query, distinct_query
+from exporter.explore.choices import by
 from exporter.explore.columns import DIMENSIONS, MEASURES
-from exporter.explore.expressions import quote
+from exporter.explore.flows import raw_flows_query
+from exporter.explore.series import series_query
 
 from . import flows_sql, incident_sql
 from .alerts import severity_colours
-from .flows_sql import RANGE, column, variable
+from .flows_sql import RANGE, chosen_dimension, chosen_measure, variable
 from .parts import (
     CLICKHOUSE,
     WIDTH,
@@ -40,7 +42,7 @@ RAW_FLOWS = 200
 #: Rows of a table: sources that rise together must all be there.
 KEYS = 100
 
-QUESTION = replace(RANGE, measure=variable("measure"), top="'8'", settings=flows_sql.SETTINGS)
+QUESTION = replace(RANGE, measure=chosen_measure(), top="'8'", settings=flows_sql.SETTINGS)
 
 #: The Data Explorer with the same measure and filters.
 EXPLORER = "/d/flow-explorer?${__url_time_range}&${measure:queryparam}&${filters:queryparam}"
@@ -110,14 +112,14 @@ def _value() -> timeseries.Panel:
 
 
 def _series() -> timeseries.Panel:
-    question = replace(QUESTION, dimension=variable("dimension"), column=column("dimension"))
+    question = replace(QUESTION, dimension=chosen_dimension("dimension"))
     return (
         time_series(
             "Traffic by ${dimension:text}: ${measure:text}",
             "The key's flows, split by what is chosen above; all but the largest are Other.",
             "short",
             [
-                ClickHouseQuery(question.series_query(), series=True),
+                ClickHouseQuery(series_query(question), series=True),
                 ClickHouseQuery(question.unit_query(), ref_id="unit"),
             ],
             size=(12, 9),
@@ -132,10 +134,10 @@ def _series() -> timeseries.Panel:
 def _changes(
     title: str, description: str, dimension: str, dimension_2: str = "", *, host: bool = False
 ) -> table.Panel:
-    question = replace(QUESTION, dimension=quote(dimension), column=dimension)
+    question = replace(QUESTION, dimension=by(dimension))
     hidden = ["Second key"]
     if dimension_2:
-        question = replace(question, dimension_2=quote(dimension_2), column_2=dimension_2)
+        question = replace(question, dimension_2=by(dimension_2))
         hidden = []
     value = "${__data.fields.filter_1:percentencode}"
     explorer = f"{EXPLORER}&var-dimension={dimension}"
@@ -313,7 +315,7 @@ def dashboard() -> Dashboard:
                 f"The latest {RAW_FLOWS} flow records of the key, as reported; bytes and packets"
                 " are already multiplied by the sampling rate.",
                 "none",
-                [ClickHouseQuery(QUESTION.raw_flows_query(RAW_FLOWS))],
+                [ClickHouseQuery(raw_flows_query(QUESTION, RAW_FLOWS))],
                 size=(WIDTH, 10),
             ).override_by_name("Bytes", [prop("unit", "decbytes")])
         )

@@ -9,10 +9,12 @@ from grafana_foundation_sdk.builders import nodegraph
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.changes import changes_query
+from exporter.explore.choices import by, measuring
 from exporter.explore.columns import MEASURES
-from exporter.explore.expressions import TIME, quote
+from exporter.explore.expressions import TIME
+from exporter.explore.series import series_query
 
-from .flows_sql import RANGE, variable
+from .flows_sql import RANGE, chosen_measure, variable
 from .parts import (
     CLICKHOUSE,
     WIDTH,
@@ -34,7 +36,7 @@ from .parts import (
 
 UID = "flow-services"
 
-_HERE = replace(RANGE, address=variable("address"), measure=variable("measure"), top="'12'")
+_HERE = replace(RANGE, address=variable("address"), measure=chosen_measure(), top="'12'")
 
 _PORTS = f"splitByChar(',', trim(BOTH '{{}}' FROM {variable('port')}))"
 _OF_PORTS = f"has({_PORTS}, '*') OR has({_PORTS}, toString(dst_port))"
@@ -59,9 +61,7 @@ def _edges(limit: int) -> str:
   SELECT if(src_network = '', 'elsewhere', toString(src_network)) AS talks,
     concat({host}, ' ', {service}) AS listens,
     toFloat64(sum(bytes)) * 8 / {_HERE.seconds} AS bits
-  FROM (
-{_HERE.selected_flows()}
-  )
+  {_HERE.selected_flows()}
   GROUP BY talks, listens
   ORDER BY bits DESC, talks, listens
   LIMIT {limit}"""
@@ -71,7 +71,7 @@ def edges_query(limit: int = 40) -> str:
     """Edges as the node graph takes them: ``id``, ``source``, ``target``, ``mainstat``."""
     return f"""\
 WITH
-{_HERE.address_constants()}
+{_HERE.constants_list()}
 SELECT concat(talks, ' > ', listens) AS id, concat('from ', talks) AS source, listens AS target,
   bits AS mainstat
 FROM (
@@ -84,7 +84,7 @@ def nodes_query(limit: int = 40) -> str:
     """Nodes as the node graph takes them: ``id``, ``title``, ``mainstat``."""
     return f"""\
 WITH
-{_HERE.address_constants()}
+{_HERE.constants_list()}
 SELECT end.1 AS id, end.2 AS title, sum(bits) AS mainstat
 FROM (
 {_edges(limit)}
@@ -111,16 +111,14 @@ def _graph() -> nodegraph.Panel:
 
 def dashboard() -> Dashboard:
     """``flow-services``."""
-    ports = replace(_HERE, dimension=quote("dst_port"), column="dst_port")
+    ports = replace(_HERE, dimension=by("dst_port"))
     chosen = replace(ports, where=_OF_PORTS)
     listeners = replace(
         _HERE,
-        dimension=quote("dst_addr"),
-        column="dst_addr",
-        dimension_2=quote("dst_port"),
-        column_2="dst_port",
+        dimension=by("dst_addr"),
+        dimension_2=by("dst_port"),
     )
-    fan_in = replace(listeners, measure=quote("unique_src_addr"))
+    fan_in = replace(listeners, measure=measuring("unique_src_addr"))
     explorer = "/d/flow-explorer?${__url_time_range}&${address:queryparam}&${measure:queryparam}"
     only = "&var-filters=dst_addr%7C%3D%7C${__data.fields.filter_1:percentencode}"
     only += "&var-filters=dst_port%7C%3D%7C${__data.fields.filter_2:percentencode}"
@@ -189,7 +187,7 @@ def dashboard() -> Dashboard:
                 "The measure of the largest ports, each as a line of its own, so that one that"
                 " falls is not hidden by one that rises. A port without flows reads zero.",
                 "short",
-                [ClickHouseQuery(ports.series_query(), series=True), unit],
+                [ClickHouseQuery(series_query(ports), series=True), unit],
                 size=(12, 9),
                 source=CLICKHOUSE,
             )
@@ -202,7 +200,7 @@ def dashboard() -> Dashboard:
                 "Different sources of each service of a host in every bucket; the services with"
                 " most of them over the range. Many sources that rise together show as one line.",
                 "short",
-                [ClickHouseQuery(fan_in.series_query(), series=True)],
+                [ClickHouseQuery(series_query(fan_in), series=True)],
                 size=(12, 9),
                 source=CLICKHOUSE,
             ).display_name("${__field.labels.series}")
@@ -213,7 +211,7 @@ def dashboard() -> Dashboard:
                 "The measure of this destination port alone.",
                 "short",
                 [
-                    ClickHouseQuery(chosen.series_query(), series=True),
+                    ClickHouseQuery(series_query(chosen), series=True),
                     unit,
                 ],
                 size=(WIDTH // 4, 7),

@@ -38,7 +38,8 @@ PANELS = [
 
 #: Those of Grafana's valueFormats that we use.
 UNITS = {
-    "bps", "pps", "cps", "ops", "s", "short", "none", "percentunit", "decbytes", "dateTimeAsIso",
+    "bps", "pps", "cps", "ops", "s", "short", "none", "percentunit", "percent", "decbytes",
+    "dateTimeAsIso",
 }  # fmt: skip
 
 #: Variables that Grafana itself knows in links and titles.
@@ -249,12 +250,9 @@ def test_dimensions_are_flow_columns() -> None:
     assert set(dimensions) <= BY_NAME.keys()
 
 
-#: Measures of policies that the explorer shows as bits/s: shares need a whole to be a part of, a
-#: flow's flags are in no rollup, and DNS queries are in a table of their own.
-NOT_IN_EXPLORER = {
-    "share_of_total", "share_of_capacity", "syn_only_flows_per_second", "queries",
-    "unique_dns_name",
-}  # fmt: skip
+#: Measures of policies that the explorer shows as bits/s: a share of capacity is one of an
+#: interface only, and DNS queries are in a table and on a dashboard of their own.
+NOT_IN_EXPLORER = {"share_of_capacity", "queries", "unique_dns_name"}
 
 
 def test_explorer_has_measures_of_policies_by_the_same_names() -> None:

@@ -1,0 +1,97 @@
+"""All flows that a question is about, whatever the dimension: as one row, and one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter.explore.expressions import TIME, protocol, text
+from exporter.explore.question import Question
+from exporter.explore.rollups import rollup_table
+
+
+def summary_query(question: Question) -> str:
+    """One row about all flows that match.
+
+    Where a rollup is read, addresses are counted by whole hours: there are ten times as many states
+    of minutes to merge.
+    """
+    question = replace(question, compare="")
+    reads = [
+        _summed("sum(bytes)", "sum(packets)", "count()", "uniq(src_addr)", "uniq(dst_addr)")
+        + f"\n  {question.selected_flows()}"
+    ]
+    if question.rollup_if:
+        held = " AND ".join([*question.conditions("time"), "from_rollup"])
+        hours = held.replace("range_start", "toStartOfHour(range_start)")
+        merged = (f"uniqCombinedMerge(12)(unique_{side}_addr)" for side in ("src", "dst"))
+        reads += [
+            _summed("sum(bytes)", "sum(packets)", "sum(flows)", "0", "0")
+            + f"\n  FROM {rollup_table(question)}\n  WHERE {held}",
+            _summed("0", "0", "0", *merged) + f"\n  FROM flows_1h\n  WHERE {hours}",
+        ]
+    union = "\n  UNION ALL\n  ".join(reads)
+    return f"""\
+WITH
+{question.constants_list(grouped=False)}
+SELECT
+  sum(octets) * 8 / {question.seconds} AS "Bits/s",
+  sum(frames) / {question.seconds} AS "Packets/s",
+  sum(records) AS "Flows",
+  sum(sources) AS "Sources",
+  sum(destinations) AS "Destinations",
+  sum(octets) / greatest(sum(frames), 1) AS "Bytes per packet"
+FROM (
+  {union}
+)
+{question.settings}"""
+
+
+def _summed(octets: str, frames: str, records: str, sources: str, destinations: str) -> str:
+    return (
+        f"SELECT toFloat64({octets}) AS octets, toFloat64({frames}) AS frames,\n"
+        f"    toFloat64({records}) AS records, toFloat64({sources}) AS sources,"
+        f" toFloat64({destinations}) AS destinations"
+    )
+
+
+def raw_flows_query(question: Question, limit: int) -> str:
+    """The latest flows that match, one row each.
+
+    Their oldest time is found first, so that all columns are read of few rows only.
+    """
+    question = replace(question, rollup_if="", compare="")
+    return f"""\
+WITH
+{question.constants_list()},
+  selected AS (
+        SELECT *
+        {question.selected_flows()}
+  )
+SELECT
+  {TIME} AS "Received",
+  time_flow_start AS "Start",
+  time_flow_end AS "End",
+  toString(device) AS "Device",
+  {text("src_addr")} AS "Source",
+  toString(src_host) AS "Source host",
+  src_port AS "Source port",
+  {text("dst_addr")} AS "Destination",
+  toString(dst_host) AS "Destination host",
+  dst_port AS "Destination port",
+  {protocol("proto")} AS "Protocol",
+  toFloat64(bytes) AS "Bytes",
+  toFloat64(packets) AS "Packets",
+  src_as AS "Source AS",
+  dst_as AS "Destination AS",
+  in_if AS "In",
+  out_if AS "Out",
+  tcp_flags AS "TCP flags",
+  sampling_rate AS "Sampled 1 in",
+  toString(source) AS "From"
+FROM selected
+WHERE {TIME} >= (
+  SELECT min({TIME}) FROM (SELECT {TIME} FROM selected ORDER BY {TIME} DESC LIMIT {limit})
+)
+ORDER BY {TIME} DESC
+LIMIT {limit}
+{question.settings}"""
