@@ -5,7 +5,6 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from . import flows_sql as sql
 from .alerts import firing
 from .parts import (
     RED,
@@ -23,6 +22,7 @@ from .parts import (
     time_series,
 )
 from .pipeline import LOST, REPORTING
+from .top_sql import SOURCES, top_query
 
 UID = "flow-home"
 
@@ -60,7 +60,7 @@ def _top(
             title,
             description,
             "bps",
-            [ClickHouseQuery(sql.top_query(column, second, name=name, where=where))],
+            [ClickHouseQuery(top_query(column, second, name=name, where=where))],
             size=(8, 9),
             sort="Bits/s",
         )
@@ -230,7 +230,8 @@ def dashboard() -> Dashboard:
         .with_panel(
             _top(
                 "Largest conversations",
-                "Pairs of source and destination. Click one for its ports.",
+                f"Pairs of source and destination, of the {SOURCES} largest sources. Click one for"
+                " its ports.",
                 "src_addr",
                 second="dst_addr",
                 show_by="dst_port",

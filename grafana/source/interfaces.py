@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from .flows_sql import RANGE, top_query
+from .flows_sql import RANGE
 from .parts import (
     CLICKHOUSE,
     WIDTH,
@@ -18,6 +18,7 @@ from .parts import (
     table_panel,
     time_series,
 )
+from .top_sql import top_query
 
 UID = "flow-interfaces"
 

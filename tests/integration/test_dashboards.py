@@ -516,6 +516,33 @@ def test_home_shows_the_largest_first(reader: Client) -> None:
     assert (pair["Key"], pair["With"]) == ("10.9.9.9", "10.1.0.1")
 
 
+@pytest.mark.parametrize(
+    ("title", "key"),
+    [
+        ("Largest sources", "src_addr"),
+        ("Largest destinations", "dst_addr"),
+        ("Largest source ASes", "src_as"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(START - 86_400, END + 30), (START - 100, END + 30), (START + 1800, END + 30)],
+)
+def test_the_largest_are_those_of_the_flows_whatever_table_tells(
+    reader: Client, title: str, key: str, start: int, end: int
+) -> None:
+    rows = ask(reader, "flow-home", title, start=start, end=end)
+    flows = reader.query(
+        f"SELECT replaceOne(toString({key}), '::ffff:', ''), sum(bytes) * 8 / {end - start} AS bits"
+        f" FROM flows WHERE time_received BETWEEN toDateTime({start}) AND toDateTime({end})"
+        f" AND {'src_as != 0' if key == 'src_as' else '1'}"
+        f" GROUP BY {key} ORDER BY bits DESC, {key} LIMIT 10"
+    ).result_rows
+    assert [(row["Key"], row["Bits/s"]) for row in rows] == [
+        (shown, pytest.approx(bits)) for shown, bits in flows
+    ]
+
+
 def test_alert_history_keeps_only_safe_links(reader: Client) -> None:
     rows = {row["Alert"]: row for row in ask(reader, "flow-alerts", "History")}
     start = (START + 1900) * 1000
