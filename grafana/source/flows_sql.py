@@ -11,7 +11,7 @@ picked from a list are compared with constants.
 from __future__ import annotations
 
 from exporter.explore.choices import Choice, Dimension, open_dimension, open_measure
-from exporter.explore.expressions import TIME, text, url_filter
+from exporter.explore.expressions import TIME
 from exporter.explore.question import Question
 
 #: Ad-hoc filters reach every read of the table, in whichever subquery.
@@ -52,35 +52,3 @@ def ad_hoc_values_query() -> str:
     """
     recent = f"{TIME} > subtractHours(now(), 6)"
     return f"SELECT DISTINCT $__adhoc_column FROM flow.flows WHERE {recent} LIMIT 1000"
-
-
-def top_query(
-    key: str, second: str = "", *, name: str = "''", where: str = "1", limit: int = 10
-) -> str:
-    """The largest values of one column, or of two, in the range, whatever the variables say."""
-    seconds = "dateDiff('second', $__fromTime, $__toTime)"
-    keys = ["key_1", "key_2"] if second else ["key_1"]
-    columns = [f"{key} AS key_1"] + ([f"{second} AS key_2"] if second else [])
-    shown = [f'{text("key_1")} AS "Key"'] + ([f'{text("key_2")} AS "With"'] if second else [])
-    filters = [f"{url_filter(k)} AS filter_{i}" for i, k in enumerate(keys, start=1)]
-    as_name = "joinGet('as_names', 'name', toUInt32OrZero(toString(key_1)))"
-    key_name = {
-        "src_as": as_name,
-        "dst_as": as_name,
-        "dst_port": "if(key_name != '', key_name,"
-        " joinGet('port_names', 'name', toUInt8(6), toUInt16OrZero(toString(key_1))))",
-    }.get(key, "key_name")
-    return f"""\
-SELECT {", ".join(shown)}, {key_name} AS "Name",
-  octets * 8 / {seconds} AS "Bits/s", frames / {seconds} AS "Packets/s",
-  {", ".join(filters)}
-FROM (
-  SELECT {", ".join(columns)}, toString(max({name})) AS key_name,
-    toFloat64(sum(bytes)) AS octets, toFloat64(sum(packets)) AS frames
-  FROM flows
-  WHERE $__timeFilter({TIME}) AND {where}
-  GROUP BY {", ".join(keys)}
-  ORDER BY octets DESC, {", ".join(keys)}
-  LIMIT {limit}
-)
-ORDER BY "Bits/s" DESC, filter_1"""
