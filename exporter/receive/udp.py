@@ -35,6 +35,7 @@ BATCHES_AHEAD: Final = 3
 LINGER_SECONDS: Final = 0.25
 
 _POLL_MILLISECONDS: Final = 200
+#: For what comes in less time it does not pay to wait: it is for the next batch.
 _SHORTEST_NAP_SECONDS: Final = 0.0005
 #: Naps are a little longer than filling the buffer should take: waking twice costs more than
 #: leaving some datagrams for the next batch.
@@ -290,12 +291,13 @@ class UdpReceivers:
             return
         begin = time.monotonic()
         left = LINGER_SECONDS
-        while left > 0 and not buffer.full and not self._stop.is_set():
+        while not buffer.full and not self._stop.is_set():
             nap = min(left, self._longest_nap)
             if self._rate:
                 nap = min(nap, _BEYOND_FULL * (buffer.slots - buffer.filled) / self._rate)
-            if nap > _SHORTEST_NAP_SECONDS:
-                time.sleep(nap)
+            if nap < _SHORTEST_NAP_SECONDS:
+                break
+            time.sleep(nap)
             read = self._read_all()
             left = begin + LINGER_SECONDS - time.monotonic()
             if not read and left > 0:
