@@ -24,7 +24,8 @@ from xml.sax.saxutils import escape
 from exporter.store.server import sql
 from exporter.store.server.errors import EngineError, QueryError
 
-# Statistics of all columns, which the optimizer hardly needs, are a quarter of the cost of merges.
+# Statistics of all columns, which the optimizer hardly needs, are a quarter of the cost of merges;
+# and merges of more parts at once write each row less often (docs/explanation/storage.md).
 _CONFIG: Final = """<clickhouse>
   <timezone>UTC</timezone>
   <display_name>flow-exporter store</display_name>
@@ -33,6 +34,7 @@ _CONFIG: Final = """<clickhouse>
   <backups><allowed_disk>backups</allowed_disk></backups>
   <merge_tree>
     <auto_statistics_types></auto_statistics_types>
+    <merge_selector_base>20</merge_selector_base>
   </merge_tree>
   <storage_configuration><disks>
     <backups><type>local</type><path>{data_dir}/backups/</path></backups>

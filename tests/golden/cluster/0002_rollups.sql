@@ -18,8 +18,8 @@ CREATE TABLE IF NOT EXISTS flow.flows_1m_local ON CLUSTER 'flow'
     bytes           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes within this minute.',
     packets         SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets within this minute.',
     flows           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows that ended within this minute.',
-    unique_src_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
-    unique_dst_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
+    unique_src_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
+    unique_dst_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
 )
 ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/flows_1m_local', '{replica}')
 PARTITION BY toDate(time)
@@ -49,8 +49,8 @@ CREATE TABLE IF NOT EXISTS flow.flows_1h_local ON CLUSTER 'flow'
     bytes           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes within this hour.',
     packets         SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets within this hour.',
     flows           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows that ended within this hour.',
-    unique_src_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
-    unique_dst_addr AggregateFunction(uniqCombined(12), IPv6) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
+    unique_src_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
+    unique_dst_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
 )
 ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/flows_1h_local', '{replica}')
 PARTITION BY toYYYYMM(time)
@@ -119,7 +119,8 @@ COMMENT 'Traffic per hour by network, country and AS of both ends.';
 -- that, and for the part of a flow longer than an hour, the reception tells the time.
 -- A block of flows that last longer than four minutes on average is divided among the last four
 -- minutes only: whoever sends nothing but hour-long flows must not cost sixty rows for each.
--- Grouping by hashes of the texts keeps the key within 32 bytes, which halves its cost.
+-- Grouping by a hash of the texts keeps the key within 32 bytes; addresses are counted by theirs,
+-- as numbers are cheaper to count than texts of 16 bytes.
 CREATE MATERIALIZED VIEW IF NOT EXISTS flow.flows_1m_from_flows ON CLUSTER 'flow' TO flow.flows_1m_local AS
 WITH
     minute * 60000 AS minute_start,
@@ -148,8 +149,8 @@ SELECT
         - if(minute_start <= first, 0, toUInt64(f.packets * ((minute_start - first) / divisor)))
     )) AS packets,
     countIf(is_last) AS flows,
-    uniqCombinedState(12)(src_addr) AS unique_src_addr,
-    uniqCombinedState(12)(dst_addr) AS unique_dst_addr
+    uniqCombinedState(12)(cityHash64(src_addr)) AS unique_src_addr,
+    uniqCombinedState(12)(cityHash64(dst_addr)) AS unique_dst_addr
 FROM
 (
     WITH
@@ -166,8 +167,8 @@ FROM
         src_addr, dst_addr, bytes, packets
     FROM flow.flows_local
 ) AS f
-ARRAY JOIN range(toUInt64(intDiv(first, 60000)), toUInt64(intDiv(greatest(last - 1, first), 60000) + 1)) AS minute
-GROUP BY minute, cityHash64(f.device), in_if, out_if, proto, port, cityHash64(f.service);
+ARRAY JOIN range(toUInt32(intDiv(first, 60000)), toUInt32(intDiv(greatest(last - 1, first), 60000) + 1)) AS minute
+GROUP BY minute, cityHash64(f.device, f.service), in_if, out_if, proto, port;
 
 -- Rows of one hour meet when parts are merged: few would within one insert, and grouping costs as
 -- much as all of flows_1m.
