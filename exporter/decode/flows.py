@@ -80,10 +80,7 @@ class Flows:
 def decode_flows(layout: Layout, sets: DataSets) -> Flows:
     """The flows of data sets that all have ``layout`` (and one protocol)."""
     records = locate(layout, sets.buffer, sets.start, sets.length)
-    if records.counts is not None:
-        counts = records.counts
-    else:
-        counts = np.bincount(records.set_of, minlength=len(sets))
+    counts = records.counts
     if not len(records):
         return Flows([], counts, records.malformed)
     reader = _Reader(records, sets)

@@ -25,17 +25,16 @@ _LOCKSTEP: Final = 6
 class Records:
     """All records of one layout in some sets, row by row.
 
-    ``segments`` holds one structured array per window of the layout, or per segment where it has
-    variable fields; ``starts`` and ``ends`` bound each variable-length field in ``buffer``. Rows
-    lie set by set where ``counts`` has how many each set has; else ``owner`` tells the set of
-    each. ``malformed`` lists sets whose rest could not be parsed.
+    Rows lie set by set, ``counts`` has how many each set has. ``segments`` holds one structured
+    array per window of the layout, or per segment where it has variable fields; ``starts`` and
+    ``ends`` bound each variable-length field in ``buffer``. ``malformed`` lists sets whose rest
+    could not be parsed.
     """
 
     buffer: bytes | memoryview
     length: int
     segments: list[NDArray[Any]]
-    counts: Offsets | None = None
-    owner: NDArray[np.intp] | None = None
+    counts: Offsets
     starts: list[Offsets] = field(default_factory=list)
     ends: list[Offsets] = field(default_factory=list)
     malformed: list[int] = field(default_factory=list)
@@ -46,16 +45,11 @@ class Records:
     @property
     def set_of(self) -> NDArray[np.intp]:
         """The set of each row."""
-        if self.owner is not None:
-            return self.owner
-        assert self.counts is not None
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def spread(self, per_set: NDArray[Any]) -> NDArray[Any]:
         """One value per row from one per set."""
-        if self.counts is not None:
-            return per_set.repeat(self.counts, axis=0)
-        return per_set[self.owner]
+        return per_set.repeat(self.counts, axis=0)
 
 
 def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: Offsets) -> Records:
@@ -104,22 +98,21 @@ def _locate_variable(
 ) -> Records:
     parser = _VariableParser(buffer, layout.sizes, layout.min_size)
     parser.run(start, end)
-    columns = parser.columns()
-    set_of, rest = columns[0], columns[1:]
+    counts, columns = parser.columns(len(start))
     segments = [
         _gather(buffer, offsets, segment)
-        for segment, offsets in zip(layout.segments, rest[0::3], strict=True)
+        for segment, offsets in zip(layout.segments, columns[0::3], strict=True)
     ]
     return Records(
-        buffer, len(set_of), segments, None, set_of, rest[1::3], rest[2::3], parser.malformed
+        buffer, len(columns[0]), segments, counts, columns[1::3], columns[2::3], parser.malformed
     )
 
 
 class _VariableParser:
     """Walks the records of many sets at once, since where one ends only the one before tells.
 
-    Collects rows of: set, start of segment 0, start and end of variable field 0, start of
-    segment 1, and so on.
+    A record's row is: start of segment 0, start and end of variable field 0, start of segment 1,
+    and so on.
     """
 
     def __init__(self, buffer: bytes | memoryview, sizes: Sequence[int], min_size: int) -> None:
@@ -127,7 +120,10 @@ class _VariableParser:
         self._octets = np.frombuffer(buffer, np.uint8)
         self._sizes = sizes
         self._min_size = min_size
-        self._parts: list[list[Offsets]] = []
+        # Of each step the sets and the rows of their next records, and of sets that were walked
+        # alone after these steps all rest.
+        self._steps: list[tuple[NDArray[np.intp], list[Offsets]]] = []
+        self._rests: list[tuple[int, Offsets]] = []
         self.malformed: list[int] = []
 
     def run(self, start: Offsets, end: Offsets) -> None:
@@ -136,13 +132,13 @@ class _VariableParser:
         owner = np.flatnonzero(start <= last)
         position, end, last = start[owner], end[owner], last[owner]
         while len(owner) > _LOCKSTEP:
-            row = self._record(owner, position)
+            row = self._record(position)
             position = row.pop()
             good = position <= end
             if np.count_nonzero(good) < len(good):
                 self.malformed.extend(owner[~good].tolist())
                 row = [column[good] for column in row]
-            self._parts.append(row)
+            self._steps.append((owner if len(row[0]) == len(owner) else owner[good], row))
             more = position <= last  # none where the record was malformed
             if np.count_nonzero(more) < len(more):
                 owner, position, end, last = owner[more], position[more], end[more], last[more]
@@ -151,17 +147,31 @@ class _VariableParser:
         ):
             self._scalar(number, begin, stop)
 
-    def columns(self) -> list[Offsets]:
-        """The rows collected, as one array per value."""
-        width = 3 * len(self._sizes) - 1
-        if not self._parts:
-            return [np.zeros(0, np.int64)] * width
-        return [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+    def columns(self, sets: int) -> tuple[Offsets, list[Offsets]]:
+        """How many records each of the sets has, and the rows set by set, one array per value.
 
-    def _record(self, owner: NDArray[np.intp], position: Offsets) -> list[Offsets]:
-        """A row for the record at ``position`` of each set, and where it ends."""
+        What lies together in the buffer is read together then, which caches reward.
+        """
+        counts = np.zeros(sets, np.int64)
+        for owner, _ in self._steps:
+            counts[owner] += 1
+        for number, rows in self._rests:
+            counts[number] += rows.shape[1]
+        first = np.cumsum(counts) - counts
+        columns = np.empty((3 * len(self._sizes) - 2, int(counts.sum())), np.int64)
+        for step, (owner, row) in enumerate(self._steps):
+            place = first[owner] + step
+            for column, values in zip(columns, row, strict=True):
+                column[place] = values
+        for number, rows in self._rests:
+            end = first[number] + counts[number]
+            columns[:, end - rows.shape[1] : end] = rows
+        return counts, list(columns)
+
+    def _record(self, position: Offsets) -> list[Offsets]:
+        """A row for the record at each ``position``, and where it ends."""
         octets = self._octets
-        row = [owner, position]
+        row = [position]
         if self._sizes[0]:
             position = position + self._sizes[0]
         for size in self._sizes[1:]:
@@ -187,7 +197,7 @@ class _VariableParser:
         sizes = self._sizes
         rows: list[list[int]] = []
         while end - position >= self._min_size:
-            row = [number]
+            row: list[int] = []
             for size in sizes[:-1]:
                 row.append(position)
                 position += size
@@ -210,4 +220,4 @@ class _VariableParser:
             self.malformed.append(number)
             break
         if rows:
-            self._parts.append(list(np.array(rows, np.int64).T))
+            self._rests.append((number, np.array(rows, np.int64).T))

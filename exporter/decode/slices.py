@@ -1,8 +1,9 @@
 """Octets of varying length as codes and different values, without a Python loop over rows.
 
-Rows are sorted out by length into classes, each about twice as long as the one before. In a class
-every slice is told by a key of fixed size that lies within it: its length, its first octets and
-its last ones, which overlap. Equal keys are equal slices, so only one slice of each key is read.
+Every slice is told by a key of fixed size, and equal keys are equal slices, so only one slice of
+each key is read. The key of a short slice is its octets, zeros, and its length. Longer ones are
+sorted out by length into classes, each twice as long as the one before. Their key is the length,
+the first octets and the last ones, which overlap.
 """
 
 from __future__ import annotations
@@ -15,16 +16,26 @@ from numpy.typing import NDArray
 from exporter.batch import Array
 from exporter.decode.packet import rows_at
 from exporter.decode.values import fixed_codes
+from exporter.receive.datagrams import SPARE_BYTES
 
 _Codes = NDArray[np.uint32]
 _Offsets = NDArray[np.int64]
 
-#: Up to this many octets are read as one number.
-_WORD: Final = 8
-#: The class of each length: 0 up to 8 octets, 1 up to 16, 2 up to 32, and so on.
+#: Sizes of keys of short slices; these have fewer octets.
+_SIZES: Final = (8, 16, 32)
+_LONG: Final = _SIZES[-1]
+assert _LONG <= SPARE_BYTES
+
+#: The class of each length: 0 below 32 octets, 1 up to 64, 2 up to 128, and so on.
 _CLASS: Final = np.repeat(
-    np.arange(14, dtype=np.uint8), np.diff([0, *(1 + (_WORD << np.arange(13))), 1 << 16])
+    np.arange(12, dtype=np.uint8), np.diff([0, _LONG, *(1 + (_LONG << np.arange(1, 11))), 1 << 16])
 )
+
+#: By size, and length below that: which bits of a key are those of the slice.
+_MASKS: Final = {
+    size: np.tril(np.full((size, size), 255, np.uint8), -1).view(f"V{size}")[:, 0]
+    for size in _SIZES
+}
 
 
 def sliced_bytes(
@@ -32,8 +43,9 @@ def sliced_bytes(
 ) -> tuple[_Codes, list[bytes]]:
     """Codes and different values of the octets at ``starts`` to ``ends`` of ``buffer``.
 
-    Slices are of at most 65,535 octets, and at least 8 more follow the last one.
+    Slices are of at most 65,535 octets, and ``SPARE_BYTES`` more follow the last one.
     """
+    octets = np.frombuffer(buffer, np.uint8)
     lengths = ends - starts
     classes = _CLASS[lengths]
     codes = np.empty(len(starts), np.uint32)
@@ -42,7 +54,11 @@ def sliced_bytes(
     for number in present:
         rows = slice(None) if len(present) == 1 else np.flatnonzero(classes == number)
         begin, length = starts[rows], lengths[rows]
-        found, count = fixed_codes(_keys(buffer, begin, length, _WORD << number >> 1))
+        if number:
+            keys = _long_keys(octets, begin, length, _LONG << number >> 1)
+        else:
+            keys = _short_keys(octets, begin, length)
+        found, count = fixed_codes(keys)
         codes[rows] = found + np.uint32(len(values)) if values else found
         row = np.empty(count, np.int64)
         row[found] = np.arange(len(found))  # whichever row of each key comes last
@@ -52,16 +68,20 @@ def sliced_bytes(
     return codes, values
 
 
-def _keys(buffer: bytes | memoryview, starts: _Offsets, lengths: _Offsets, half: int) -> Array:
-    """Opaque rows that are equal where slices are; slices have ``half`` to 2 ``half`` octets."""
-    octets = np.frombuffer(buffer, np.uint8)
-    if half < _WORD:
-        keys = np.empty((len(starts), 2), np.uint64)
-        word = rows_at(octets, starts, np.dtype(">u8"))
-        keys[:, 0] = lengths
-        # A shift by all 64 bits gives 0.
-        keys[:, 1] = word >> (8 * (_WORD - lengths)).astype(np.uint64)
-        return keys.view("V16")[:, 0]
+def _short_keys(octets: NDArray[np.uint8], starts: _Offsets, lengths: _Offsets) -> Array:
+    """Opaque rows that are equal where slices are."""
+    longest = int(lengths.max())
+    size = next(size for size in _SIZES if size > longest)
+    # A cheap look at each slice brings many at a time into the cache; gathering them does not.
+    octets.take(starts)
+    keys = rows_at(octets, starts, np.dtype((np.uint64, size // 8)))
+    keys &= _MASKS[size][lengths].view(np.uint64).reshape(keys.shape)
+    keys.view(np.uint8)[:, -1] = lengths
+    return keys.view(f"V{size}")[:, 0]
+
+
+def _long_keys(octets: NDArray[np.uint8], starts: _Offsets, lengths: _Offsets, half: int) -> Array:
+    """The same for slices of ``half`` to 2 ``half`` octets."""
     part = np.dtype(f"V{half}")
     packed = np.empty(len(starts), [("length", np.int64), ("first", part), ("last", part)])
     packed["length"] = lengths

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.decode.slices import sliced_bytes
 from exporter.decode.values import MAX_TEXT, clean_text, clean_texts
+from exporter.receive.datagrams import SPARE_BYTES
 
 #: Lengths around the bounds of the classes that slices are sorted into.
-_LENGTHS = [0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 255, 256, 257, 40_000, 65_535]
+_LENGTHS = [0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 255, 256, 257, 32_768, 32_769, 65_535]
 
 
 def _sliced(rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     sizes = np.array([len(row) for row in rows], np.int64)
     ends = 5 + np.cumsum(sizes)
-    codes, values = sliced_bytes(b"start" + b"".join(rows) + bytes(8), ends - sizes, ends)
+    codes, values = sliced_bytes(b"start" + b"".join(rows) + bytes(SPARE_BYTES), ends - sizes, ends)
     return [values[code] for code in codes.tolist()], values
 
 
+@settings(deadline=None)  # the first call loads Arrow's functions
 @given(
     st.lists(
         st.one_of(
