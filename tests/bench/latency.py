@@ -47,9 +47,9 @@ _QUERIES: Final = (
      "SELECT way, peer, sum(bytes) AS b FROM host_traffic WHERE addr = {addr:IPv6} AND "
      "time_received >= {end:DateTime} - 86400 AND time_received < {end:DateTime} "
      "GROUP BY way, peer ORDER BY b DESC LIMIT 100"),
-    ("24 h, distinct sources of each destination, hosts_1h", 1000,
-     "SELECT addr, uniqCombinedMerge(12)(unique_src_addr) AS sources FROM hosts_1h "
-     f"WHERE {_DAY} GROUP BY addr ORDER BY sources DESC LIMIT 10"),
+    ("24 h, destinations with most distinct sources, fan_in", 1000,
+     "SELECT addr, sources FROM fan_in(since = {since:DateTime}, until = {end:DateTime}) "
+     "ORDER BY sources DESC LIMIT 10"),
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ class Latencies:
 
 def goals(day: Day) -> list[Latency]:
     """The questions that have goals of their own."""
-    parameters = {"end": day.end, "addr": day.address}
+    parameters = {"end": day.end, "since": day.end - 86400, "addr": day.address}
     return [
         Latency(name, _median(day.reader, sql, parameters), goal) for name, goal, sql in _QUERIES
     ]

@@ -36,7 +36,7 @@ def database(store: RunningStore) -> Iterator[Client]:
 @pytest.fixture
 def client(database: Client) -> Client:
     """The same without flows."""
-    for table in ("flows", "flows_1m", "devices", "as_names"):
+    for table in ("flows", "flows_1m", "hosts_1h", "devices", "as_names"):
         database.command(f"TRUNCATE TABLE {table}")
     return database
 
@@ -176,3 +176,21 @@ def test_conversations_keep_to_their_time(client: Client) -> None:
     since = "formatDateTime(now64(3) - 3600, '%F %T')"
     start = rows(client, f"SELECT {since}")[0][0]
     assert rows(client, CONVERSATIONS.replace("2000-01-01 00:00:00", start)) == []
+
+
+def test_fan_in_counts_sources_once_over_hours(client: Client) -> None:
+    at = "toStartOfHour(now('UTC')) - INTERVAL {} MINUTE"
+    for minutes in (10, 70, 130):
+        add(client, time_received=at.format(minutes), src_addr=A, dst_addr=C)
+    add(client, time_received=at.format(10), src_addr=B, dst_addr=C)
+    add(client, time_received=at.format(190), src_addr="10.0.0.3", dst_addr=C)
+    [(since, until)] = rows(
+        client, "SELECT toString(toStartOfHour(now('UTC')) - INTERVAL 3 HOUR), "
+        "toString(toStartOfHour(now('UTC')))",
+    )  # fmt: skip
+    found = rows(
+        client,
+        "SELECT replaceOne(toString(addr), '::ffff:', ''), sources, flows, bytes "
+        f"FROM fan_in(since = '{since}', until = '{until}')",
+    )
+    assert found == [(C, 2, 4, 400)], "who only sends has no sources, and the fourth hour is out"
