@@ -57,7 +57,7 @@ def store(
 
     /ping answers "Ok.", /metrics is for Prometheus. Ctrl-C or SIGTERM lets running queries end.
     """
-    import logging
+    from exporter.logs import configure_logging
 
     try:
         from exporter.store.server.app import Options
@@ -73,7 +73,7 @@ def store(
         )
         raise typer.Exit(2) from error
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="WARNING")
+    configure_logging("warning")
     address, port = _address(listen)
     if (tls_certificate is None) != (tls_key is None):
         raise typer.BadParameter("--tls-certificate and --tls-key go together")

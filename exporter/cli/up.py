@@ -120,14 +120,14 @@ async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
     from rich.markup import escape
 
     from exporter.up.errors import UpError
-    from exporter.up.lines import readable
+    from exporter.up.lines import readable, shortened
     from exporter.up.supervisor import StartError, Supervisor, Task
 
     width = max(len(step.name) for step in plan.steps)
 
     def log(name: str, line: str) -> None:
         for part in readable(line).splitlines():
-            console.print(f"[cyan]{name:<{width}}[/] │ {escape(part)}")
+            console.print(f"[cyan]{name:<{width}}[/] │ {escape(shortened(part))}")
 
     supervisor = Supervisor(log)
     ended = asyncio.Event()

@@ -10,6 +10,8 @@ _PAIR: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^\s"]*)(?: |$)')
 #: When and where in the code: of use in a log file, not beside what is seen as it happens.
 _HIDDEN: Final = {"time", "ts", "level", "msg", "logger", "caller", "source", "component"}
 _USUAL: Final = "info"
+#: A query that was slow is told with all of its SQL.
+_LONGEST: Final = 500
 
 
 def readable(line: str) -> str:
@@ -24,6 +26,11 @@ def readable(line: str) -> str:
     level = "" if pairs["level"] == _USUAL else f"{pairs['level']}: "
     rest = [f"{key}: {value}" for key, value in pairs.items() if key not in _HIDDEN]
     return "; ".join([level + pairs["msg"], *rest])
+
+
+def shortened(text: str) -> str:
+    """``text``, cut where nobody reads on."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 
 def _unquoted(text: str) -> str:

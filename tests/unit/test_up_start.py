@@ -13,7 +13,7 @@ import pytest
 from exporter.config.receive import UdpListener
 from exporter.policies.blocks import all_or_none, has_blocks
 from exporter.up.errors import UpError
-from exporter.up.lines import readable
+from exporter.up.lines import readable, shortened
 from exporter.up.lock import locked
 from exporter.up.ports import check_udp
 
@@ -76,6 +76,11 @@ def test_without_prometheus_one_is_told_how_to_get_it(tmp_path: Path) -> None:
 )
 def test_log_lines_are_shown_as_a_person_reads_them(line: str, shown: str) -> None:
     assert readable(line) == shown
+
+
+def test_a_line_of_pages_is_cut() -> None:
+    assert shortened("slow query: SELECT 1") == "slow query: SELECT 1"
+    assert len(shortened("slow query: " + "x" * 10_000)) < 600
 
 
 def test_blocks_of_the_past_are_there_all_or_none(tmp_path: Path) -> None:
