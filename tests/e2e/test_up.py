@@ -220,7 +220,7 @@ def test_the_demo_alert_is_in_alertmanager_and_comes_home(stack: Stack) -> None:
         lambda: stack.ask(
             "SELECT alertname, status, severity, policy, labels['dst_host'] AS host, "
             "annotations['dashboard_url'] AS url FROM alerts FINAL "
-            "WHERE labels['dst_host'] = 'fl13' LIMIT 1"
+            f"WHERE labels['dst_host'] = 'fl13' AND policy = '{labels['policy']}' LIMIT 1"
         ),
     )[0]
     assert row["status"] == "firing"
