@@ -13,9 +13,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from exporter.policies.evaluator import REASONS, PolicyEvaluator, PolicyState
+from exporter.policies.filter import is_plain
 from exporter.policies.keys import Key
 from exporter.policies.list_store import ListState
 from exporter.policies.model import Bound, Policy
+from exporter.policies.tables import FLOWS
 
 
 class PolicyCollector(Collector):
@@ -113,7 +115,16 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
             "no_baseline",
         ],
     )  # fmt: skip
+    filters = InfoMetricFamily(
+        "flow_policy_filter",
+        "The filter of a policy over flows, as dashboards take it for their SQL condition; of one "
+        "that has none, looks up lists, or has brackets or escapes, nothing.",
+        labels=["policy", "condition"],
+    )
     for policy in policies:
+        plain = policy.filter.strip() and not policy.list_uses and is_plain(policy.filter)
+        if plain and policy.table == FLOWS.name:
+            filters.add_metric([policy.name, policy.filter.strip()], {})
         minimum.add_metric([policy.name], policy.minimum)
         for side, severity, bound in _bounds(policy):
             if bound.static is not None:
@@ -132,7 +143,7 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
             ],
             {},
         )  # fmt: skip
-    yield from (minimum, static, ratio, breach, fallback, info)
+    yield from (minimum, static, ratio, breach, fallback, info, filters)
 
 
 def _health(states: list[PolicyState]) -> Iterator[Metric]:

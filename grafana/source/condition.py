@@ -12,17 +12,24 @@ database only, within limits of its own.
 from __future__ import annotations
 
 from exporter.explore.expressions import quote
-from exporter.policies.filter import FUNCTIONS, WORDS
+from exporter.policies.filter import (
+    COMMENT,
+    FUNCTIONS,
+    PLAIN_NUMBER,
+    PLAIN_SIGNS,
+    PLAIN_TEXT,
+    WORDS,
+)
 from exporter.schema import COLUMNS
 
 from .flows_sql import variable
 
 NAME = "condition"
 
-_TEXT = quote(r"'[^'\\]*'")
-_NUMBER = quote(r"\b(0x[0-9A-Fa-f]+|[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?)\b")
-_SIGNS = quote(r"^[A-Za-z0-9_\s<>=!+*/%(),-]*$")
-_COMMENT = quote(r"--|/[*]|[*]/")
+_TEXT = quote(PLAIN_TEXT)
+_NUMBER = quote(PLAIN_NUMBER)
+_SIGNS = quote(PLAIN_SIGNS)
+_COMMENT = quote(COMMENT)
 _WORD = quote(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.expressions import TIME, text
 
-from .flows_sql import RANGE, variable
+from .flows_sql import RANGE, ad_hoc_values_query, variable
 from .parts import (
     CLICKHOUSE,
     WIDTH,
@@ -27,6 +28,8 @@ UID = "flow-dns"
 
 #: How far back a name must be unknown to be new.
 NEW_DAYS = 7
+
+_SETTINGS = "SETTINGS $__adHocFilters('dns_queries')"
 
 _HERE = replace(RANGE, address=variable("address"))
 _ASKS = _HERE.matches("src_addr", "src_host", "src_network")
@@ -47,7 +50,8 @@ SELECT time, series, Value FROM (
   GROUP BY series, time
   ORDER BY series, time {_FILL}
 )
-ORDER BY time, series"""
+ORDER BY time, series
+{_SETTINGS}"""
 
 
 def latency_query() -> str:
@@ -63,7 +67,8 @@ SELECT time, pair.1 AS series, pair.2 AS Value FROM (
   GROUP BY time
 )
 ARRAY JOIN [('Median', seconds[1]), ('95th percentile', seconds[2])] AS pair
-ORDER BY time, series"""
+ORDER BY time, series
+{_SETTINGS}"""
 
 
 def names_query(*, new: bool, limit: int = 100) -> str:
@@ -85,7 +90,35 @@ FROM dns_queries
 WHERE {_WHERE}
 {known if new else ""}GROUP BY dns_name
 ORDER BY {order}, dns_name
-LIMIT {limit}"""
+LIMIT {limit}
+{_SETTINGS}"""
+
+
+def pairs_query(*, rare: bool, limit: int = 100) -> str:
+    """Which client asked for which name, most frequent first; or names of one client only."""
+    only = f"""\
+  AND dns_name IN (
+    SELECT dns_name FROM dns_queries WHERE {_HERE.in_range()}
+    GROUP BY dns_name HAVING uniqExact(src_addr) = 1
+  )
+"""
+    order = '"Questions", dns_name' if rare else '"Questions" DESC, dns_name'
+    return f"""\
+WITH
+{_HERE.address_constants()}
+SELECT {text("client")} AS "Client", dns_name AS "Name", client_host AS "Host",
+  "Questions", "Answer", "First asked", "Last asked"
+FROM (
+  SELECT src_addr AS client, dns_name, toString(max(src_host)) AS client_host,
+    toFloat64(count()) AS "Questions", toString(topK(1)(dns_rcode)[1]) AS "Answer",
+    min({TIME}) AS "First asked", max({TIME}) AS "Last asked"
+  FROM dns_queries
+  WHERE {_WHERE}
+{only if rare else ""}  GROUP BY client, dns_name
+)
+ORDER BY {order}, client
+LIMIT {limit}
+{_SETTINGS}"""
 
 
 def clients_query(limit: int = 100) -> str:
@@ -103,7 +136,8 @@ FROM (
   GROUP BY client
 )
 ORDER BY "Questions" DESC, "Client"
-LIMIT {limit}"""
+LIMIT {limit}
+{_SETTINGS}"""
 
 
 def dashboard() -> Dashboard:
@@ -120,6 +154,17 @@ def dashboard() -> Dashboard:
             refresh="",
         )
         .with_variable(address_box())
+        .with_variable(
+            builders.AdHocVariable("filters")
+            .label("Filters")
+            .description("Conditions on any column of DNS questions; all of them hold.")
+            .datasource(CLICKHOUSE)
+        )
+        .with_variable(
+            builders.ConstantVariable("clickhouse_adhoc_query").value(
+                ad_hoc_values_query("dns_queries")
+            )
+        )
         .with_panel(
             time_series(
                 "Questions by answer",
@@ -164,6 +209,24 @@ def dashboard() -> Dashboard:
             )
             .override_by_name("NXDOMAIN", [share])
             .override_by_name("First by", [profile])
+        )
+        .with_panel(
+            table_panel(
+                "Names by client",
+                "Which client asked for which name, most frequent first, with the usual answer.",
+                "short",
+                [ClickHouseQuery(pairs_query(rare=False))],
+                size=(12, 10),
+            ).override_by_name("Client", [profile])
+        )
+        .with_panel(
+            table_panel(
+                "Rare names",
+                "Names that one client alone asked for in the range, the least often first.",
+                "short",
+                [ClickHouseQuery(pairs_query(rare=True))],
+                size=(12, 10),
+            ).override_by_name("Client", [profile])
         )
         .with_panel(
             table_panel(

@@ -45,10 +45,10 @@ def devices_query() -> str:
     return f"SELECT DISTINCT toString(device) FROM flows WHERE $__timeFilter({TIME}) ORDER BY 1"
 
 
-def ad_hoc_values_query() -> str:
+def ad_hoc_values_query(table: str = "flows") -> str:
     """Values of the column that the plugin puts for ``$__adhoc_column``: recent ones, not all.
 
     The plugin parses it as PostgreSQL's dialect, so no ``INTERVAL 6 HOUR``.
     """
     recent = f"{TIME} > subtractHours(now(), 6)"
-    return f"SELECT DISTINCT $__adhoc_column FROM flow.flows WHERE {recent} LIMIT 1000"
+    return f"SELECT DISTINCT $__adhoc_column FROM flow.{table} WHERE {recent} LIMIT 1000"

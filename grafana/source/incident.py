@@ -14,7 +14,7 @@ from exporter.explore.columns import DIMENSIONS, MEASURES
 from exporter.explore.flows import raw_flows_query
 from exporter.explore.series import series_query
 
-from . import flows_sql, incident_sql
+from . import condition, flows_sql, incident_sql
 from .alerts import severity_colours
 from .flows_sql import RANGE, chosen_dimension, chosen_measure, variable
 from .parts import (
@@ -27,6 +27,7 @@ from .parts import (
     link,
     links_property,
     matcher_box,
+    policy_text,
     policy_variable,
     promql,
     prop,
@@ -42,10 +43,20 @@ RAW_FLOWS = 200
 #: Rows of a table: sources that rise together must all be there.
 KEYS = 100
 
-QUESTION = replace(RANGE, measure=chosen_measure(), top="'8'", settings=flows_sql.SETTINGS)
+QUESTION = replace(
+    RANGE,
+    measure=chosen_measure(),
+    top="'8'",
+    constants=condition.CONSTANTS,
+    where=condition.WHERE,
+    settings=flows_sql.SETTINGS,
+)
 
 #: The Data Explorer with the same measure and filters.
-EXPLORER = "/d/flow-explorer?${__url_time_range}&${measure:queryparam}&${filters:queryparam}"
+EXPLORER = (
+    "/d/flow-explorer?${__url_time_range}&${measure:queryparam}&${filters:queryparam}"
+    "&${condition:queryparam}"
+)
 
 #: PromQL selector of the alert's key.
 KEY = '{policy="$policy",${key:raw}}'
@@ -191,6 +202,15 @@ def dashboard() -> Dashboard:
         .with_variable(policy_variable())
         .with_variable(matcher_box())
         .with_variable(
+            policy_text(
+                condition.NAME,
+                "Policy's filter",
+                "Which flows the policy counts, as an SQL condition; empty where the policy counts"
+                " all of them, or looks them up in a list.",
+                'flow_policy_filter_info{policy="$policy"}',
+            )
+        )
+        .with_variable(
             custom(
                 "measure",
                 "Measure",
@@ -241,7 +261,8 @@ def dashboard() -> Dashboard:
         .link(
             link(
                 "The same in the Data Explorer",
-                "/d/flow-explorer?${measure:queryparam}&${filters:queryparam}&var-dimension=src_addr",
+                "/d/flow-explorer?${measure:queryparam}&${filters:queryparam}&${condition:queryparam}"
+                "&var-dimension=src_addr",
             ).keep_time(True)
         )
         .link(

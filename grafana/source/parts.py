@@ -378,6 +378,21 @@ def policy_variable() -> builders.QueryVariable:
     )
 
 
+def policy_text(name: str, label: str, description: str, series: str) -> builders.QueryVariable:
+    """What a label, called as the variable, of a policy's ``series`` says; empty without one."""
+    query = f"label_values({series}, {name})"
+    return (
+        builders.QueryVariable(name)
+        .label(label)
+        .description(description)
+        .datasource(PROMETHEUS)
+        .query({"refId": name, "qryType": 5, "query": query})
+        .definition(query)
+        .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .current(dashboard.VariableOption(selected=True, text="", value=""))
+    )
+
+
 def alert_annotation() -> builders.AnnotationQuery:
     """Marks the times at which alerts of policies fired."""
     made = (

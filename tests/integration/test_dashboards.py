@@ -13,7 +13,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from exporter.config import ClickHouse
-from exporter.policies.filter import check_filter
+from exporter.policies.filter import check_filter, is_plain
+from exporter.policies.model import load_policies
 from exporter.schema import BY_NAME
 from exporter.store.migrate import Migrator
 from tests.support.dashboard_flows import END, MINUTES, START, fill
@@ -183,6 +184,47 @@ def test_explorer_measures_agree_with_the_summary(reader: Client, measure: str, 
     whole = ask(reader, "flow-explorer", ALL)[0][field]
     seconds = 3600 if field in ("Bits/s", "Packets/s") else 1
     assert row["Total"] == pytest.approx(whole * seconds)
+
+
+def test_explorer_counts_flows_that_only_ask_to_connect(reader: Client) -> None:
+    chosen: dict[str, Value] = {"measure": "syn_only_flows_per_second", "dimension": "src_addr"}
+    first, second, *_ = ask(reader, "flow-explorer", TABLE, **chosen)
+    assert (first["Key"], first["Total"]) == ("10.0.0.4", MINUTES)
+    assert first["Average"] == pytest.approx(1 / 60)
+    assert second["Total"] == 0
+
+
+def test_explorer_shares_are_of_everything_that_matches(reader: Client) -> None:
+    chosen: dict[str, Value] = {"measure": "share_of_total", "dimension": "src_addr", "top": "3"}
+    whole = ask(reader, "flow-explorer", ALL)[0]["Bits/s"] * 3600
+    first, *_ = ask(reader, "flow-explorer", TABLE, **chosen)
+    assert first["Key"] == "10.9.9.9"
+    assert first["Total"] == pytest.approx(100 * 30 * 1_000_000 * 8 / whole)
+    assert first["Total"] < first["Maximum"] < 100
+    rows = ask(reader, "flow-explorer", SERIES, **chosen)
+    for moment in {row["time"] for row in rows}:
+        assert sum(row["Value"] for row in rows if row["time"] == moment) == pytest.approx(100)
+    [most, *_] = ask(reader, "flow-incident", "Sources", measure="share_of_total")
+    assert (most["Key"], most["Before"]) == ("10.9.9.9", 0)
+    assert 50 < most["During"] < 100
+
+
+def test_incident_counts_what_the_policy_counts(reader: Client) -> None:
+    rows = ask(reader, "flow-incident", "Destination ports", condition="dst_port = 443")
+    assert [row["Key"] for row in rows] == ["443"]
+    raw = ask(reader, "flow-incident", "Raw flows", condition="dst_port = 443")
+    assert {row["Destination port"] for row in raw} == {443}
+
+
+def test_filters_of_policies_are_conditions_of_dashboards(reader: Client) -> None:
+    policies = load_policies(ROOT / "alerting/policies.yaml").policies
+    told = [p for p in policies if p.table == "flows" and p.filter and not p.list_uses]
+    plain = [p for p in told if is_plain(p.filter)]
+    assert len(plain) > 10
+    for policy in plain:
+        assert ask(reader, "flow-explorer", ALL, condition=policy.filter), policy.name
+    for text in ("has([6], proto)", "dst_host = 'a\\'b'", "proto = 6 -- x"):
+        assert not is_plain(text)
 
 
 def test_explorer_series_are_complete(reader: Client) -> None:
@@ -745,6 +787,11 @@ def test_dns_tells_new_names_and_those_that_do_not_exist(reader: Client) -> None
     assert (clients["10.0.0.7"]["Names"], clients["10.0.0.7"]["NXDOMAIN"]) == (2, 0)
     rows = ask(reader, "flow-dns", "Questions by answer", address="k8")
     assert _names(rows) == {"NXDOMAIN"}
+    pairs = ask(reader, "flow-dns", "Names by client", filters=(AdHoc("src_host", "=", "k9"),))
+    assert [(row["Client"], row["Name"]) for row in pairs] == [("10.0.0.9", "registry.example")]
+    rare = ask(reader, "flow-dns", "Rare names", address="10.0.0.8")
+    assert {row["Client"] for row in rare} == {"10.0.0.8"}
+    assert {row["Questions"] for row in rare} == {1}
     known = ask(reader, "flow-dns", "New names", start=START + 1800)
     assert "pool.example.net" not in {row["Name"] for row in known}, "asked for before"
     latency = ask(reader, "flow-dns", "Time to answer")

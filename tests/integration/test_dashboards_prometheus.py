@@ -93,6 +93,19 @@ def test_every_metric_exists(families: dict[str, Metric]) -> None:
             assert name.endswith("_total") == (kind == "counter"), title
 
 
+def test_variables_ask_for_metrics_and_labels_that_exist(families: dict[str, Metric]) -> None:
+    for uid, dashboard in DASHBOARDS.items():
+        for name, variable in variables(dashboard).items():
+            asked = re.fullmatch(
+                r"label_values\((\w+)(?:{.*})?, (\w+)\)", variable.get("definition", "")
+            )
+            if asked is None:
+                continue
+            assert asked[2] == name, uid
+            for sample in family_of(asked[1], families).samples:
+                assert {"policy", name} <= sample.labels.keys(), uid
+
+
 @pytest.fixture(scope="module")
 def prometheus(
     families: dict[str, Metric], tmp_path_factory: pytest.TempPathFactory

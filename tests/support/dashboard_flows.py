@@ -9,6 +9,7 @@
 - ``10.0.0.8`` asks for a name that does not exist every minute, another one each time.
 - ``10.0.0.7`` is a machine of interns; behind interface 1 of ``r1`` is a transit.
 - ``registry.example`` is ``10.1.0.4``; ``other.example`` was ``10.1.0.1``, a day before.
+- ``10.0.0.4`` only ever asks to connect, to port 443.
 - One IPv6 host has a quote in its name, one device a quote and a backslash.
 """
 
@@ -27,7 +28,7 @@ START: Final = END - MINUTES * 60
 _COLUMNS = """time_received, time_flow_start, time_flow_end, device, device_addr, source,
  sampling_rate, bytes, packets, src_addr, dst_addr, etype, proto, src_port, dst_port, in_if, out_if,
  in_if_name, src_as, dst_as, src_host, dst_host, src_network, dst_service, src_country,
- dst_country, role, dns_name, dns_rcode, src_internal"""
+ dst_country, role, dns_name, dns_rcode, src_internal, tcp_flags"""
 
 _FLOWS = f"""
 INSERT INTO flows ({_COLUMNS})
@@ -41,7 +42,7 @@ SELECT t, t - 30, t, if(host % 2 = 0, 'r1', 'r\\'2\\\\'), toIPv6('192.0.2.250'),
   64500 + host % 3, 64510, 'k' || toString(host), if(host % 5 = 1, 'ag04', ''), 'production',
   if(port = 14999, 'aggregation', ''), 'DE', 'NL', 'router',
   if(host = 7, if(minute % 2 = 0, 'pool.example.net', 'www.example.org'), ''),
-  if(host = 7, 'NOERROR', ''), 1
+  if(host = 7, 'NOERROR', ''), 1, if(host = 4, 2, 24)
 FROM (SELECT number, toDateTime64({START} + intDiv(number, 40) * 60 + 10, 3, 'UTC') AS t
       FROM numbers({MINUTES * 40}))
 WHERE NOT (port = 20012 AND minute >= {MINUTES - 10})

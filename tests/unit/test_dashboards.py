@@ -130,6 +130,57 @@ def test_panel_says_what_it_is(uid: str, panel: dict[str, Any]) -> None:
                 assert changed["value"] in UNITS
 
 
+#: What options of panels there are, and what ``fieldConfig.defaults.custom`` may have: from the
+#: types of the package ``@grafana/schema`` 11.6 (``*PanelCfg_types.gen`` and ``common.gen``).
+OPTIONS = {
+    "timeseries": {"legend", "tooltip", "timezone", "orientation", "timeCompare"},
+    "table": {"cellHeight", "footer", "frameIndex", "showHeader", "showTypeIcons", "sortBy"},
+    "stat": {
+        "colorMode", "graphMode", "justifyMode", "orientation", "percentChangeColorMode",
+        "reduceOptions", "showPercentChange", "text", "textMode", "wideLayout",
+    },
+    "nodeGraph": {"edges", "nodes", "zoomMode"},
+}  # fmt: skip
+INNER = {
+    "legend": {
+        "asTable", "calcs", "displayMode", "isVisible", "placement", "showLegend", "sortBy",
+        "sortDesc", "width",
+    },
+    "tooltip": {"hideZeros", "maxHeight", "maxWidth", "mode", "sort"},
+    "footer": {"countRows", "enablePagination", "fields", "reducer", "show"},
+    "reduceOptions": {"calcs", "fields", "limit", "values"},
+}  # fmt: skip
+CUSTOM = {
+    "timeseries": {
+        "axisLabel", "axisPlacement", "drawStyle", "fillBelowTo", "fillOpacity", "lineStyle",
+        "lineWidth", "showPoints", "stacking", "transform",
+    },
+    "table": {"align", "cellOptions", "filterable", "hidden", "inspect"},
+    "stat": set(),
+    "nodeGraph": set(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS)
+def test_panel_has_options_that_exist(uid: str, panel: dict[str, Any]) -> None:
+    """Grafana ignores a misspelt one."""
+    options = panel.get("options", {})
+    assert options.keys() <= OPTIONS[panel["type"]]
+    for name, inner in options.items():
+        if isinstance(inner, dict):
+            assert inner.keys() <= INNER[name]
+    custom = set(panel["fieldConfig"]["defaults"].get("custom") or {})
+    for override in panel["fieldConfig"].get("overrides", []):
+        assert override["matcher"]["id"] in ("byName", "byRegexp", "byFrameRefID")
+        names = [changed["id"] for changed in override["properties"]]
+        custom |= {name.removeprefix("custom.") for name in names if name.startswith("custom.")}
+        plain = {name for name in names if not name.startswith("custom.")}
+        assert plain <= {"color", "links", "mappings", "thresholds", "unit"}
+    assert custom <= CUSTOM[panel["type"]]
+    for transformation in panel.get("transformations", []):
+        assert transformation["id"] in ("merge", "organize", "configFromData")
+
+
 @pytest.mark.parametrize(("uid", "panel"), PANELS)
 def test_panel_asks_a_provisioned_datasource(uid: str, panel: dict[str, Any]) -> None:
     for source in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):
