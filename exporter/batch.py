@@ -91,7 +91,8 @@ class Batch:
     """``length`` rows of ``table``; ``columns`` holds only those that someone filled.
 
     A missing column stands for its default in every row: 0, ``::``, the empty string or list.
-    Array shapes and types are those of :mod:`exporter.schema`.
+    Array shapes and types are those of :mod:`exporter.schema`. Arrays may be read-only: one value
+    in every row is one place in memory, with strides of 0.
     """
 
     table: ClassVar[Table]

@@ -111,10 +111,10 @@ def _batches(
     columns["time_flow_end"] = end
     columns["time_source"] = source
     addresses = np.frombuffer(b"".join([s.device.address for s in streams]), np.uint8)
-    columns["device_addr"] = records.spread(addresses.reshape(-1, 16)[sets.stream])
+    columns["device_addr"] = _per_stream(addresses.reshape(-1, 16), records, sets)
     domains = np.array([stream.domain for stream in streams], np.uint32)
-    columns["observation_domain"] = records.spread(domains[sets.stream])
-    columns["source"] = np.full(count, streams[0].source, np.int8)
+    columns["observation_domain"] = _per_stream(domains, records, sets)
+    columns["source"] = np.broadcast_to(np.int8(streams[0].source), count)
     for name in ("bytes", "packets"):
         if name not in columns:
             columns[name] = np.zeros(count, np.uint64)
@@ -124,6 +124,13 @@ def _batches(
     _interface_names(columns, records, sets)
     batches = reverse_flows(columns, reverse, received)
     return [FlowBatch(count, columns), *batches]
+
+
+def _per_stream(told: Array, records: Records, sets: DataSets) -> Array:
+    """One value per row from one per stream; of one stream without the memory of a column."""
+    if len(told) == 1:
+        return np.broadcast_to(told, (len(records), *told.shape[1:]))
+    return records.spread(told[sets.stream])
 
 
 class _Reader:
