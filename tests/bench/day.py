@@ -56,7 +56,7 @@ GROUP BY src_addr""",
 class Day:
     """``flows`` flows over the 24 hours before ``end`` (a full hour, seconds since the epoch).
 
-    ``address`` is that of a host in the middle: the 501st by flows.
+    ``address`` is that of a busy host, the 501st by flows; ``usual_address`` of one in the middle.
     """
 
     store: RunningStore
@@ -66,6 +66,7 @@ class Day:
     flows: int
     end: int
     address: str
+    usual_address: str
 
 
 @contextmanager
@@ -105,12 +106,24 @@ def asked_day(flows: int, folder: Path | None = None) -> Iterator[Day]:
         count, last = writer.query("SELECT count(), max(time_received) FROM flows").result_rows[0]
         last = last.replace(tzinfo=UTC) + timedelta(hours=1)
         end = datetime(last.year, last.month, last.day, last.hour, tzinfo=UTC)
-        address = writer.query(
-            "SELECT replaceOne(toString(addr), '::ffff:', '') FROM hosts_1h GROUP BY addr "
-            "ORDER BY sum(flows_sent + flows_received) DESC LIMIT 1 OFFSET 500"
-        ).result_rows[0][0]
+        hosts = [
+            row[0]
+            for row in writer.query(
+                "SELECT replaceOne(toString(addr), '::ffff:', '') FROM hosts_1h GROUP BY addr "
+                "ORDER BY sum(flows_sent + flows_received) DESC, addr"
+            ).result_rows
+        ]
         reader = stack.enter_context(store.client(reader=True, database=settings.database))
-        yield Day(store, writer, reader, settings, count, int(end.timestamp()), address)
+        yield Day(
+            store,
+            writer,
+            reader,
+            settings,
+            count,
+            int(end.timestamp()),
+            address=hosts[min(500, len(hosts) - 1)],
+            usual_address=hosts[len(hosts) // 2],
+        )
 
 
 def fill(client: Client, flows: int) -> None:

@@ -17,7 +17,7 @@ import typer
 from clickhouse_connect.driver.client import Client
 
 from tests.bench import evaluation, panels
-from tests.bench.day import Day, asked_day
+from tests.bench.day import DAY_SECONDS, Day, asked_day
 from tests.bench.evaluation import Evaluation
 from tests.bench.panels import Asked, percentile
 from tests.bench.report import machine, write_between
@@ -31,6 +31,11 @@ _SLOWEST: Final = 10
 
 _HOUR: Final = "time >= {end:DateTime} - 3600 AND time < {end:DateTime}"
 _DAY: Final = "time >= {end:DateTime} - 86400 AND time < {end:DateTime}"
+_ONE_ADDRESS: Final = (
+    "SELECT way, peer, sum(bytes) AS b FROM host_traffic WHERE addr = {{{}:IPv6}} AND "
+    "time_received >= {{end:DateTime}} - 86400 AND time_received < {{end:DateTime}} "
+    "GROUP BY way, peer ORDER BY b DESC LIMIT 100"
+)
 #: Name, milliseconds that are the goal with 100 million flows a day, SQL.
 _QUERIES: Final = (
     ("1 h by minute and service, flows_1m", 100,
@@ -43,10 +48,8 @@ _QUERIES: Final = (
     ("1 h, ten largest sources, flows", 500,
      "SELECT src_addr, sum(bytes) AS b FROM flows WHERE time_received >= {end:DateTime} - 3600 "
      "AND time_received < {end:DateTime} GROUP BY src_addr ORDER BY b DESC LIMIT 10"),
-    ("24 h of one address, source or destination, flows", 300,
-     "SELECT way, peer, sum(bytes) AS b FROM host_traffic WHERE addr = {addr:IPv6} AND "
-     "time_received >= {end:DateTime} - 86400 AND time_received < {end:DateTime} "
-     "GROUP BY way, peer ORDER BY b DESC LIMIT 100"),
+    ("24 h of one busy address, source or destination, flows", 300, _ONE_ADDRESS.format("busy")),
+    ("24 h of one usual address, source or destination, flows", 300, _ONE_ADDRESS.format("usual")),
     ("24 h, destinations with most distinct sources, fan_in", 1000,
      "SELECT addr, sources FROM fan_in(since = {since:DateTime}, until = {end:DateTime}) "
      "ORDER BY sources DESC LIMIT 10"),
@@ -75,7 +78,12 @@ class Latencies:
 
 def goals(day: Day) -> list[Latency]:
     """The questions that have goals of their own."""
-    parameters = {"end": day.end, "since": day.end - 86400, "addr": day.address}
+    parameters = {
+        "end": day.end,
+        "since": day.end - DAY_SECONDS,
+        "busy": day.address,
+        "usual": day.usual_address,
+    }
     return [
         Latency(name, _median(day.reader, sql, parameters), goal) for name, goal, sql in _QUERIES
     ]
