@@ -145,17 +145,35 @@ def _numbers(made: builders.Dashboard) -> builders.Dashboard:
     )
 
 
-def dashboard() -> Dashboard:
-    """``flow-pipeline``."""
-    made = _numbers(
-        start(
-            UID,
-            "Flow Pipeline",
-            "From datagrams to rows and alerts: rates, losses, queues, times.",
-            "now-1h",
-        )
-    )
-    for panel in (
+#: Graphs in rows that ask nothing until they are opened; the others are always seen.
+_ROWS = {
+    "Devices": (
+        "Clock skew",
+        "Flows with something unknown",
+        "Flows by device",
+        "Flows by protocol of the record",
+    ),
+    "Storing": (
+        "Flows stored",
+        "Time of an insert",
+        "Flows of an insert",
+        "Failed inserts",
+        "Spool",
+        "Age of the spool",
+        "Through the spool",
+    ),
+    "Policies and counters": (
+        "Time of policies' evaluation",
+        "Keys of policies",
+        "Trouble inside",
+        "Label sets of traffic counters",
+        "Time of the stages",
+    ),
+}
+
+
+def _graphs() -> Sequence[timeseries.Panel]:
+    return (
         _graph(
             "Datagrams by listener",
             "UDP datagrams received by each listening address and port.",
@@ -338,6 +356,27 @@ def dashboard() -> Dashboard:
                 "{{counter}}",
             ),
         ),
-    ):
-        made = made.with_panel(panel)
+    )
+
+
+def dashboard() -> Dashboard:
+    """``flow-pipeline``."""
+    made = _numbers(
+        start(
+            UID,
+            "Flow Pipeline",
+            "From datagrams to rows and alerts: rates, losses, queues, times.",
+            "now-1h",
+        )
+    )
+    graphs = {str(graph.build().title): graph for graph in _graphs()}
+    hidden = {title for titles in _ROWS.values() for title in titles}
+    for title, graph in graphs.items():
+        if title not in hidden:
+            made = made.with_panel(graph)
+    for name, titles in _ROWS.items():
+        row = builders.Row(name).collapsed(True)
+        for title in titles:
+            row = row.with_panel(graphs[title])
+        made = made.with_row(row)
     return finish(made)

@@ -116,6 +116,18 @@ def test_panels_do_not_overlap(uid: str) -> None:
         taken |= cells
 
 
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_dashboards_can_be_taken_in(uid: str) -> None:
+    """Two screens of 1440 by 900 are 40 rows of the grid; what is more is in rows to be opened."""
+    panels_seen = [panel for panel in DASHBOARDS[uid]["panels"] if panel["type"] != "row"]
+    graphs = [p for p in panels_seen if p["gridPos"]["y"] < 40 and p["type"] != "stat"]
+    assert len(graphs) <= 12
+    assert len(panels_seen) <= 14
+    for panel in panels(DASHBOARDS[uid]):
+        assert panel["gridPos"]["w"] >= (4 if panel["type"] == "stat" else 6)
+        assert panel["gridPos"]["h"] >= 4
+
+
 @pytest.mark.parametrize(("uid", "panel"), PANELS)
 def test_panel_says_what_it_is(uid: str, panel: dict[str, Any]) -> None:
     assert panel["title"].strip()
