@@ -133,6 +133,21 @@ class Encoding:
         self._buffer = bytearray()
 
 
+class Encodings:
+    """One thread's encoding of each table."""
+
+    def __init__(self) -> None:
+        self._by_table: dict[str, Encoding] = {}
+
+    def of(self, table: str) -> Encoding:
+        """That of a table; its insert before ends."""
+        return self._by_table.setdefault(table, Encoding(table))
+
+    def free(self) -> None:
+        """Let go of the memory until it is needed again."""
+        self._by_table.clear()
+
+
 def _own_slot(batches: Sequence[FlowBatch]) -> int | None:
     """The slot of an insert of flows that is to lie together; ``None``: the usual one."""
     if sum(map(len, batches)) < OWN_SLOT_ROWS:

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
 from exporter.batch import Batch
-from exporter.config import ClickHouse, ConfigError
-from exporter.logs import RareLog
-from exporter.store.client import StoreError, connect, explain
-from exporter.store.insert import REFUSALS, Encoding, Insert, failure_reason
+from exporter.config import ClickHouse
+from exporter.store.client import connect
+from exporter.store.insert import REFUSALS, Encodings, Insert
 from exporter.store.insert_stats import InsertStats
+from exporter.store.queue import Queues, Taken
 from exporter.store.render import local_name
-from exporter.store.spool import Spool, SpoolError
+from exporter.store.sender import FIRST_RETRY_SECONDS, USUAL_FAILURES, Sender
+from exporter.store.spool import Spool
 from exporter.store.spool_stats import SpoolStats
 
 log = logging.getLogger(__name__)
 
 #: What an encoder's fault is counted as, beside ClickHouse's refusals.
 _ENCODING: Final = "encoding"
-#: Usual reasons of failures that pass, so that their counters start from 0.
-_USUAL_FAILURES: Final = (
-    "unreachable",
-    "authentication_failed",
-    "unknown_database",
-    "unknown_table",
-    "memory_limit_exceeded",
-    "timeout_exceeded",
-    "too_many_parts",
-    "not_enough_space",
-)
-_FIRST_RETRY_SECONDS: Final = 0.25
-_LONGEST_RETRY_SECONDS: Final = 15.0
 #: Part of the queue beyond which rows go to the spool, as ClickHouse is too slow.
 _HIGH_WATER: Final = 0.75
 #: A spool that cannot be written to is tried again after so long.
@@ -54,24 +39,6 @@ _SPOOL_STOP_SHARE: Final = 0.4
 
 class WriterStoppedError(Exception):
     """The writer takes no more rows."""
-
-
-@dataclass(slots=True, eq=False)
-class _Queue:
-    """Rows of one table that wait, with the times when they came."""
-
-    table: str
-    waiting: deque[tuple[float, Batch]] = field(default_factory=deque)
-    rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """What was taken from a queue for one insert."""
-
-    queue: _Queue
-    batches: list[tuple[float, Batch]]
-    rows: int
 
 
 class Writer:
@@ -97,16 +64,15 @@ class Writer:
         self, settings: ClickHouse, client_factory: Callable[[], Client] | None = None
     ) -> None:
         refusals = (_ENCODING, *REFUSALS.values())
-        self.stats = InsertStats(failures=_USUAL_FAILURES, refusals=refusals)
+        self.stats = InsertStats(failures=USUAL_FAILURES, refusals=refusals)
         self.spool_stats = SpoolStats(refusals)
         self._spool = Spool(settings.spool, self.spool_stats) if settings.spool.directory else None
         self._settings = settings
-        self._connect = client_factory or (lambda: connect(settings))
-        self._client: Client | None = None
+        factory = client_factory or (lambda: connect(settings))
+        self._sender = Sender(settings, factory, self.stats, self._spool)
         self._capacity = settings.batch_rows * settings.queue_batches
         self._changed = threading.Condition()
-        self._queues: dict[str, _Queue] = {}
-        self._pending_rows = 0
+        self._queues = Queues(settings.batch_rows, settings.batch_seconds)
         #: New rows that are in the hands of one of the threads.
         self._inserting_rows = 0
         self._spooling_rows = 0
@@ -115,7 +81,6 @@ class Writer:
         #: ClickHouse does not take inserts; the first of the spool is to show when it does again.
         self._away = self._has_spooled()
         self._retry_at = 0.0
-        self._failures = 0
         self._busy = False
         self._spool_retry_at = 0.0
         self._stop_at: float | None = None
@@ -125,8 +90,7 @@ class Writer:
         self._spooler = threading.Thread(target=self._run_spooler, name="spool", daemon=True)
         prefix = uuid.uuid4().hex
         self._tokens = (f"{prefix}-{number}" for number in count(1))
-        self._encoding = _Encodings()
-        self._log = RareLog(log)
+        self._encodings = Encodings()
 
     def start(self) -> None:
         """Starts the threads. ClickHouse need not be there yet."""
@@ -156,11 +120,7 @@ class Writer:
                 with self.stats.lock:
                     self.stats.lost_rows += len(batch)
                 raise WriterStoppedError
-            table = self.table(batch)
-            queue = self._queues.setdefault(table, _Queue(table))
-            queue.waiting.append((time.monotonic(), batch))
-            queue.rows += len(batch)
-            self._pending_rows += len(batch)
+            self._queues.put(self.table(batch), batch)
             self._count_queue()
             self._changed.notify_all()
 
@@ -181,11 +141,11 @@ class Writer:
                 thread.join(max(0.0, self._stop_at - time.monotonic()) + 0.2)
         with self._changed:
             self._stopped = True
-            if self._inserting is not None and self._keep(self._inserting):
+            if self._inserting is not None and self._sender.keep(self._inserting, tried=True):
                 self._inserting_rows = 0
-            lost = self._pending_rows + self._inserting_rows + self._spooling_rows
+            lost = self._queues.rows + self._inserting_rows + self._spooling_rows
             self._queues.clear()
-            self._pending_rows = self._inserting_rows = self._spooling_rows = 0
+            self._inserting_rows = self._spooling_rows = 0
             self._count_queue()
             with self.stats.lock:
                 self.stats.lost_rows += lost
@@ -202,56 +162,19 @@ class Writer:
 
     def _at_capacity(self) -> bool:
         # What goes to the spool may come back.
-        return self._pending_rows + self._spooling_rows >= self._capacity
+        return self._queues.rows + self._spooling_rows >= self._capacity
 
-    def _next(self) -> _Queue | None:
-        """The queue whose oldest came first; before others those with enough rows for an insert."""
-        waiting = [queue for queue in self._queues.values() if queue.waiting]
-        aged = time.monotonic() - self._settings.batch_seconds
-        due = [q for q in waiting if self._enough(q) or q.waiting[0][0] <= aged]
-        return min(due or waiting, key=lambda queue: queue.waiting[0][0], default=None)
-
-    def _enough(self, queue: _Queue) -> bool:
-        return queue.rows >= self._settings.batch_rows
-
-    def _due_in(self) -> float | None:
-        """Seconds until there is an insert to make; ``None`` while nothing waits."""
-        queue = self._next()
-        if queue is None:
-            return None
-        age = time.monotonic() - queue.waiting[0][0]
-        return 0.0 if self._enough(queue) else max(0.0, self._settings.batch_seconds - age)
-
-    def _full(self) -> bool:
-        """Whether there are enough rows for an insert, or the oldest has waited enough."""
-        return self._due_in() == 0.0
-
-    def _take(self) -> _Taken:
+    def _take(self) -> Taken:
         """The next insert's rows; there must be some."""
-        queue = self._next()
-        assert queue is not None
-        batches: list[tuple[float, Batch]] = []
-        rows = 0
-        while queue.waiting and rows < self._settings.batch_rows:
-            batches.append(queue.waiting.popleft())
-            rows += len(batches[-1][1])
-        queue.rows -= rows
-        self._pending_rows -= rows
+        taken = self._queues.take()
         self._count_queue()
         self._changed.notify_all()
-        return _Taken(queue, batches, rows)
-
-    def _put_back(self, taken: _Taken) -> None:
-        """What could not be done comes first the next time."""
-        taken.queue.waiting.extendleft(reversed(taken.batches))
-        taken.queue.rows += taken.rows
-        self._pending_rows += taken.rows
-        self._count_queue()
+        return taken
 
     def _count_queue(self) -> None:
         with self.stats.lock:
-            self.stats.queue_rows = self._pending_rows
-            self.stats.queue_batches = sum(len(queue.waiting) for queue in self._queues.values())
+            self.stats.queue_rows = self._queues.rows
+            self.stats.queue_batches = self._queues.batches
 
     def _has_spooled(self) -> bool:
         return self._spool is not None and len(self._spool) > 0
@@ -268,8 +191,7 @@ class Writer:
                 else:
                     self._insert()
         finally:
-            if self._client is not None:
-                self._client.close()
+            self._sender.close()
 
     def _next_turn(self, replayed: bool) -> bool | None:
         """Waits until there is something to do: replay (true) or insert what is new (false).
@@ -288,11 +210,11 @@ class Writer:
                     turn = True if now >= self._retry_at else None
                     pause: float | None = self._retry_at - now
                 elif stopping:
-                    turn = False if self._pending_rows and now < self._insert_until else None
+                    turn = False if self._queues.rows and now < self._insert_until else None
                     if turn is None:
                         return None
                 else:
-                    pause = self._due_in()
+                    pause = self._queues.due_in()
                     new = pause == 0.0
                     turn = None if not new else False
                     if self._has_spooled() and not (new and replayed):
@@ -307,22 +229,21 @@ class Writer:
         with self._changed:
             taken = self._take()
             self._inserting_rows = taken.rows
-        insert = self._encode(self._encoding, taken)
+        insert = self._encode(self._encodings, taken)
         del taken  # the bytes are enough from here on
         with self._changed:
             self._inserting = insert
         while insert is not None:
-            failure = self._try(insert)
+            failure = self._sender.send(insert)
             if failure is None:
-                self._taken(insert)
                 break
             if failure.code in REFUSALS:
-                self._refuse(insert, failure)
+                self._sender.refuse(insert, failure)
                 break
-            if self._keep(insert):
+            if self._sender.keep(insert, tried=True):
                 with self._changed:
                     self._away = True
-                    self._retry_at = time.monotonic() + self._delay()
+                    self._retry_at = time.monotonic() + self._sender.delay()
                 break
             if not self._wait_before_retry():
                 return  # whoever stops us looks after it
@@ -339,10 +260,9 @@ class Writer:
         if found is None:
             return
         entry, insert = found
-        failure = self._try(insert)
+        failure = self._sender.send(insert)
         if failure is None:
             self._spool.taken(entry)
-            self._taken(insert)
             with self._changed:
                 self._away = False
                 self._changed.notify_all()
@@ -351,136 +271,62 @@ class Writer:
             entry, by_clickhouse=failure.code is not None
         )
         if to_blame:
-            self._refuse(insert, failure)
+            self._sender.refuse(insert, failure)
             self._spool.remove(entry)
             return
         with self._changed:
             self._away = True
-            self._retry_at = time.monotonic() + self._delay()
+            self._retry_at = time.monotonic() + self._sender.delay()
         with self.stats.lock:
             self.stats.retries += 1
 
-    def _encode(self, encodings: _Encodings, taken: _Taken) -> Insert | None:
+    def _encode(self, encodings: Encodings, taken: Taken) -> Insert | None:
         try:
-            encoding = encodings.of(taken.queue.table)
-            return encoding.encode([batch for _, batch in taken.batches], next(self._tokens))
+            return encodings.of(taken.table).encode(taken.batches, next(self._tokens))
         except Exception:  # a fault in one batch must not end the thread
             log.exception("a batch of %d rows cannot be encoded, they are dropped", taken.rows)
             with self.stats.lock:
                 self.stats.refused_rows[_ENCODING] += taken.rows
             return None
 
-    def _try(self, insert: Insert) -> StoreError | None:
-        began = time.monotonic()
-        failure = self._send(insert)
-        with self.stats.lock:
-            self.stats.duration.observe(time.monotonic() - began)
-            if failure is not None:
-                self.stats.failures[failure_reason(failure)] += 1
-        if failure is not None and failure.code not in REFUSALS:
-            self._failures += 1
-            where = "in memory" if self._spool is None else "in the spool"
-            self._log.warning(
-                failure_reason(failure),
-                f"insert failed, will be tried again; rows wait {where}: {failure}",
-            )
-        return failure
-
-    def _send(self, insert: Insert) -> StoreError | None:
-        try:
-            if self._client is None:
-                self._client = self._connect()
-            insert.send(self._client)
-        except StoreError as error:
-            return error
-        except ConfigError as error:  # a password file that is gone may come back
-            return StoreError(str(error), name="configuration")
-        except Exception as error:  # a client fails in many ways; none may end this thread
-            return explain(error, self._settings)
-        return None
-
-    def _taken(self, insert: Insert) -> None:
-        with self.stats.lock:
-            self.stats.rows[insert.table] += insert.rows
-            self.stats.bytes += len(insert.body)
-            self.stats.batch_rows.observe(insert.rows)
-            self.stats.last_success = time.time()
-        if self._failures:
-            log.info("ClickHouse takes inserts again, after %d failures", self._failures)
-            self._failures = 0
-            self._log.forget()
-
-    def _refuse(self, insert: Insert, failure: StoreError) -> None:
-        reason = failure_reason(failure)
-        kept = self._spool is not None and self._spool.quarantine(insert, reason, str(failure))
-        with self.stats.lock:
-            self.stats.refused_rows[reason] += insert.rows
-        what = "put into quarantine" if kept else "dropped"
-        self._log.error(f"refused {reason}", f"{insert.rows} rows {what}, refused: {failure}")
-
-    def _delay(self) -> float:
-        """Ever longer, with jitter."""
-        doubled = _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10)
-        longest = min(_LONGEST_RETRY_SECONDS, doubled)
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-
     def _wait_before_retry(self) -> bool:
         """``False`` when stopping leaves no time for a retry."""
-        until = time.monotonic() + self._delay()
+        until = time.monotonic() + self._sender.delay()
         with self._changed:
             while (remaining := until - time.monotonic()) > 0:
                 if self._stop_at is not None:
                     if time.monotonic() >= self._insert_until:
                         return False
                     # Once told to stop, soon is better than polite.
-                    remaining = min(remaining, _FIRST_RETRY_SECONDS)
+                    remaining = min(remaining, FIRST_RETRY_SECONDS)
                     until = min(until, time.monotonic() + remaining)
                 self._changed.wait(remaining)
             return self._stop_at is None or time.monotonic() < self._insert_until
 
     # To the spool
 
-    def _keep(self, insert: Insert) -> bool:
-        """Whether an insert that failed is in the spool now."""
-        if self._spool is None:
-            return False
-        try:
-            self._spool.append(insert, tried=True)
-        except SpoolError as error:
-            self._log.error("spool", str(error))
-            return False
-        return True
-
     def _run_spooler(self) -> None:
-        encodings = _Encodings()
+        encodings = Encodings()
         while taken := self._take_for_spool():
             insert = self._encode(encodings, taken)
-            kept = insert is None or self._spool_new(insert)
+            kept = insert is None or self._sender.keep(insert, tried=False)
             with self._changed:
                 if not kept:
-                    self._put_back(taken)
+                    self._queues.put_back(taken)
+                    self._count_queue()
                     self._spool_retry_at = time.monotonic() + _SPOOL_RETRY_SECONDS
                 self._spooling_rows = 0
                 self._changed.notify_all()
                 if not self._away:
                     encodings.free()
 
-    def _spool_new(self, insert: Insert) -> bool:
-        assert self._spool is not None
-        try:
-            self._spool.append(insert, tried=False)
-        except SpoolError as error:
-            self._log.error("spool", str(error))
-            return False
-        return True
-
-    def _take_for_spool(self) -> _Taken | None:
+    def _take_for_spool(self) -> Taken | None:
         """Rows that ClickHouse will not take soon; ``None`` when stopped."""
         with self._changed:
             while not self._spooling_due():
-                if self._stop_at is not None and (not self._pending_rows or self._spool_broken()):
+                if self._stop_at is not None and (not self._queues.rows or self._spool_broken()):
                     return None
-                self._changed.wait(_SPOOLER_NAP_SECONDS if self._pending_rows else None)
+                self._changed.wait(_SPOOLER_NAP_SECONDS if self._queues.rows else None)
             taken = self._take()
             self._spooling_rows = taken.rows
             return taken
@@ -489,25 +335,10 @@ class Writer:
         return time.monotonic() < self._spool_retry_at
 
     def _spooling_due(self) -> bool:
-        if not self._pending_rows or self._spool_broken():
+        if not self._queues.rows or self._spool_broken():
             return False
         if self._stop_at is not None:
             return self._away or time.monotonic() >= self._insert_until
         if self._away:
-            return self._full()
-        return self._busy and self._pending_rows >= _HIGH_WATER * self._capacity
-
-
-class _Encodings:
-    """One thread's encoding of each table."""
-
-    def __init__(self) -> None:
-        self._by_table: dict[str, Encoding] = {}
-
-    def of(self, table: str) -> Encoding:
-        """That of a table; its insert before ends."""
-        return self._by_table.setdefault(table, Encoding(table))
-
-    def free(self) -> None:
-        """Let go of the memory until it is needed again."""
-        self._by_table.clear()
+            return self._queues.due_in() == 0.0
+        return self._busy and self._queues.rows >= _HIGH_WATER * self._capacity
