@@ -46,6 +46,9 @@ def exposition(settings: ClickHouse, now: int, usual: Usual) -> str:
         kind = {"info": "info", "gauge": "gauge"}[family.type]
         lines.append(f"# TYPE {family.name} {kind}")
         lines += [_sample(one.name, one.labels, one.value) for one in family.samples]
+    # Baselines have been looked up: a key that has none now is known to have none.
+    lines.append("# TYPE all:flow_policy_baseline:looked_up gauge")
+    lines.append(_sample("all:flow_policy_baseline:looked_up", {}, 1.0))
     lines.append("# TYPE key:flow_policy_baseline:typical gauge")
     lines += [
         _sample("key:flow_policy_baseline:typical", labels | {"baseline": "weeks"}, value)
