@@ -122,7 +122,9 @@ def test_links_give_the_dashboard_variables_that_it_has() -> None:
         wanted = set(re.findall(r"&var-(\w+)=", url))
         for uid in [named.group(1)] if named else sorted(uids):
             has = {variable["name"] for variable in boards[uid]["templating"]["list"]}
-            assert wanted <= has, f"{rule['alert']}: {uid}"
+            # Of a policy's link, a dashboard about one subject takes the key alone.
+            needed = wanted if named or uid == "flow-incident" else {"filters"}
+            assert needed <= has, f"{rule['alert']}: {uid}"
 
 
 @pytest.fixture(scope="module")
