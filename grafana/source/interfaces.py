@@ -38,24 +38,39 @@ _USE = prop(
 )
 _COLOURED = prop("custom.cellOptions", {"type": "color-text"})
 
-_IN_RANGE = f"time >= {RANGE.first} AND time < {RANGE.past}"
+_ENDS = "[('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used"
+
+
+def _summed(step: str, first: str, past: str) -> str:
+    """``flows_1m`` by interfaces and buckets: a hundredth of its rows is then seen from both ends.
+
+    ``first`` and ``past`` are the ends of the range.
+    """
+    return f"""\
+(
+  SELECT toStartOfInterval(f.time, INTERVAL {step} second) AS time, f.device AS device,
+    f.in_if AS in_if, f.out_if AS out_if, max(f.in_if_name) AS in_if_name,
+    max(f.out_if_name) AS out_if_name, sum(f.bytes) AS bytes
+  FROM flows_1m AS f
+  WHERE f.time >= {first} AND f.time < {past}
+  GROUP BY time, device, in_if, out_if
+)"""
 
 
 def series_query(limit: int = 8) -> str:
     """``time``, ``series``, ``Value``: bits per second of the largest interfaces, in and out."""
-    bucket = f"toStartOfInterval(time, INTERVAL {RANGE.step} second)"
-    ends = "[('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used"
+    summed = _summed(RANGE.step, RANGE.first, RANGE.past)
     return f"""\
 SELECT moment AS time, concat(name, ' ', way) AS series, Value FROM (
   SELECT moment, way, Value, max(label) OVER (PARTITION BY device, interface) AS name FROM (
-    SELECT device, used.2 AS interface, used.1 AS way, {bucket} AS moment,
+    SELECT device, used.2 AS interface, used.1 AS way, time AS moment,
       concat(toString(device), ' ', if(max(used.3) != '', max(used.3), toString(interface)))
         AS label,
       toFloat64(sum(bytes)) * 8 / {RANGE.step} AS Value
-    FROM flows_1m
-    ARRAY JOIN {ends}
-    WHERE {_IN_RANGE} AND (device, used.2) IN (
-      SELECT device, used.2 FROM flows_1m ARRAY JOIN {ends} WHERE {_IN_RANGE} AND used.2 != 0
+    FROM {summed}
+    ARRAY JOIN {_ENDS}
+    WHERE (device, used.2) IN (
+      SELECT device, used.2 FROM {summed} ARRAY JOIN {_ENDS} WHERE used.2 != 0
       GROUP BY device, used.2 ORDER BY sum(bytes) DESC, device, used.2 LIMIT {limit}
     )
     GROUP BY device, interface, way, moment
@@ -92,16 +107,14 @@ FROM (
       toFloat64(sumIf(bytes, used.1 = 'in')) * 8 / {SAMPLE} AS in_bits,
       toFloat64(sumIf(bytes, used.1 = 'out')) * 8 / {SAMPLE} AS out_bits
     FROM (
-      SELECT time, device, used, bytes FROM flows_1m
-      ARRAY JOIN
-        [('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used
-      WHERE time >= {first} AND time < {past}
+      SELECT time, device, used, bytes FROM {_summed(str(SAMPLE), first, past)}
+      ARRAY JOIN {_ENDS}
     ) AS passed
     INNER JOIN (
       SELECT device AS at, interface, assumeNotNull(provider) AS provider FROM interfaces FINAL
       WHERE ifNull(provider, '') != ''
     ) AS known ON passed.device = known.at AND passed.used.2 = known.interface
-    GROUP BY provider, toStartOfInterval(time, INTERVAL {SAMPLE} second)
+    GROUP BY provider, time
   )
   GROUP BY provider
 )
@@ -137,10 +150,9 @@ FROM (
     SELECT device, used.2 AS used_if, max(used.3) AS name,
       toFloat64(sumIf(bytes, used.1 = 'in')) * 8 / {SAMPLE} AS in_bits,
       toFloat64(sumIf(bytes, used.1 = 'out')) * 8 / {SAMPLE} AS out_bits
-    FROM flows_1m
-    ARRAY JOIN [('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used
-    WHERE time >= {first} AND time < {past}
-    GROUP BY device, used_if, toStartOfInterval(time, INTERVAL {SAMPLE} second)
+    FROM {_summed(str(SAMPLE), first, past)}
+    ARRAY JOIN {_ENDS}
+    GROUP BY device, used_if, time
   )
   GROUP BY device, used_if
 ) AS carried
