@@ -9,7 +9,7 @@ from typing import Final, cast
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
-from exporter.batch import Batch, FlowBatch
+from exporter.batch import DTYPES, Batch, FlowBatch
 from exporter.schema import Column, Kind
 from exporter.store.client import StoreError
 from exporter.store.native import Buffer, native_parts, present_columns
@@ -113,10 +113,16 @@ class Encoding:
         order = storage_order(flows) if flows else None
         names = ", ".join(column.name for column in (*(c for c, _ in constants), *columns))
         statement = f"INSERT INTO {self._table} ({names}) FORMAT Native\n".encode()
+        rows = sum(map(len, batches))
+        self._reserve(rows * sum(map(_width, columns)))
         end = self._put(statement, 0)
         for part in native_parts(batches, columns, constants, order):
             end = self._put(part, end)
-        return Insert(token, sum(map(len, batches)), memoryview(self._buffer)[:end])
+        return Insert(token, rows, memoryview(self._buffer)[:end])
+
+    def _reserve(self, size: int) -> None:
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
 
     def _put(self, part: Buffer, begin: int) -> int:
         """Copies into the buffer, which may become a larger one; returns where the copy ends."""
@@ -146,6 +152,13 @@ class Encodings:
     def free(self) -> None:
         """Let go of the memory until it is needed again."""
         self._by_table.clear()
+
+
+def _width(column: Column) -> int:
+    """Bytes that a value takes, more or less: codes of texts take one to four, texts any."""
+    if column.kind is Kind.ADDRESS:
+        return 16
+    return DTYPES[column.kind].itemsize if column.kind in DTYPES else 4
 
 
 def _own_slot(batches: Sequence[FlowBatch]) -> int | None:

@@ -88,7 +88,7 @@ def native_parts(
             yield from (_bytes(_fixed(column, batch)) for batch in batches if len(batch))
         else:
             parts = [_fixed(column, batch) for batch in batches if len(batch)]
-            yield _bytes(np.concatenate(parts)[order])
+            yield _bytes((parts[0] if len(parts) == 1 else np.concatenate(parts))[order])
 
 
 def _fixed(column: Column, batch: Batch) -> Array:
