@@ -36,7 +36,7 @@ _ROUNDED: Final = (
 #: Points of a panel, shortest bucket in seconds: as grafana/source sets them.
 _POINTS: Final = 360
 _SHORTEST: Final = 60
-_SLOW_MS: Final = 1000.0
+_SLOW_MS: Final = 300.0
 
 
 @dataclass(frozen=True)
