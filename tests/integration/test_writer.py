@@ -187,7 +187,7 @@ def test_nothing_is_lost_or_doubled_when_the_store_is_killed_and_comes_back() ->
                 store.kill()
                 wait_until(lambda: writer.stats.failures.total() > 0)
                 store.start()
-        assert writer.stop(30) == 0
+        assert writer.stop(120) == 0
         assert metric(writer, "retries_total") > 0
         assert sums(settings) == total(*batches)
         assert sums(settings, "flows_1m") == total(*batches)
