@@ -85,10 +85,12 @@ def open_dimension(text: str, pattern: str, *, optional: bool = False) -> Dimens
 
 
 def open_measure(text: str, pattern: str) -> Choice:
-    """The same of a measure."""
+    """The same of a measure; another name than those of measures stands for the first of them."""
     found = f"COLUMNS('^{pattern}$')"
     missing = _value_of_type(text, _AMOUNTS, "UInt64")
-    return Choice(text, column=f"identity({found})", rollup_column=f"tuple({found}, {missing}).1")
+    return Choice(
+        text, column=f"tuple({found}, bytes).1", rollup_column=f"tuple({found}, {missing}).1"
+    )
 
 
 _TEXT: Final = "LowCardinality(String)"

@@ -122,8 +122,8 @@ class Question:
         factors = {m.name: m.factor for m in MEASURES if m.factor != 1}
         factor = str(factors.get(self.measure.known, 1))
         if not self.measure.known:
-            cases = (f"{self.measure.text} = {quote(name)}, {f}" for name, f in factors.items())
-            factor = f"multiIf({', '.join(cases)}, 1)"
+            plain = [m.name for m in MEASURES if m.factor == 1]
+            factor = f"if({self.measure.is_one_of(plain)}, 1, {MEASURES[0].factor})"
         # Of an address there is no sum: the inner condition leaves none.
         summed = f"sum(if({self.counts}, 0, amount)) * {factor}"
         return f"toFloat64(if({self.counts}, uniq(amount), {summed}))"
@@ -140,8 +140,8 @@ class Question:
 
     def divisor(self, seconds: str) -> str:
         """What the total of so many seconds is divided by."""
-        rates = [measure.name for measure in MEASURES if measure.per_second]
-        return f"if({self.measure.is_one_of(rates)}, {seconds}, 1)"
+        counted = [measure.name for measure in MEASURES if not measure.per_second]
+        return f"if({self.measure.is_one_of(counted)}, 1, {seconds})"
 
     def unit_query(self, *, of_total: bool = False) -> str:
         """One row with Grafana's ``unit`` of the measure in a bucket, or over the range."""

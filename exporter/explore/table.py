@@ -23,22 +23,8 @@ def table_query(question: Question) -> str:
     return f"""\
 WITH
 {question.constants_list()},
-{question.keyed_flows()}
-SELECT
-  {display("top_1", question.dimension)} AS "Key",
-  {second_display("top_2", question.dimension_2)} AS "Second key",
-  {key_name("any_name", "top_1", question.dimension)} AS "Name",
-  owned_by.1 AS "Role", owned_by.2 AS "Owner",
-  arrayAvg(values) AS "Average",
-  arrayReduce('quantileExactInclusive(0.95)', values) AS "95th percentile",
-  arrayMax(values) AS "Maximum",
-  last_value AS "Last",
-  total AS "Total",
-  if({shift} = 0, NULL, earlier_total) AS "Earlier",
-  if({shift} = 0 OR earlier_total = 0, NULL, total / earlier_total - 1) AS "Change",
-  {url_filter("top_1")} AS filter_1,
-  {url_filter("top_2")} AS filter_2
-FROM (
+{question.keyed_flows()},
+  present AS (
   SELECT top_1, top_2, max(name) AS any_name,
     groupArrayIf(value / {per_bucket}, NOT whole AND NOT is_earlier) AS found,
     arrayResize(found, greatest({buckets}, length(found))) AS values,
@@ -61,9 +47,25 @@ FROM (
   )
   WHERE is_top
   GROUP BY top_1, top_2
-) AS present
-LEFT JOIN (
+  ),
+  owners AS (
 {owners(question.dimension.is_one_of(OWNED))}
-) AS owners ON toString(top_1) = owners.subject
+  )
+SELECT
+  {display("top_1", question.dimension)} AS "Key",
+  {second_display("top_2", question.dimension_2)} AS "Second key",
+  {key_name("any_name", "top_1", question.dimension)} AS "Name",
+  owned_by.1 AS "Role", owned_by.2 AS "Owner",
+  arrayAvg(values) AS "Average",
+  arrayReduce('quantileExactInclusive(0.95)', values) AS "95th percentile",
+  arrayMax(values) AS "Maximum",
+  last_value AS "Last",
+  total AS "Total",
+  if({shift} = 0, NULL, earlier_total) AS "Earlier",
+  if({shift} = 0 OR earlier_total = 0, NULL, total / earlier_total - 1) AS "Change",
+  {url_filter("top_1")} AS filter_1,
+  {url_filter("top_2")} AS filter_2
+FROM present
+LEFT JOIN owners ON toString(top_1) = owners.subject
 ORDER BY "Total" DESC, "Key", "Second key"
 {question.settings}"""

@@ -373,9 +373,9 @@ def test_hostile_choices_are_refused_or_fall_back(reader: Client, hostile: str) 
     second = ask(reader, "flow-explorer", TABLE, dimension_2=hostile)
     assert [row | {"Second key": ""} for row in second] == usual
     assert ask(reader, "flow-explorer", TABLE, top=hostile) == []
-    for name in ("dimension", "measure"):
-        with pytest.raises(DatabaseError, match=r"expression|argument"):
-            ask(reader, "flow-explorer", TABLE, **{name: hostile})
+    assert ask(reader, "flow-explorer", TABLE, measure=hostile) == usual
+    with pytest.raises(DatabaseError, match=r"expression|argument"):
+        ask(reader, "flow-explorer", TABLE, dimension=hostile)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
