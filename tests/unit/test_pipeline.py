@@ -11,7 +11,6 @@ import exporter.pipeline
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config, Counter
 from exporter.enrich import Enricher, NameSources
-from exporter.enrich.host_names import HostNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
@@ -156,7 +155,7 @@ def test_an_error_in_one_batch_is_counted_logged_once_and_stops_nothing(stage, c
                 raise ZeroDivisionError
             return super().enrich(batch)
 
-    faulty = Faulty(Config(), HostNames(), LearnedInterfaces())
+    faulty = Faulty(Config(), LearnedInterfaces(), [])
     with Rig(faulty) as rig, caplog.at_level(logging.ERROR):
         for _ in range(3):
             rig.receivers.put.append(ZeroDivisionError() if stage == "decode" else [flows(13)])
