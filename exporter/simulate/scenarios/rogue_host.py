@@ -74,7 +74,7 @@ def _streams() -> Iterator[Stream]:
 
 def _lookups() -> Iterator[Lookups]:
     rogue = hosts(ROGUE)
-    yield Lookups("rogue-pools", rogue, spread(POOL_NAMES, POOLS), 0.2)
+    yield Lookups("rogue-pools", rogue, spread(POOL_NAMES, POOLS), 0.4)
     updates = spread(
         ["updates.desktop-os.example", "cdn.desktop-os.example"], neighbours(WEB[:2], 3, first=150)
     )
