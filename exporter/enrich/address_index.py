@@ -44,19 +44,19 @@ class AddressIndex:
     def find(self, keys: Sequence[Array]) -> NDArray[np.uint32]:
         """The number of each key."""
         places = self._first(keys)
-        numbers = self._numbers.take(places)
-        others = np.flatnonzero((numbers != 0) & ~self._holds(places, keys))
+        numbers, same = self._read(places, keys)
+        others = np.flatnonzero((numbers != 0) & ~same)
         places = places.take(others)
         keys = [key.take(others) for key in keys]
         while len(others):
             places += 1
             places &= self._mask
-            found = self._numbers.take(places)
+            found, same = self._read(places, keys)
             numbers[others] = found
-            again = np.flatnonzero((found != 0) & ~self._holds(places, keys))
+            again = np.flatnonzero((found != 0) & ~same)
             others, places = others.take(again), places.take(again)
             keys = [key.take(again) for key in keys]
-        return numbers
+        return np.ascontiguousarray(numbers)
 
     def add(self, keys: Sequence[Array], numbers: NDArray[np.uint32]) -> None:
         """Give ``numbers`` (from 1) to keys that are distinct and not in it."""
@@ -81,8 +81,15 @@ class AddressIndex:
             keys, numbers = [key[left] for key in keys], numbers[left]
 
     def _resize(self, size: int) -> None:
-        self._keys = [np.zeros(size, kind) for kind in self._kinds]
-        self._numbers = np.zeros(size, np.uint32)
+        #: A number and its key in one word, where they fit: both come at the price of one.
+        self._pairs: NDArray[np.uint64] | None = None
+        if self._kinds == [np.dtype(np.uint32)]:
+            self._pairs = np.zeros(size, np.uint64)
+            halves = self._pairs.view(np.uint32).reshape(-1, 2)
+            self._numbers, self._keys = halves[:, 0], [halves[:, 1]]
+        else:
+            self._keys = [np.zeros(size, kind) for kind in self._kinds]
+            self._numbers = np.zeros(size, np.uint32)
         self._mask = size - 1
         self._shift = np.uint64(64 - (size.bit_length() - 1))
 
@@ -96,8 +103,14 @@ class AddressIndex:
         mixed >>= self._shift
         return mixed.view(np.int64)
 
-    def _holds(self, places: Array, keys: Sequence[Array]) -> NDArray[np.bool_]:
+    def _read(
+        self, places: Array, keys: Sequence[Array]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """The numbers at some places, and whether the keys there are these."""
+        if self._pairs is not None:
+            pairs = self._pairs.take(places).view(np.uint32).reshape(-1, 2)
+            return pairs[:, 0], pairs[:, 1] == keys[0]
         same: NDArray[np.bool_] = self._keys[0].take(places) == keys[0]
         for own, key in zip(self._keys[1:], keys[1:], strict=True):
             same &= own.take(places) == key
-        return same
+        return self._numbers.take(places), same

@@ -93,18 +93,26 @@ def test_memory_stays_bounded_when_every_address_is_new():
     st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300)), max_size=200), max_size=6)
 )
 def test_an_index_gives_every_key_its_own_number(rounds):
-    index, known = AddressIndex(np.uint64, np.uint64), {}
-    for keys in rounds:
+    wide, narrow, known = AddressIndex(np.uint64, np.uint64), AddressIndex(np.uint32), {}
+
+    def both(keys, numbers=None):
         columns = [np.array([k[i] for k in keys], np.uint64) for i in range(2)]
-        assert index.find(columns).tolist() == [known.get(key, 0) for key in keys]
+        joined = (columns[0] << np.uint64(20) | columns[1]).astype(np.uint32)
+        for index, asked in ((wide, columns), (narrow, [joined])):
+            if numbers is not None:
+                index.add(asked, np.array(numbers, np.uint32))
+            yield index.find(asked).tolist()
+
+    for keys in rounds:
+        for found in both(keys):
+            assert found == [known.get(key, 0) for key in keys]
         new = list(dict.fromkeys(key for key in keys if key not in known))
         known |= {key: len(known) + n for n, key in enumerate(new, 1)}
-        index.add(
-            [np.array([k[i] for k in new], np.uint64) for i in range(2)],
-            np.array([known[key] for key in new], np.uint32),
-        )
-        assert index.find(columns).tolist() == [known[key] for key in keys]
-    assert len(index) == len(known)
+        for found in both(new, [known[key] for key in new]):
+            assert found == [known[key] for key in new]
+        for found in both(keys):
+            assert found == [known[key] for key in keys]
+    assert len(wide) == len(narrow) == len(known)
 
 
 A, B = pack_address("10.0.0.1"), pack_address("10.0.0.2")
