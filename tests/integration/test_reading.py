@@ -11,8 +11,8 @@ from clickhouse_connect.driver.client import Client
 
 from tests.support.database import migrated_database
 
-#: A recent full hour: old flows are deleted.
-END = int(time.time()) // 3600 * 3600
+#: Three in the afternoon of yesterday: the hours before are of one day, hence in one part.
+END = int(time.time()) // 86_400 * 86_400 - 9 * 3600
 HOURS = 3
 
 #: Flows between 200 hosts and 500, and a DNS query for each, evenly over the hours.
@@ -51,8 +51,9 @@ def granules(client: Client, table: str, condition: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("table", ["flows", "dns_queries"])
 def test_one_hour_of_three_reads_a_third(client: Client, table: str) -> None:
+    # Less a second: of a key by hours, "before three" may be in the hour that begins at three.
     hour = (
-        f"time_received >= toDateTime({END - 7200}) AND time_received < toDateTime({END - 3600})"
+        f"time_received >= toDateTime({END - 7200}) AND time_received < toDateTime({END - 3601})"
         " AND src_addr != dst_addr"
     )
     read, _ = granules(client, table, hour)
