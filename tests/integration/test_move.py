@@ -28,12 +28,12 @@ def contents(database: Database) -> dict[str, list[object]]:
             table: list(client.query(f"SELECT count() FROM {table}").result_rows)
             for table in TABLES
         }
-        found["sums"] = list(
+        found["sums"] = sorted(
             client.query(
                 "SELECT sum(bytes), sum(flows), uniqCombinedMerge(12)(unique_src_addr) "
                 "FROM flows_1m UNION ALL SELECT sum(bytes), sum(flows), "
                 "uniqCombinedMerge(12)(unique_src_addr) FROM flows_1h "
-                "UNION ALL SELECT sum(cityHash64(*)), 0, 0 FROM flows ORDER BY 1"
+                "UNION ALL SELECT sum(cityHash64(*)), 0, 0 FROM flows"
             ).result_rows
         )
         found["seen"] = list(
