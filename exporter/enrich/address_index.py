@@ -18,8 +18,29 @@ from numpy.typing import NDArray
 from exporter.batch import Array
 
 _SMALLEST: Final = 1 << 12
-#: Other ones in each process: senders cannot choose addresses that all fall on one place.
-_FACTORS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(2))
+
+
+def mixed(words: Sequence[Array], factors: Sequence[np.uint64]) -> NDArray[np.uint64]:
+    """One number from each row of unsigned columns; its high bits depend on all of theirs.
+
+    ``factors`` are odd, random and secret, one for each column: nobody can choose rows that get the
+    same number.
+    """
+    found = words[0].astype(np.uint64)
+    found *= factors[0]
+    for word, factor in zip(words[1:], factors[1:], strict=False):
+        found ^= found >> np.uint64(32)
+        found += word
+        found *= factor
+    return found
+
+
+def secret_factors(count: int) -> tuple[np.uint64, ...]:
+    """Factors for :func:`mixed`, other ones in each process."""
+    return tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(count))
+
+
+_FACTORS: Final = secret_factors(2)
 
 
 class AddressIndex:
@@ -94,14 +115,9 @@ class AddressIndex:
         self._shift = np.uint64(64 - (size.bit_length() - 1))
 
     def _first(self, keys: Sequence[Array]) -> NDArray[np.int64]:
-        mixed = keys[0].astype(np.uint64)
-        mixed *= _FACTORS[0]
-        for key, factor in zip(keys[1:], _FACTORS[1:], strict=False):
-            mixed ^= mixed >> np.uint64(32)
-            mixed += key
-            mixed *= factor
-        mixed >>= self._shift
-        return mixed.view(np.int64)
+        found = mixed(keys, _FACTORS)
+        found >>= self._shift
+        return found.view(np.int64)
 
     def _read(
         self, places: Array, keys: Sequence[Array]

@@ -7,7 +7,6 @@ thread; whoever enriches asks for the addresses that changed since it asked last
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from exporter.enrich.address_index import mixed, secret_factors
 
 Source = Literal["static", "targets", "docker", "dns", "reverse_dns"]
 
@@ -33,7 +34,7 @@ _REMEMBERED_CHANGES: Final = 65_536
 #: Places of the table that tells addresses apart that are surely not known.
 _PLACES: Final = 1 << 20
 _SMALLEST: Final = 1 << 12
-_FACTORS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(2))
+_FACTORS: Final = secret_factors(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +172,9 @@ class HostNames(Collector):
 
 def _places(addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
     words = np.ascontiguousarray(addresses).view(np.uint64)
-    mixed: NDArray[np.uint64] = words[:, 0] * _FACTORS[0]
-    mixed ^= mixed >> np.uint64(32)
-    mixed += words[:, 1]
-    mixed *= _FACTORS[1]
-    mixed >>= np.uint64(64 - _PLACES.bit_length() + 1)
-    return mixed.view(np.int64)
+    found = mixed([words[:, 0], words[:, 1]], _FACTORS)
+    found >>= np.uint64(64 - _PLACES.bit_length() + 1)
+    return found.view(np.int64)
 
 
 class Layer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Sequence
 from itertools import islice
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array
 from exporter.distinct import distinct
-from exporter.enrich.address_index import AddressIndex
+from exporter.enrich.address_index import AddressIndex, mixed, secret_factors
 
-#: Other ones in each process, so that nobody can choose pairs that have one key.
-_FACTORS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(4))
+_FACTORS: Final = secret_factors(4)
 
 
 class ToldNames:
@@ -99,11 +97,4 @@ class ToldNames:
 
 def _keys(pairs: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """One number for each of the ``(n, 32)`` pairs; that two pairs share one is no concern."""
-    words = np.ascontiguousarray(pairs).view(np.uint64)
-    mixed: NDArray[np.uint64] = words[:, 0] * _FACTORS[0]
-    for column, factor in enumerate(_FACTORS[1:], 1):
-        mixed ^= mixed >> np.uint64(29)
-        mixed += words[:, column]
-        mixed *= factor
-    mixed ^= mixed >> np.uint64(32)
-    return mixed
+    return mixed(list(np.ascontiguousarray(pairs).view(np.uint64).T), _FACTORS)
