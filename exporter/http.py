@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from exporter.config import ConfigError, Http
 from exporter.metrics.exposition import render
@@ -32,6 +33,8 @@ from exporter.web_config import Access, WebConfig, tls_context
 log = logging.getLogger(__name__)
 
 _BODY_SECONDS = 10.0
+#: A peer that should ask, or read its answer, has this long, and at most twice as long.
+_PATIENCE_SECONDS = 10.0
 _MAX_CONNECTIONS = 64
 _START_SECONDS = 10.0
 _STOP_SECONDS = 3
@@ -192,6 +195,38 @@ def _in_time(receive: Receive) -> Receive:
     return receive_in_time
 
 
+class _Connection(H11Protocol):
+    """Ends when its peer sends no whole request, or does not read its answer.
+
+    Uvicorn itself waits for ever: a few such peers would take all connections that there may be.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look_again(self) -> None:
+        self._timer = self.loop.call_later(_PATIENCE_SECONDS, self._look, self._peer_owes())
+
+    def _look(self, owed: tuple[str, RequestResponseCycle | None] | None) -> None:
+        if owed is not None and owed == self._peer_owes():
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def _peer_owes(self) -> tuple[str, RequestResponseCycle | None] | None:
+        """What the peer has to do after which exchange; ``None`` while it is our turn."""
+        if self.transport.get_write_buffer_size():
+            return "read", self.cycle
+        if self.cycle is None or self.cycle.response_complete:
+            return "ask", self.cycle
+        return None
+
+
 class HttpServer:
     """Serves an application from a thread of its own, between :meth:`start` and :meth:`stop`.
 
@@ -207,7 +242,7 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         options = uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,

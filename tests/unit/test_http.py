@@ -1,6 +1,7 @@
 """The collector's HTTP server: what it answers, to whom, and how it fails."""
 
 import base64
+import contextlib
 import gzip
 import http.client
 import json
@@ -151,6 +152,38 @@ def test_connections_are_bounded_and_the_server_recovers():
             client.close()
         while served.ask("/metrics")[0] != 200:
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"])
+def test_who_never_asks_loses_the_connection_to_others(monkeypatch, begin):
+    monkeypatch.setattr(exporter.http, "_PATIENCE_SECONDS", 0.3)
+    with Served() as served:
+        stuck = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(80)]
+        for client in stuck:
+            client.sendall(begin)
+        assert served.ask("/metrics")[0] == 503
+        deadline = time.monotonic() + 30
+        while served.ask("/metrics")[0] != 200:
+            assert time.monotonic() < deadline
+        for client in stuck:
+            client.close()
+
+
+def test_who_does_not_read_the_answer_loses_it(monkeypatch):
+    monkeypatch.setattr(exporter.http, "_PATIENCE_SECONDS", 0.3)
+    size = 64 << 20  # more than the kernel's buffers hold
+    large = Route("/large", lambda _: PlainTextResponse(b"x" * size))
+    with Served(routes=[large]) as served:
+        assert len(served.ask("/large")[1]) == size
+        with socket.create_connection(("127.0.0.1", served.server.port)) as client:
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(1.5)  # reads nothing for longer than the server is patient
+            client.settimeout(10)
+            read = 0
+            with contextlib.suppress(ConnectionResetError):
+                while data := client.recv(1 << 20):
+                    read += len(data)
+            assert read < size
 
 
 def test_users_need_their_password_everywhere():
