@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 _FNV_OFFSET: Final = 14695981039346656037
 _FNV_PRIME: Final = 1099511628211
@@ -19,7 +26,11 @@ _SEPARATOR: Final = b"\xff"
 #: Alerts in one body; Alertmanager sends a group, Prometheus at most 256.
 MAX_ALERTS: Final = 5_000
 
-Labels = Annotated[dict[str, str], Field(max_length=128)]
+#: Characters of one alert. Longer labels are refused, as they are its identity; of annotations what
+#: is beyond is cut off, and a longer link is left out.
+MAX_LABELS_TEXT: Final = 8_192
+MAX_ANNOTATIONS_TEXT: Final = 16_384
+MAX_URL: Final = 8_192
 
 
 class BodyError(Exception):
@@ -45,11 +56,32 @@ class Observation:
     seen_at: datetime
 
 
+def _short(labels: dict[str, str]) -> dict[str, str]:
+    if sum(len(name) + len(value) for name, value in labels.items()) > MAX_LABELS_TEXT:
+        raise ValueError(f"more than {MAX_LABELS_TEXT} characters")
+    return labels
+
+
+def _cut(annotations: dict[str, str]) -> dict[str, str]:
+    room = MAX_ANNOTATIONS_TEXT
+    kept = {}
+    for name, text in annotations.items():
+        if room <= len(name):
+            break
+        kept[name] = text[: room - len(name)]
+        room -= len(name) + len(kept[name])
+    return kept
+
+
+#: Later ones are nobody's, and the table has no room for them.
+_Time = Annotated[AwareDatetime, Field(lt=datetime(2200, 1, 1, tzinfo=UTC))]
+
+
 class _Alert(BaseModel):
-    labels: Labels = Field(min_length=1)
-    annotations: Labels = {}
-    startsAt: AwareDatetime | None = None  # noqa: N815 - the name in the body
-    endsAt: AwareDatetime | None = None  # noqa: N815
+    labels: Annotated[dict[str, str], Field(min_length=1, max_length=128), AfterValidator(_short)]
+    annotations: Annotated[dict[str, str], Field(max_length=128), AfterValidator(_cut)] = {}
+    startsAt: _Time | None = None  # noqa: N815 - the name in the body
+    endsAt: _Time | None = None  # noqa: N815
     generatorURL: str = ""  # noqa: N815
 
 
@@ -144,7 +176,7 @@ def _observation(
         starts_at=_milliseconds(starts),
         ends_at=_milliseconds(ends) if ends else None,
         resolved=resolved,
-        generator_url=alert.generatorURL,
+        generator_url=alert.generatorURL if len(alert.generatorURL) <= MAX_URL else "",
         source=source,
         seen_at=_milliseconds(now),
     )

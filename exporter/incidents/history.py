@@ -30,7 +30,8 @@ _REFRESH: Final = timedelta(minutes=5)
 #: Prometheus repeats an end for 15 minutes.
 _FORGET: Final = timedelta(hours=2)
 
-_MAX_ROWS: Final = 50_000
+#: Alerts that are remembered; each has some 32 KiB of text at most.
+_MAX_ROWS: Final = 20_000
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -66,7 +67,8 @@ def _endpoint(
         except _TooLargeError:
             return answer(413, "too_large", f"more than {MAX_BODY} bytes")
         try:
-            observations = parse(body, recorder.now())
+            # Megabytes of labels take a second, in which others are answered.
+            observations = await run_in_threadpool(parse, body, recorder.now())
         except BodyError as error:
             return answer(400, "malformed", str(error))
         if not recorder.offer(observations):

@@ -228,6 +228,23 @@ def test_empty_labels_are_no_labels() -> None:
             },
             "startsAt",
         ),
+        (
+            {
+                "version": "4",
+                "alerts": [
+                    {
+                        "status": "firing",
+                        "labels": LABELS,
+                        "startsAt": "9999-12-31T23:59:59-01:00",  # in UTC there is no such time
+                    }
+                ],
+            },
+            "startsAt",
+        ),
+        (
+            {"version": "4", "alerts": [{"status": "firing", "labels": {"a": "x" * 8_192}}]},
+            "alerts.0.labels: Value error, more than 8192 characters",
+        ),
         ([], "object"),
     ],
 )
@@ -242,3 +259,18 @@ def test_a_foreign_webhook_body_is_refused_with_the_place(body: Any, said: str) 
 def test_a_foreign_post_of_alerts_is_refused(body: bytes) -> None:
     with pytest.raises(BodyError):
         from_prometheus(body, T0)
+
+
+def test_what_one_alert_may_keep_is_bounded() -> None:
+    body = [
+        {
+            "labels": LABELS,
+            "annotations": {"summary": "short", "description": "x" * 100_000, "more": "y"},
+            "generatorURL": "http://prometheus/" + "z" * 100_000,
+        }
+    ]
+    (seen,) = from_prometheus(json.dumps(body).encode(), T0)
+    assert seen.labels == LABELS
+    assert seen.annotations["summary"] == "short"
+    assert 16_000 < sum(len(name + text) for name, text in seen.annotations.items()) <= 16_384
+    assert seen.generator_url == "", "half a link leads nowhere"
