@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from exporter.config.section import FileName, Section
+from exporter.config.section import FileName, Seconds, Section
 
 
 class Spool(Section):
@@ -18,7 +18,7 @@ class Spool(Section):
     max_bytes: int = Field(
         10 << 30, ge=1 << 20, description="Size of the spool; beyond it the oldest are dropped."
     )
-    max_age_seconds: float = Field(
+    max_age_seconds: Seconds = Field(
         3 * 86400.0, gt=0, description="Inserts that wait for longer are dropped."
     )
     quarantine_max_bytes: int = Field(
@@ -76,7 +76,7 @@ class ClickHouse(Section):
     queue_batches: int = Field(
         8, ge=1, le=1024, description="Full inserts kept in memory while ClickHouse is away."
     )
-    insert_timeout_seconds: float = Field(
+    insert_timeout_seconds: Seconds = Field(
         60.0, gt=0, description="Time for one insert before it counts as failed."
     )
     spool: Spool = Field(Spool(), description="Where inserts wait while ClickHouse is away.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from exporter.config.section import FileName, Port, Section
+from exporter.config.section import FileName, Port, Seconds, Section
 
 #: RFC 1918, RFC 6598 and RFC 4193: whose reverse zones are one's own resolver's.
 _PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
@@ -65,10 +65,10 @@ class ReverseDns(Section):
     port: Port = Field(53, description="Port of these resolvers.")
     queries_per_second: float = Field(20.0, gt=0, le=10_000, description="Queries at most.")
     timeout_seconds: float = Field(3.0, gt=0, le=60, description="Time for one answer.")
-    keep_seconds: float = Field(
+    keep_seconds: Seconds = Field(
         3600.0, ge=1, description="An answer is used for its TTL, and for at least so long."
     )
-    negative_seconds: float = Field(
+    negative_seconds: Seconds = Field(
         3600.0, ge=1, description="Time until an address without a name is asked for again."
     )
     max_addresses: int = Field(

@@ -23,8 +23,10 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: {error.problem}") from error
@@ -113,7 +115,7 @@ def read_secret(path: str, environment: str) -> str:
     """A password or token from ``path``, else from the environment variable, else empty.
 
     Raises:
-        ConfigError: ``path`` is given and cannot be read.
+        ConfigError: ``path`` is given and is no file of text that can be read.
     """
     if not path:
         return os.environ.get(environment, "")
@@ -121,3 +123,6 @@ def read_secret(path: str, environment: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # The error itself holds a byte of the secret.
+        raise ConfigError(f"{path}: not UTF-8") from None

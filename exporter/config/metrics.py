@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from exporter.config.section import FileName, Port, Section, refuse_twice
+from exporter.config.section import FileName, Port, Seconds, Section, refuse_twice
 from exporter.schema import BY_NAME, Kind
 
 
@@ -67,4 +67,4 @@ class Policies(Section):
     """Which policies are evaluated, and how."""
 
     file: FileName = Field("", description="policies.yaml; empty: none are evaluated.")
-    query_timeout_seconds: float = Field(20.0, gt=0, description="Longest time for one query.")
+    query_timeout_seconds: Seconds = Field(20.0, gt=0, description="Longest time for one query.")

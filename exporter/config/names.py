@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
-from exporter.config.section import FileName, SamplingRate, Section
+from exporter.config.section import FileName, SamplingRate, Seconds, Section
 
 
 def _address(value: str) -> str:
@@ -86,7 +86,7 @@ class HttpTargets(Section):
     """A server of targets in the form of Prometheus' `http_sd`."""
 
     url: str = Field(pattern=r"^https?://", description="URL that answers with target groups.")
-    refresh_seconds: float = Field(60.0, ge=5, description="Time between two requests.")
+    refresh_seconds: Seconds = Field(60.0, ge=5, description="Time between two requests.")
     token_file: FileName = Field("", description="File with a bearer token; empty: none.")
 
     @field_validator("url")

@@ -46,7 +46,10 @@ class Grpc(Section):
         16, ge=1, le=1024, description="Messages worked on at a time; more are refused."
     )
     keepalive_seconds: float = Field(
-        60.0, ge=10, description="A connection that is silent for longer is asked for life."
+        60.0,
+        ge=10,
+        le=86400,
+        description="A connection that is silent for longer is asked for life.",
     )
 
     @field_validator("address")

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+#: A length of time. Timers know none that is much longer.
+Seconds = Annotated[float, Field(le=366 * 86400)]
 SamplingRate = Annotated[int, Field(ge=1, le=2**32 - 1)]
 
 
@@ -25,9 +27,12 @@ class ConfigError(Exception):
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change."""
+    """A part of the configuration: unknown keys are errors, values do not change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    No number is infinite or NaN.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def refuse_twice(section: str, names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from exporter.config.section import FileName, Section, refuse_twice
+from exporter.config.section import FileName, Seconds, Section, refuse_twice
 
 
 class SnmpAccess(Section):
@@ -46,7 +46,9 @@ class Snmp(Section):
     """Names and speeds of interfaces, asked of the devices that name an access."""
 
     access: list[SnmpAccess] = Field(default_factory=list, description="Ways to ask.")
-    refresh_seconds: float = Field(3600.0, ge=10, description="Time between two walks of a device.")
+    refresh_seconds: Seconds = Field(
+        3600.0, ge=10, description="Time between two walks of a device."
+    )
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="Wait for one answer.")
     retries: int = Field(1, ge=0, le=5, description="How often a question is repeated.")
     parallel: int = Field(8, ge=1, le=100, description="Devices walked at the same time.")

@@ -83,9 +83,7 @@ class Policy(Section):
     per: Quota | None = Field(
         None, description="Of keys that share a value, only the largest are picked up."
     )
-    minimum: float = Field(
-        0, ge=0, allow_inf_nan=False, description="Value below which a key is not picked up."
-    )
+    minimum: float = Field(0, ge=0, description="Value below which a key is not picked up.")
     max_keys: Annotated[int, Field(ge=1, le=20_000)] | None = Field(
         None, description="Keys followed at most; twice `top` when not given."
     )

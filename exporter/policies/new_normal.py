@@ -29,7 +29,7 @@ _HEAD: Final = (
     "# Written by `flow-exporter policies new-normal`. Entries do nothing after 22 days.\n"
 )
 
-Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Level = Annotated[float, Field(ge=0)]
 
 
 class NewNormal(Section):
