@@ -78,8 +78,8 @@ def learn(state: State, stream: Stream, record: Record) -> None:
 def _rate(record: Record) -> int:
     """1 in how many packets, 0 where the record does not tell."""
     selected, skipped = _number(record, 305), _number(record, 306)
-    if selected:
-        return (selected + (skipped or 0)) // selected
+    if selected and skipped is not None:
+        return (selected + skipped) // selected
     size, population = _number(record, 309), _number(record, 310)
     if size and population:
         return population // size
@@ -88,7 +88,8 @@ def _rate(record: Record) -> int:
         chance: float = _DOUBLE.unpack(probability)[0]
         if math.isfinite(chance) and 0 < chance <= 1:
             return int(1 / chance + 0.5)
-    return _number(record, 34, 50) or 0
+    # 305 without 306 is what devices send that mean 1 in that many, and 1 beside other elements.
+    return _number(record, 34, 50) or selected or 0
 
 
 def _number(record: Record, *elements: int) -> int | None:

@@ -89,6 +89,14 @@ def test_selected_and_skipped_packets_in_the_record() -> None:
     assert told(none) == (1, "unknown", 300)
 
 
+def test_an_interval_without_a_space_is_one_in_that_many() -> None:
+    fields: list[FieldSpec] = [*FLOW, (305, 4)]
+    records = flow() + struct.pack("!I", 100) + flow() + struct.pack("!I", 0)
+    one, none = rows(make(), ipfix(template10(256, fields), set_of(256, records)))
+    assert told(one) == (100, "record", 30_000)
+    assert told(none) == (1, "unknown", 300)
+
+
 def test_options_for_the_whole_domain() -> None:
     options = options9([(1, 4)], [(35, 1), (34, 4)], struct.pack("!IBI", 0, 2, 1000))
     decoder = make()
@@ -129,6 +137,10 @@ def test_records_that_name_no_sampler_use_the_only_rate_there_is() -> None:
         ([(302, 8), (304, 2), (305, 4), (306, 4)], struct.pack("!QHII", 5, 1, 1, 999), 1000),
         ([(302, 8), (304, 2), (305, 4), (306, 4)], struct.pack("!QHII", 5, 1, 10, 990), 100),
         ([(302, 8), (309, 4), (310, 4)], struct.pack("!QII", 5, 1, 64), 64),
+        # Cisco IOS XR: random 1 out of 256, with an interval of 1 and no space beside it.
+        ([(302, 4), (305, 4), (304, 2), (309, 4), (310, 4)],
+         struct.pack("!IIHII", 5, 1, 3, 1, 256), 256),
+        ([(302, 8), (304, 2), (305, 4)], struct.pack("!QHI", 5, 2, 4096), 4096),
         ([(302, 8), (311, 8)], struct.pack("!Qd", 5, 0.01), 100),
     ],
 )
