@@ -124,7 +124,8 @@ class Layout:
                 for name in window.dtype.names or ()
             }
             ranked = [(r, back, replace(s, segment=place[s.name])) for r, back, s in ranked]
-        ranked.sort(key=lambda entry: entry[0])
+        inner = _inner_fields(fields)
+        ranked.sort(key=lambda entry: (entry[0], int(entry[2].name[1:]) not in inner))
         self.forward = _without_shadowed([s for _, reverse, s in ranked if not reverse])
         self.reverse = _without_shadowed([s for _, reverse, s in ranked if reverse])
         self.ipv4 = _only_ipv4(self.forward)
@@ -134,6 +135,9 @@ class Layout:
         """How many fields have a length that each record tells."""
         return len(self.sizes) - 1
 
+
+_SOURCE_IPV4: Final = 8
+_SOURCE_IPV6: Final = 27
 
 #: Readings whose value may have any length at all.
 _OCTETS: Final = frozenset(
@@ -220,6 +224,23 @@ def _format(reading: Reading, length: int) -> tuple[str, int] | None:
     skip = max(length - 8, 0)
     length = min(length, 8)
     return (f">u{length}" if length in (1, 2, 4, 8) else f"({length},)u1"), skip
+
+
+def _inner_fields(fields: tuple[Field, ...]) -> range:
+    """Fields that go before others of the same element: those of the packet inside of a tunnel.
+
+    Some devices tell of a packet in a tunnel twice, from the outside in (RFC 7011, section 8): the
+    IPv6 addresses of the tunnel and its protocol, then the IPv4 addresses inside, which fill the
+    columns before IPv6 ones do. Protocol and ports must be of the same header as these.
+    """
+    places: dict[int, int] = {}
+    for number, field in enumerate(fields):
+        if field.enterprise in (0, V9):
+            places.setdefault(field.element, number)
+    outer, inner = places.get(_SOURCE_IPV6), places.get(_SOURCE_IPV4)
+    if outer is None or inner is None or inner < outer:
+        return range(0)
+    return range(inner, len(fields))
 
 
 def _only_ipv4(steps: list[Step]) -> bool:

@@ -314,6 +314,22 @@ def test_of_two_families_the_one_that_is_used_counts() -> None:
     assert row["etype"] == 0x0800
 
 
+def test_a_packet_in_a_tunnel_told_from_the_outside_in_is_one_flow() -> None:
+    """Huawei: IPv4 in SRv6, protocol and ports once for the tunnel and once for the packet."""
+    outside: list[FieldSpec] = [(27, 16), (28, 16), (7, 2), (11, 2), (4, 1), (2, 4), (1, 4)]
+    record = ip("2001:db8::1") + ip("2001:db8::2") + struct.pack("!HHBII", 0, 0, 4, 3, 300)
+    inside: list[FieldSpec] = [(8, 4), (12, 4), (7, 2), (11, 2), (4, 1)]
+    row = one([*outside, *inside], record + flow(proto=17, src_port=5, dst_port=6)[:-8])
+    assert (row["src_addr"], row["dst_addr"], row["etype"]) == ("10.0.0.1", "10.0.0.2", 0x0800)
+    assert (row["proto"], row["src_port"], row["dst_port"]) == (17, 5, 6)
+    assert row["bytes"] == 300
+
+
+def test_of_an_element_twice_the_first_counts() -> None:
+    row = one([*FLOW, (4, 1)], flow(proto=47) + b"\x06")
+    assert row["proto"] == 47
+
+
 def test_link_layer_fields() -> None:
     row = one([(8, 4), (56, 6), (80, 6), (58, 2), (59, 2), (61, 1), (256, 2)],
               ip("10.0.0.1") + bytes.fromhex("0200000000aa0200000000bb")
