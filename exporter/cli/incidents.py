@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
-from exporter.cli.output import JsonOption, show_json, show_table
+from exporter.cli.output import JsonOption, show_json, show_line, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +83,7 @@ def list_incidents(
     for row in rows:
         incidents.setdefault((row["team"], row["incident"]), []).append(row)
     for (team, incident), alerts in incidents.items():
-        typer.echo(f"{incident or 'no incident'} (team {team or 'none'}), {len(alerts)} alerts:")
+        show_line(f"{incident or 'no incident'} (team {team or 'none'}), {len(alerts)} alerts:")
         show_table(_alerts_table(alerts))
     typer.echo(f"{len(rows)} alerts")
 
@@ -136,11 +136,11 @@ def show_incident(
         show_json({"times": rows, "evidence": evidence})
         return
     for name in ("fingerprint", "alertname", "status", "severity", "team", "incident", "source"):
-        typer.echo(f"{name:12} {latest[name]}")
+        show_line(f"{name:12} {latest[name]}")
     for title in ("labels", "annotations"):
         typer.echo(f"{title}:")
         for name, text in latest[title].items():
-            typer.echo(f"  {name}: {text}")
+            show_line(f"  {name}: {text}")
     typer.echo("times:")
     for row in rows:
         ends = f"{row['ends_at']:%Y-%m-%d %H:%M:%S}" if row["ends_at"] else "now"

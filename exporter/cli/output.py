@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,15 +14,25 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for machines.")]
 
 #: Of what is no terminal, so that nothing is cut or wrapped in a pipe or a file.
-_WIDE = 10_000
+_WIDE: Final = 10_000
+#: What a terminal would obey: hosts and alerts have the names that others gave them.
+_CONTROLS: Final = dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)])
 
 
 def show_table(table: Table) -> None:
-    """Print it; colours and wrapping on a terminal only."""
+    """Print it; colours and wrapping on a terminal only, cells as they are and never as markup."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(table)
+    width = None if sys.stdout.isatty() else _WIDE
+    console = Console(width=width, markup=False, emoji=False)
+    shown = [Segment(text.translate(_CONTROLS), style) for text, style, _ in console.render(table)]
+    console.print(Segments(shown), end="")
+
+
+def show_line(text: str) -> None:
+    """Print one line, or some."""
+    typer.echo(text.translate(_CONTROLS))
 
 
 def show_json(value: Any) -> None:

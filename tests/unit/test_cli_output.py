@@ -1,0 +1,29 @@
+"""Names that others gave are shown as they are, and obeyed by no terminal."""
+
+from __future__ import annotations
+
+import pytest
+from rich.table import Table
+
+from exporter.cli.output import show_line, show_table
+
+HOSTILE = "\x1b]0;title\x07\x1b[31mred\x9b2J\x7f"
+HARMLESS = "]0;title[31mred2J"
+
+
+def test_a_table_shows_brackets_and_no_escape_sequences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = Table("interface", "host", box=None)
+    table.add_row("xe-0/0/1 [uplink] :smile:", HOSTILE)
+    table.add_row("é", "two\nlines")
+    show_table(table)
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert [line.split("  ") for line in shown[1:2]] == [[" xe-0/0/1 [uplink] :smile:", HARMLESS]]
+    assert shown[2].split() == ["é", "two"]
+    assert shown[3].split() == ["lines"]
+
+
+def test_a_line_holds_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    show_line(HOSTILE + "é")
+    assert capsys.readouterr().out == HARMLESS + "é\n"
