@@ -4,9 +4,10 @@ Every step handles all packets that have the header in question: rows of bytes a
 one buffer by their offsets and read as big-endian structures, so the cost of Python is paid per
 header type and not per packet.
 
-Read are Ethernet II and SNAP, 802.1Q and 802.1ad tags, PPPoE sessions, MPLS, IPv4 (RFC 791), IPv6
-(RFC 8200) with extension headers, TCP, UDP, SCTP, DCCP, UDP-Lite, ICMP and ICMPv6. A header that
-is not wholly there leaves its columns, and those of the headers after it, at zero.
+Read are Ethernet II and SNAP, 802.1Q and 802.1ad tags, PPPoE sessions, MPLS and Ethernet
+pseudowires in it (RFC 4448, with control word), IPv4 (RFC 791), IPv6 (RFC 8200) with extension
+headers, TCP, UDP, SCTP, DCCP, UDP-Lite, ICMP and ICMPv6. A header that is not wholly there leaves
+its columns, and those of the headers after it, at zero.
 """
 
 from __future__ import annotations
@@ -183,16 +184,9 @@ def _unwrap(
         position[snap[is_snap]] += 8
     etype[rows[etype[rows] <= _LARGEST_LENGTH]] = 0
 
-    tagged = rows
-    for depth in range(_MAX_TAGS):
-        tagged = tagged[np.isin(etype[tagged], _VLAN_TAGS) & (ends[tagged] - position[tagged] >= 4)]
-        if not len(tagged):
-            break
-        tag = rows_at(data, position[tagged], np.dtype(">u4"))
-        if depth == 0:
-            columns["src_vlan"] = _put(len(position), tagged, tag >> 16 & 0xFFF, np.uint16)
-        etype[tagged] = tag & 0xFFFF
-        position[tagged] += 4
+    tagged, vlan = _tags(data, rows, position, ends, etype)
+    if len(tagged):
+        columns["src_vlan"] = _put(len(position), tagged, vlan, np.uint16)
 
     session = rows[(etype[rows] == _PPPOE) & (ends[rows] - position[rows] >= 8)]
     if len(session):
@@ -203,6 +197,23 @@ def _unwrap(
     labelled = rows[(etype[rows] == MPLS) | (etype[rows] == _MPLS_UPSTREAM)]
     if len(labelled):
         _labels(data, labelled, position, ends, etype, columns)
+
+
+def _tags(
+    data: NDArray[np.uint8], rows: Index, position: Index, ends: Index, etype: NDArray[np.uint16]
+) -> tuple[Index, Array]:
+    """Move ``position`` and ``etype`` of ``rows`` behind VLAN tags; gives rows and outer VLANs."""
+    outer, vlan = rows[:0], np.zeros(0, np.uint16)
+    for depth in range(_MAX_TAGS):
+        rows = rows[np.isin(etype[rows], _VLAN_TAGS) & (ends[rows] - position[rows] >= 4)]
+        if not len(rows):
+            break
+        tag = rows_at(data, position[rows], np.dtype(">u4"))
+        if depth == 0:
+            outer, vlan = rows, tag >> 16 & 0xFFF
+        etype[rows] = tag & 0xFFFF
+        position[rows] += 4
+    return outer, vlan
 
 
 def _labels(
@@ -228,6 +239,7 @@ def _labels(
     below = rows[bottom & (position[rows] < ends[rows])]
     version = data[position[below]] >> 4
     etype[below] = _ip_type(version == 4, version == 6, etype[below])
+    _pseudowires(data, below[version == 0], position, ends, etype)
     index: dict[tuple[int, ...], int] = {(): 0}
     codes = np.zeros(len(position), np.uint32)
     codes[rows] = [
@@ -235,6 +247,22 @@ def _labels(
         for stack, count in zip(stacks.tolist(), depth.tolist(), strict=True)
     ]
     columns["mpls_labels"] = DictColumn(codes, list(index))
+
+
+def _pseudowires(
+    data: NDArray[np.uint8], rows: Index, position: Index, ends: Index, etype: NDArray[np.uint16]
+) -> None:
+    """Ethernet frames behind a control word of 0 (RFC 4448): go on with what these carry.
+
+    MAC addresses and VLAN stay those of the outer frame. Without a control word nothing tells a
+    frame from what else may follow labels.
+    """
+    rows = rows[ends[rows] - position[rows] >= 4 + 14]
+    rows = rows[rows_at(data, position[rows], np.dtype(">u4")) == 0]
+    etype[rows] = rows_at(data, position[rows] + 4 + 12, np.dtype(">u2"))
+    etype[rows[etype[rows] <= _LARGEST_LENGTH]] = 0
+    position[rows] += 4 + 14
+    _tags(data, rows, position, ends, etype)
 
 
 def _network(

@@ -67,10 +67,8 @@ def _told_in_records(columns: dict[str, Any]) -> NDArray[np.uint32] | None:
     skipped = columns.pop("skipped_packets", None)
     if selected is None:
         return told
-    if skipped is None:
-        one_in = selected  # devices that tell no space mean 1 in that many
-    else:
-        one_in = (selected + skipped) // np.maximum(selected, 1)
+    # Devices that tell no space mean 1 in that many.
+    one_in = selected if skipped is None else (selected + skipped) // np.maximum(selected, 1)
     one_in = np.where(selected > 0, np.minimum(one_in, _MAX_RATE), 0).astype(np.uint32)
     return one_in if told is None else np.where(told > 0, told, one_in)
 

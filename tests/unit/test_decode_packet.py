@@ -79,6 +79,25 @@ def test_mpls_labels_come_from_the_top() -> None:
     assert row["proto"] == 17
 
 
+def test_a_frame_in_a_pseudowire_is_looked_into() -> None:
+    labels = struct.pack("!II", 300012 << 12 | 64, 17 << 12 | 0x100 | 64)
+    inner = [f.ethernet(f.ipv4(UDP), [(0x8100, 55)]), f.ethernet(f.ipv6(UDP))]
+    wires = [f.ethernet(labels + bytes(4) + frame, [(0x8100, 9)], 0x8847) for frame in inner]
+    rows = dissected([*wires, f.ethernet(f.ipv4(UDP))])
+    assert [(r["etype"], r["dst_port"]) for r in rows] == [
+        (0x0800, 5353), (0x86DD, 5353), (0x0800, 5353),
+    ]  # fmt: skip
+    assert [r["mpls_labels"] for r in rows] == [[300012, 17], [300012, 17], []]
+    assert [r["src_vlan"] for r in rows] == [9, 9, 0]
+
+
+def test_what_follows_labels_without_a_control_word_is_not_guessed_at() -> None:
+    label = struct.pack("!I", 17 << 12 | 0x100 | 64)
+    for follows in (f.ethernet(f.ipv4(UDP)), bytes(4), bytes(17), b"\0\0\0\1" + bytes(40)):
+        (row,) = dissected([f.ethernet(label + follows, ethertype=0x8847)])
+        assert (row["etype"], row["proto"], row["src_addr"]) == (0x8847, 0, "::")
+
+
 def test_pppoe_and_snap_are_passed() -> None:
     pppoe = struct.pack("!BBHHH", 0x11, 0, 1, 0, 0x57) + f.ipv6(UDP)
     snap = bytes.fromhex("aaaa03000000") + b"\x08\x00" + f.ipv4(UDP)

@@ -138,8 +138,11 @@ def test_records_that_name_no_sampler_use_the_only_rate_there_is() -> None:
         ([(302, 8), (304, 2), (305, 4), (306, 4)], struct.pack("!QHII", 5, 1, 10, 990), 100),
         ([(302, 8), (309, 4), (310, 4)], struct.pack("!QII", 5, 1, 64), 64),
         # Cisco IOS XR: random 1 out of 256, with an interval of 1 and no space beside it.
-        ([(302, 4), (305, 4), (304, 2), (309, 4), (310, 4)],
-         struct.pack("!IIHII", 5, 1, 3, 1, 256), 256),
+        (
+            [(302, 4), (305, 4), (304, 2), (309, 4), (310, 4)],
+            struct.pack("!IIHII", 5, 1, 3, 1, 256),
+            256,
+        ),
         ([(302, 8), (304, 2), (305, 4)], struct.pack("!QHI", 5, 2, 4096), 4096),
         ([(302, 8), (311, 8)], struct.pack("!Qd", 5, 0.01), 100),
     ],
