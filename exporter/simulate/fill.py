@@ -39,14 +39,14 @@ class Past:
     seed: int
     names: NameSources
 
-    def parts(self, begin: int, end: int) -> Iterator[Part]:
-        """What to write, some hours at a time."""
+    def parts(self, begin: int, end: int, queries_begin: int = 0) -> Iterator[Part]:
+        """What to write, some hours at a time; no queries of before ``queries_begin``."""
         asking = Asking(self.story.lookups, self.origin, self.seed)
         for until, flows in History(self.story, self.origin, self.seed).chunks(begin, end):
             batches: list[Batch] = []
             if len(flows):
                 batches.append(self.names.enricher.enrich(flows))
-            for queries in asking.history(begin, until):
+            for queries in asking.history(max(begin, queries_begin), until):
                 clients = FlowBatch(len(queries), {"src_addr": queries.array("src_addr")})
                 self.names.ends.apply(clients)
                 for name in ("src_host", "src_network"):
@@ -65,9 +65,19 @@ class Written:
 
 
 def fill(
-    client: Client, past: Past, begin: int, end: int, *, once: bool = False, stop: threading.Event
+    client: Client,
+    past: Past,
+    begin: int,
+    end: int,
+    *,
+    queries_begin: int = 0,
+    once: bool = False,
+    stop: threading.Event,
 ) -> Iterator[Written]:
     """Insert what ended from ``begin`` up to ``end`` (milliseconds since the epoch).
+
+    Of queries, whose insert may be done where that of the same part's flows is not, only those
+    from ``queries_begin``.
 
     While ClickHouse takes one part the next one is drawn. Rollups and first-seen times follow by
     the views. Yields after each part; when ``stop`` is set, ends after the present one. With
@@ -78,7 +88,7 @@ def fill(
     """
     with ThreadPoolExecutor(1, "insert") as inserting:
         waiting: Future[Written] | None = None
-        for part in past.parts(begin, end):
+        for part in past.parts(begin, end, queries_begin):
             token = f"past-{past.seed}-{part.begin}-{part.end}" if once else str(uuid.uuid4())
             following = inserting.submit(_insert, client, part, token)
             if waiting is not None:

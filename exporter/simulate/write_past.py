@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from exporter.policies.blocks import BlockError, all_or_none, has_blocks, write_
 from exporter.progress import progress
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.fill import Past, fill
+from exporter.simulate.lookups import RESOLVERS
 from exporter.simulate.scenarios import Story
 from exporter.simulate.site import HOSTS, REGISTRY
 from exporter.simulate.telemetry import Telemetry, past_samples
@@ -44,7 +46,8 @@ def write_past(
     """Write the past from ``begin`` to now, both in seconds since the epoch as ``origin`` is.
 
     With ``live``, up to the moment of the return, so that sending can go on from there. With
-    ``resume``, only what came after the newest flow of the simulated devices that is stored.
+    ``resume``, only what came after the newest flow, and the newest query, of the simulated devices
+    that are stored.
     """
     # What clients resolved taught the collector this name.
     registry = Host(address=HOSTS[REGISTRY], name=REGISTRY)
@@ -56,13 +59,17 @@ def write_past(
         client = connect(settings.clickhouse)
         if prometheus is not None and not (resume and has_blocks(prometheus)):
             _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
-        newest = _newest(client) if resume else 0
-        if newest:
-            begin = max(begin, newest + 1)
+        queries_begin = 0
+        if resume:
+            begin = max(begin, _newest(client, "flows", DEVICES) // 1000 + 1)
+            queries_begin = _newest(client, "dns_queries", RESOLVERS) + 1
         end = int(time.time())
         with progress("flows", end - begin) as advance:
             while not stop.is_set():
-                for part in fill(client, past, begin * 1000, end * 1000, once=resume, stop=stop):
+                for part in fill(
+                    client, past, begin * 1000, end * 1000,
+                    queries_begin=queries_begin, once=resume, stop=stop,
+                ):  # fmt: skip
                     rows += part.rows
                     advance(part.seconds)
                 # Time went by meanwhile, of which live sending would know nothing.
@@ -77,12 +84,12 @@ def write_past(
     typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
 
 
-def _newest(client: Client) -> int:
-    """When the newest flow of a simulated device was received, seconds since the epoch, or 0."""
+def _newest(client: Client, table: str, devices: Iterable[str]) -> int:
+    """When the newest row of a simulated device was received, ms since the epoch, or 0."""
     result = client.query(
-        "SELECT toUnixTimestamp(max(time_received)) FROM flows "
+        "SELECT toUnixTimestamp64Milli(max(time_received)) FROM {table:Identifier} "
         "WHERE device IN {devices:Array(String)}",
-        parameters={"devices": list(DEVICES)},
+        parameters={"table": table, "devices": list(devices)},
     )
     return int(result.result_rows[0][0])
 

@@ -268,3 +268,34 @@ def test_a_history_that_broke_off_is_finished_and_tells_nothing_twice(store: Run
         newest = client.query("SELECT toUnixTimestamp(max(time_received)) FROM flows")
         write(client, (newest.result_rows[0][0] + 1) * 1000)
         assert told(client) == expected
+
+
+def test_a_history_that_was_killed_between_two_inserts_repeats_no_query(
+    tmp_path: Path, store: RunningStore
+) -> None:
+    past = Past(
+        told_together([(SCENARIOS["normal"], 0.0)]),
+        int(time.time()) * 1000,
+        1,
+        NameSources(Config.model_validate(demo_config())),
+    )
+    end = int(time.time() - 600) * 1000
+    with migrated(store) as settings, connect(settings) as client:
+        with pytest.raises(OperationalError):
+            # Its first part's queries are in, its flows not; by now that part would be another.
+            for _ in fill(
+                _GoesAway(client, 1), past, end - 7_000_000, end, once=True, stop=threading.Event()
+            ):
+                pass
+        queries = "SELECT count(), uniqExact(time_received, src_addr, dns_latency) FROM dns_queries"
+        ((before, _),) = client.query(queries).result_rows
+        assert before > 0
+        file = tmp_path / "flow-exporter.yaml"
+        written = {"clickhouse": settings.model_dump(mode="json", exclude_unset=True)}
+        file.write_text(yaml.safe_dump(demo_config() | written))
+        done = simulate("normal", "--history", "3h", "--resume", "--config", str(file))
+        assert done.returncode == 0, done.stderr
+        ((count, different),) = client.query(queries).result_rows
+        assert count == different > before
+        flows = client.query("SELECT min(time_received) < now() - 10_000 FROM flows").result_rows
+        assert flows == [(1,)], "what has no newest flow is told from the begin"
