@@ -60,7 +60,8 @@ class DictColumn:
     """Repeated values held once: row ``i`` is ``values[codes[i]]``.
 
     ``codes`` is ``uint32`` of shape ``(n,)``; ``values`` are unique, and ``str`` or, for
-    ``Kind.LABELS`` and ``Kind.ADDRESSES``, tuples of ``int`` and ``bytes``.
+    ``Kind.LABELS`` and ``Kind.ADDRESSES``, tuples of ``int`` and ``bytes``. Many columns may share
+    one list of values, of which each uses some: it may grow at its end, and never changes else.
     """
 
     codes: NDArray[np.uint32]

@@ -7,6 +7,7 @@ numbered once, for all facts and both ends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final, Protocol
 
 import numpy as np
@@ -80,19 +81,21 @@ class AddressCache:
 
         They hold until the next call.
         """
-        found = [self._find(column) for column in columns]
-        missing = self._missing(columns, found)
+        addresses = np.concatenate([_NONE, *columns])
+        found = self._find(addresses)
+        missing = self._missing(addresses, found)
         if self._count + len(missing) > self._max and self._count:
             self.restarts += 1
             self._forget()
-            found = [np.zeros(len(column), np.uint32) for column in columns]
-            missing = self._missing(columns, found)
+            found[:] = 0
+            missing = self._missing(addresses, found)
         if len(missing):
             self._add(missing)
-            for column, numbers in zip(columns, found, strict=True):
-                new = np.flatnonzero(numbers == 0)
-                numbers[new] = self._find(column.take(new, axis=0))
-        return [numbers.astype(np.intp) for numbers in found]
+            new = np.flatnonzero(found == 0)
+            found[new] = self._find(addresses.take(new, axis=0))
+        ends = accumulate(map(len, columns))
+        of_all = found.astype(np.intp)
+        return [of_all[end - len(c) : end] for end, c in zip(ends, columns, strict=True)]
 
     def fact(self, row: int) -> NDArray[np.uint32]:
         """One fact of all addresses, to be indexed with what :meth:`numbers` gave."""
@@ -106,16 +109,11 @@ class AddressCache:
         self._ipv6 = AddressIndex(np.uint64, np.uint64)
 
     def _missing(
-        self, columns: Sequence[NDArray[np.uint8]], found: Sequence[NDArray[np.uint32]]
+        self, addresses: NDArray[np.uint8], found: NDArray[np.uint32]
     ) -> NDArray[np.uint8]:
         """The distinct addresses that have no number."""
-        rows = [
-            column.take(np.flatnonzero(numbers == 0), axis=0)
-            for column, numbers in zip(columns, found, strict=True)
-        ]
-        if not any(map(len, rows)):
-            return _NONE
-        return distinct_addresses(np.concatenate(rows))[1]
+        rows = np.flatnonzero(found == 0)
+        return distinct_addresses(addresses.take(rows, axis=0))[1] if len(rows) else _NONE
 
     def _add(self, addresses: NDArray[np.uint8]) -> None:
         self.misses += len(addresses)
@@ -132,10 +130,14 @@ class AddressCache:
         self._ipv6.add(_ipv6_keys(addresses[~mapped]), numbers[~mapped])
 
     def _find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        numbers = self._ipv4.find(_ipv4_keys(addresses))
-        others = np.flatnonzero(~is_ipv4(addresses))
-        if len(others):
-            numbers[others] = self._ipv6.find(_ipv6_keys(addresses.take(others, axis=0)))
+        mapped = is_ipv4(addresses)
+        if mapped.all():
+            return self._ipv4.find(_ipv4_keys(addresses))
+        numbers = np.empty(len(addresses), np.uint32)
+        rows = np.flatnonzero(mapped)
+        numbers[rows] = self._ipv4.find([_ipv4_keys(addresses)[0].take(rows)])
+        rows = np.flatnonzero(~mapped)
+        numbers[rows] = self._ipv6.find(_ipv6_keys(addresses.take(rows, axis=0)))
         return numbers
 
 

@@ -35,7 +35,10 @@ class EndFacts(Collector):
             known = self._cache.fact(row)
             for side in _SIDES:
                 codes = of_side.get(side)
-                found = np.zeros(len(batch), np.uint32) if codes is None else known.take(codes)
+                if codes is None:
+                    found = np.zeros(len(batch), np.uint32)
+                else:
+                    found = known.take(codes, mode="clip")  # twice as fast as with a check
                 fact.fill(batch, side, found)
 
     def collect(self) -> Iterator[Metric]:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +17,10 @@ from exporter import config
 from exporter.batch import FlowBatch
 from exporter.config import ConfigError
 from exporter.distinct import distinct
-from exporter.enrich.address_index import AddressIndex
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
 from exporter.enrich.texts import Texts
 
 log = logging.getLogger(__name__)
-
-#: Pairs of AS and country that have come up, above which they are numbered anew.
-_MAX_PAIRS: Final = 1_000_000
 
 State = tuple[int, int, int] | None
 
@@ -131,65 +126,92 @@ def state_of(path: str) -> State:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-class GeoFact:
-    """Fills ``src_country`` and ``dst_country``, and ``src_as`` and ``dst_as``.
+class GeoSearch:
+    """What the files in force know, each asked for what those before it do not."""
+
+    def __init__(self, files: GeoFiles) -> None:
+        self._source = files
+        #: The last answer: both facts ask for the same addresses, one after the other.
+        self._asked: tuple[NDArray[np.uint8], tuple[MmdbFile, ...]] | None = None
+        self._found = np.zeros(0, np.uint32), np.zeros(0, np.uint32)
+
+    @property
+    def version(self) -> int:
+        """Another one when a file was read again."""
+        return self._source.version
+
+    def find(self, addresses: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """As :meth:`MmdbFile.find`; for one thread."""
+        files = self._source.files
+        if self._asked is None or self._asked[0] is not addresses or self._asked[1] != files:
+            systems = np.zeros(len(addresses), np.uint32)
+            countries = np.zeros(len(addresses), np.uint32)
+            for file in files:
+                system, country = file.find(addresses)
+                systems = np.where(systems == 0, system, systems)
+                countries = np.where(countries == 0, country, countries)
+            self._asked, self._found = (addresses, files), (systems, countries)
+        return self._found
+
+
+class SystemFact:
+    """Fills ``src_as`` and ``dst_as``.
 
     Where a device tells an AS number it is kept, unless ``prefer_device_as`` is off: then it is
     kept where the files have none.
     """
 
-    _systems: NDArray[np.uint32]
-    _countries: NDArray[np.uint32]
-
-    def __init__(self, files: GeoFiles, *, prefer_device_as: bool) -> None:
-        self._source = files
+    def __init__(self, search: GeoSearch, *, prefer_device_as: bool) -> None:
+        self._search = search
+        self._version = search.version
         self._prefer_device_as = prefer_device_as
-        self._take_over()
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        """The number of the pair of AS and country; 0 where neither is known."""
-        systems = np.zeros(len(addresses), np.uint32)
-        countries = np.zeros(len(addresses), np.uint32)
-        for file in self._files:
-            system, country = file.find(addresses)
-            systems = np.where(systems == 0, system, systems)
-            countries = np.where(countries == 0, country, countries)
-        return self._number(systems.astype(np.uint64) << np.uint64(16) | countries)
+        """The AS number, 0 where none is known."""
+        return self._search.find(addresses)[0]
 
     def changed(self) -> Sequence[bytes] | None:
         """All addresses, when a file was read again."""
-        if self._version == self._source.version and len(self._systems) < _MAX_PAIRS:
-            return ()
-        self._take_over()
-        return None
+        seen, self._version = self._version, self._search.version
+        return () if seen == self._version else None
 
     def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
-        """Add what is known of one end."""
-        batch.columns[f"{side}_country"] = self._texts.column(self._countries[numbers])
-        found = self._systems[numbers]
-        told = batch.array(f"{side}_as")
-        first, second = (told, found) if self._prefer_device_as else (found, told)
-        batch.columns[f"{side}_as"] = np.where(first == 0, second, first)
+        """Add the AS of one end."""
+        name = f"{side}_as"
+        if name not in batch.columns:
+            batch.columns[name] = numbers
+            return
+        told = batch.array(name)
+        first, second = (told, numbers) if self._prefer_device_as else (numbers, told)
+        batch.columns[name] = np.where(first == 0, second, first)
 
-    def _number(self, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        """The numbers of pairs, which may be new ones: each is ``AS << 16 | country``."""
-        numbers = self._numbers.find([keys])
-        new = np.flatnonzero((numbers == 0) & (keys != 0))
+
+class CountryFact:
+    """Fills ``src_country`` and ``dst_country``."""
+
+    def __init__(self, search: GeoSearch) -> None:
+        self._search = search
+        self._version = search.version
+        self._texts = Texts()
+        #: By the two letters as a number, that of the text.
+        self._numbers = np.zeros(1 << 16, np.uint32)
+
+    def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """The number of the country, 0 where none is known."""
+        letters = self._search.find(addresses)[1]
+        numbers = self._numbers.take(letters)
+        new = np.flatnonzero((numbers == 0) & (letters != 0))
         if len(new):
-            _, pairs = distinct(keys[new])
-            first = len(self._systems)
-            self._numbers.add([pairs], np.arange(first, first + len(pairs), dtype=np.uint32))
-            self._systems = np.append(self._systems, (pairs >> np.uint64(16)).astype(np.uint32))
-            codes, countries = distinct(pairs.astype(np.uint16))
-            texts = [self._texts.number(country_text(country)) for country in countries.tolist()]
-            self._countries = np.append(self._countries, np.array(texts, np.uint32)[codes])
-            numbers[new] = self._numbers.find([keys[new]])
+            for country in distinct(letters[new])[1].tolist():
+                self._numbers[country] = self._texts.number(country_text(country))
+            numbers = self._numbers.take(letters)
         return numbers
 
-    def _take_over(self) -> None:
-        self._version = self._source.version
-        self._files = self._source.files
-        self._numbers = AddressIndex(np.uint64)
-        self._texts = Texts()
-        #: AS and country (as a text) of each pair; the first is that of neither.
-        self._systems = self._countries = np.zeros(1, np.uint32)
+    def changed(self) -> Sequence[bytes] | None:
+        """All addresses, when a file was read again."""
+        seen, self._version = self._version, self._search.version
+        return () if seen == self._version else None
+
+    def fill(self, batch: FlowBatch, side: str, numbers: NDArray[np.uint32]) -> None:
+        """Add the country of one end."""
+        batch.columns[f"{side}_country"] = self._texts.column(numbers)

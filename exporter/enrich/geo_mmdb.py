@@ -23,7 +23,7 @@ from maxminddb.decoder import Decoder
 from numpy.typing import NDArray
 
 from exporter.config import ConfigError
-from exporter.distinct import distinct, is_ipv4
+from exporter.distinct import is_ipv4
 from exporter.enrich.address_index import AddressIndex
 from exporter.logs import RareLog
 
@@ -92,13 +92,10 @@ class MmdbFile:
 
         A country is its two letters as a number of 16 bits.
         """
-        pointers = self._pointers(addresses)
-        numbers = self._numbers.find([pointers])
-        new = np.flatnonzero(numbers == 0)
+        numbers, new = self._numbers.find_or_add(self._pointers(addresses))
         if len(new):
-            self._read(distinct(pointers[new])[1])
-            numbers[new] = self._numbers.find([pointers[new]])
-        return self._as_numbers[numbers], self._countries[numbers]
+            self._read(new)
+        return self._as_numbers.take(numbers), self._countries.take(numbers)
 
     def _pointers(self, addresses: NDArray[np.uint8]) -> Numbers:
         """Where the tree ends for each address: a pointer, or the number of nodes for nowhere."""
@@ -145,9 +142,6 @@ class MmdbFile:
             countries.append(country)
             if number and name:
                 self.names[number] = name
-        first = len(self._as_numbers)
-        numbers = np.arange(first, first + len(pointers), dtype=np.uint32)
-        self._numbers.add([pointers], numbers)
         self._as_numbers = np.append(self._as_numbers, np.array(as_numbers, np.uint32))
         self._countries = np.append(self._countries, np.array(countries, np.uint32))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.config import Device
-from exporter.distinct import distinct, pack_address
+from exporter.distinct import pack_address
 from exporter.enrich.address_index import AddressIndex
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.texts import Texts
@@ -75,28 +75,24 @@ class InterfaceNames:
         return number
 
     def _find(self, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        """The place of each interface, 0 for those of devices of which nothing is known."""
-        places = self._index.find([keys])
-        new = np.flatnonzero((places == 0) & (keys >> _INDEX_BITS != 0))
+        """The place of each interface; those of devices of which nothing is known share one."""
+        places, new = self._index.find_or_add(np.where(keys >> _INDEX_BITS, keys, 0))
         if len(new):
-            _, uniques = distinct(keys[new])
             over, under = [], []
-            for key in uniques.tolist():
+            for key in new.tolist():
                 learned, configured = self._names[key >> 32]
                 index = key & 0xFFFFFFFF
                 over.append(self._texts.number(learned.get(index, "")))
                 under.append(self._texts.number(configured.get(index, "")))
-            first = len(self._over)
-            self._index.add([uniques], np.arange(first, first + len(uniques), dtype=np.uint32))
             self._over = np.append(self._over, np.array(over, np.uint32))
             self._under = np.append(self._under, np.array(under, np.uint32))
-            places[new] = self._index.find([keys[new]])
         return places
 
     def _named(self, places: NDArray[np.uint32], told: DictColumn) -> DictColumn:
         """What the device told, with learned names over it and configured ones under it."""
         if told.values == [""]:
-            return self._texts.column(np.where(self._over, self._over, self._under)[places])
+            known = np.where(self._over, self._over, self._under)
+            return self._texts.column(known.take(places, mode="clip"))
         names = np.array([self._texts.number(text) for text in told.values])[told.codes]
         names = np.where(names, names, self._under[places])
         over = self._over[places]

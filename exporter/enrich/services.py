@@ -73,21 +73,21 @@ class ServiceNames:
 
     def apply(self, batch: FlowBatch) -> None:
         """Add the columns."""
-        starts = self._row_start.take(batch.array("proto"))
+        starts = self._row_start.take(batch.array("proto"), mode="clip")
         places = {}
         for side in ("src", "dst"):
             ports = starts + batch.array(f"{side}_port")
-            places[side] = self._places.take(ports)
+            places[side] = self._places.take(ports, mode="clip")
             if self.scope is not None:
                 self.scope.replace(side, ports, places[side])
-            column = self._texts.column(self._text_of_place.take(places[side]))
+            column = self._texts.column(self._text_of_place.take(places[side], mode="clip"))
             batch.columns[f"{side}_service"] = column
         source, destination = places["src"], places["dst"]
         if "tcp_flags" in batch.columns:
             flags = batch.array("tcp_flags") & _FLAGS
             self._leave_out(np.flatnonzero(flags == _SYN), source, destination, batch)
             self._leave_out(np.flatnonzero(flags == _SYN_ACK), destination, source, batch)
-        service = self._text_of_place.take(np.maximum(source, destination))
+        service = self._text_of_place.take(np.maximum(source, destination), mode="clip")
         batch.columns["service"] = self._texts.column(service)
 
     def _leave_out(

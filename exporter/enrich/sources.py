@@ -12,11 +12,12 @@ from prometheus_client.registry import Collector
 
 from exporter.config import Config
 from exporter.distinct import pack_address
+from exporter.enrich.address_cache import AddressFact
 from exporter.enrich.addresses import EndFacts
 from exporter.enrich.dns_names import DnsNames
 from exporter.enrich.docker import DockerNames
 from exporter.enrich.enricher import Enricher
-from exporter.enrich.geo import GeoFact, GeoFiles
+from exporter.enrich.geo import CountryFact, GeoFiles, GeoSearch, SystemFact
 from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
@@ -133,8 +134,10 @@ class NameSources(Collector):
         #: Names and networks of hosts alone, for those who tell of no flows.
         self.ends = EndFacts([HostFact(self.hosts), NetworkFact(Networks(self.config.networks))])
 
-    def _geo_facts(self) -> list[GeoFact]:
+    def _geo_facts(self) -> list[AddressFact]:
         settings = self.config.geo
         if not settings.files:
             return []
-        return [GeoFact(self.geo, prefer_device_as=settings.prefer_device_as)]
+        search = GeoSearch(self.geo)
+        systems = SystemFact(search, prefer_device_as=settings.prefer_device_as)
+        return [systems, CountryFact(search)]

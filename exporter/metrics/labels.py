@@ -40,6 +40,9 @@ class LabelColumn:
         self._column = BY_NAME[name]
         self._keys: dict[str | bytes, int] = {}
         self._values: list[str | bytes] = [""]
+        #: Values of the last batch and their keys: the next one may share them, and some more.
+        self._last: Sequence[str | bytes] = ()
+        self._last_keys = np.zeros(0, np.uint64)
 
     def factor(self, batch: FlowBatch) -> Factored:
         """The column of this batch as numbers."""
@@ -62,9 +65,14 @@ class LabelColumn:
         return Factored(numbers, int(numbers.max(initial=0)) + 1)
 
     def _look_up(self, codes: Array | None, values: Sequence[str | bytes]) -> Factored:
-        get = self._keys.get
-        keys = np.fromiter((get(value, 0) for value in values), np.uint64, len(values))
-        return Factored(codes, len(values), keys, values)
+        if values is not self._last:
+            self._last, self._last_keys = values, np.zeros(0, np.uint64)
+        if len(self._last_keys) < len(values):
+            get = self._keys.get
+            new = values[len(self._last_keys) :]
+            keys = np.fromiter((get(value, 0) for value in new), np.uint64, len(new))
+            self._last_keys = np.append(self._last_keys, keys)
+        return Factored(codes, len(values), self._last_keys, values)
 
     def remember(self, factored: Factored, code: int) -> int:
         """The key of a batch's number ``code``, made now if its value has none yet."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.batch import DTYPES, Array, Batch
+from exporter.batch import DTYPES, Array, Batch, DictColumn
 from exporter.schema import Column, Kind
 
 assert sys.byteorder == "little", "Native is little-endian; big-endian machines are not supported"
@@ -27,16 +27,13 @@ _DICTIONARY_FLAGS: Final = (1 << 9) | (1 << 10)
 _CODE_TYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32))
 
 _TEXT_TYPE: Final = "LowCardinality(String)"
-_DEFAULTS: Final[dict[Kind, object]] = {
-    Kind.TEXT: "",
-    Kind.NAME: "",
-    Kind.LABELS: (),
-    Kind.ADDRESSES: (),
-}
 #: Of any type that numpy moves at once.
 _SIXTEEN_BYTES: Final = np.dtype(np.complex128)
 #: Up to so many values, sending those that no row uses is cheaper than finding them.
 _FEW_VALUES: Final = 256
+
+#: Of most texts.
+_LENGTHS: Final = [bytes([length]) for length in range(0x80)]
 
 Buffer = bytes | memoryview
 
@@ -105,44 +102,57 @@ def _bytes(values: Array) -> Buffer:
     return values.view(np.uint8).data
 
 
-def _merge(column: Column, batches: Sequence[Batch]) -> tuple[Array, list[object]]:
+def _merge(column: Column, batches: Sequence[Batch]) -> tuple[Array, list[Any]]:
     """Codes of all rows, as narrow as may be, and the values that they stand for."""
-    index: dict[object, int] = {}
-    mappings = []
-    for batch in batches:
-        if column.name not in batch.columns:
-            mappings.append([index.setdefault(_DEFAULTS[column.kind], len(index))])
-            continue
-        held = batch.dictionary(column.name)
-        if len(held) != len(batch):
-            raise ValueError(f"column {column.name}: {len(held)} codes for {len(batch)} rows")
-        if len(held.values) <= _FEW_VALUES:
-            mappings.append([index.setdefault(value, len(index)) for value in held.values])
-            continue
-        # A part of a larger batch shares its values, and may use few of them.
-        used = np.zeros(len(held.values), np.bool_)
-        used[held.codes] = True
-        mapping = [0] * len(held.values)
-        for i in np.flatnonzero(used).tolist():
-            mapping[i] = index.setdefault(held.values[i], len(index))
-        mappings.append(mapping)
-    width = 0 if len(index) <= 1 << 8 else 1 if len(index) <= 1 << 16 else 2
-    codes = np.empty(sum(map(len, batches)), _CODE_TYPES[width])
+    held = [batch.dictionary(column.name) for batch in batches]
+    for own, batch in zip(held, batches, strict=True):
+        if len(own) != len(batch):
+            raise ValueError(f"column {column.name}: {len(own)} codes for {len(batch)} rows")
+    shared: dict[int, list[DictColumn]] = {}
+    for own in held:
+        shared.setdefault(id(own.values), []).append(own)
+    used = {key: _used_values(columns) for key, columns in shared.items()}
+    values: list[Any]
+    if len(used) == 1:
+        (places,) = used.values()
+        values = list(map(held[0].values.__getitem__, places.tolist()))
+        numbers = [np.arange(len(values))]
+    else:
+        index: dict[object, int] = {}
+        numbers = []
+        for key, places in used.items():
+            own = shared[key][0]
+            new = [index.setdefault(own.values[i], len(index)) for i in places.tolist()]
+            numbers.append(np.array(new))
+        values = list(index)
+    width = 0 if len(values) <= 1 << 8 else 1 if len(values) <= 1 << 16 else 2
+    codes = np.empty(sum(map(len, held)), _CODE_TYPES[width])
+    mappings = {}
+    for (key, places), found in zip(used.items(), numbers, strict=True):
+        mappings[key] = np.zeros(int(places.max(initial=0)) + 1, codes.dtype)
+        mappings[key][places] = found
     begin = 0
-    for batch, mapping in zip(batches, mappings, strict=True):
-        end = begin + len(batch)
-        if column.name in batch.columns:
-            rows = batch.dictionary(column.name).codes
-            codes[begin:end] = np.array(mapping, codes.dtype)[rows]
-        else:
-            codes[begin:end] = mapping[0]
+    for own in held:
+        end = begin + len(own)
+        codes[begin:end] = mappings[id(own.values)][own.codes]
         begin = end
-    return codes, list(index)
+    return codes, values
 
 
-def _texts(codes: Array, values: list[object]) -> list[Buffer]:
+def _used_values(columns: Sequence[DictColumn]) -> Array:
+    """The places of the values that columns use; these share one list of values."""
+    count = len(columns[0].values)
+    if count <= _FEW_VALUES:
+        return np.arange(count)
+    used = np.zeros(count, np.bool_)
+    for column in columns:
+        used[column.codes] = True
+    return np.flatnonzero(used)
+
+
+def _texts(codes: Array, values: list[Any]) -> list[Buffer]:
     # What came from the network as text may hold lone surrogates: "?" rather than a lost batch.
-    keys = b"".join(_string(str(value)) for value in values)
+    keys = b"".join(map(_string, values))
     flags = _DICTIONARY_FLAGS | _CODE_TYPES.index(codes.dtype)
     return [
         _DICTIONARY_VERSION,
@@ -171,7 +181,8 @@ _ITEMS: Final[dict[Kind, tuple[Callable[[Any], bytes], int]]] = {
 
 def _string(text: str) -> bytes:
     data = text.encode("utf-8", "replace")
-    return _varint(len(data)) + data
+    length = len(data)
+    return (_LENGTHS[length] if length < len(_LENGTHS) else _varint(length)) + data
 
 
 def _varint(number: int) -> bytes:

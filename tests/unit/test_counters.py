@@ -141,6 +141,18 @@ def test_totals_are_exact_whatever_comes(labels, data):
         assert len(series) <= 6
 
 
+def test_texts_that_batches_share_may_become_more():
+    counters = TrafficCounters([Counter(name="traffic", labels=["device"], max_series=3)])
+    shared = ["a", "b"]
+    for codes, further in (([0, 1], ["c", "d"]), ([2, 0], []), ([3, 3], ["e"])):
+        column = DictColumn(np.array(codes, np.uint32), shared)
+        counters.add(FlowBatch(2, {"device": column, "bytes": np.array([1, 1], np.uint64)}))
+        shared += further
+    other = DictColumn(np.array([0, 1], np.uint32), ["d", "a"])
+    counters.add(FlowBatch(2, {"device": other, "bytes": np.array([10, 10], np.uint64)}))
+    assert totals(counters) == {("other",): 12, ("a",): 12, ("b",): 1, ("c",): 1}
+
+
 def test_sums_are_integers_beyond_the_doubles_and_beyond_64_bits():
     counters = TrafficCounters([Counter(name="x", labels=["src_as"])])
     counters.add(flows(src_as=[1], bytes=[2**53]))

@@ -15,6 +15,7 @@ from exporter.enrich.prefixes import PrefixTable
 from exporter.enrich.registered_ports import registered_ports
 from exporter.enrich.well_known import WELL_KNOWN
 from exporter.schema import Source
+from exporter.store.native import encode_native
 
 
 def addresses(*texts):
@@ -284,11 +285,16 @@ def test_a_batch_without_the_columns_gets_empty_names():
     assert len(enricher({}).enrich(FlowBatch(0))) == 0
 
 
-def test_only_names_that_occur_are_carried():
-    hosts = [{"address": f"10.0.{n // 256}.{n % 256}", "name": f"h{n}"} for n in range(1000)]
-    batch = FlowBatch(2, {"src_addr": addresses("10.0.0.5", "10.0.0.5")})
-    enricher({"hosts": hosts}).enrich(batch)
-    assert batch.dictionary("src_host").values == ["h5"]
+def test_only_names_that_occur_are_sent():
+    hosts = [{"address": f"10.0.{n // 256}.{n % 256}", "name": f"h{n}."} for n in range(1000)]
+    made = enricher({"hosts": hosts})
+    batches = [
+        made.enrich(FlowBatch(2, {"src_addr": addresses(*pair)}))
+        for pair in (("10.0.0.5", "10.0.0.5"), ("10.0.3.9", "192.0.2.1"))
+    ]
+    block = encode_native(batches)
+    sent = [host["name"] for host in hosts if host["name"].encode() in block]
+    assert sent == ["h5.", "h777."]
 
 
 IPV4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)

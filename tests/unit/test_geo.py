@@ -15,7 +15,7 @@ import pytest
 from exporter.batch import FlowBatch
 from exporter.config import Config, ConfigError, Geo
 from exporter.distinct import pack_address
-from exporter.enrich.geo import GeoFact, GeoFiles
+from exporter.enrich.geo import CountryFact, GeoFiles, GeoSearch, SystemFact
 from exporter.enrich.geo_as_names import AsNames, read_names
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
 from tests.support.mmdb import IPINFO_LITE, MAXMIND_AS, MAXMIND_CITY, write
@@ -39,9 +39,11 @@ def flows(*addresses: str, **columns: Any) -> FlowBatch:
 
 
 def enriched(batch: FlowBatch, files: GeoFiles, **options: Any) -> list[dict[str, Any]]:
-    fact = GeoFact(files, **{"prefer_device_as": True} | options)
-    for side in ("src", "dst"):
-        fact.fill(batch, side, fact.find(batch.array(f"{side}_addr")))
+    search = GeoSearch(files)
+    systems = SystemFact(search, **{"prefer_device_as": True} | options)
+    for fact in (systems, CountryFact(search)):
+        for side in ("src", "dst"):
+            fact.fill(batch, side, fact.find(batch.array(f"{side}_addr")))
     return list(batch.rows())
 
 
@@ -142,7 +144,7 @@ def test_a_new_version_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> 
     path = tmp_path / "as.mmdb"
     write(path, {"192.0.2.0/24": MAXMIND_AS})
     files = GeoFiles(Geo(files=[str(path)]))
-    fact = GeoFact(files, prefer_device_as=True)
+    fact = SystemFact(GeoSearch(files), prefer_device_as=True)
     address = packed("192.0.2.1")
 
     def found() -> int:
