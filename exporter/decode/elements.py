@@ -11,6 +11,8 @@ Sources named in the table:
 * ASA: Cisco Secure Firewall ASA NetFlow Implementation Guide
 * AVC: Cisco Application Visibility and Control Field Definition Guide
 * nProbe: nProbe User Guide, Flow Information Elements (35632.N is 57472 + N in NetFlow v9)
+* Juniper: Junos Flow Monitoring, "Inline Monitoring Services", common properties of a packet
+* CERT: CERT IPFIX registry; elements from 16384 on are the reverse of those before
 * PAN-OS: Palo Alto Networks, NetFlow Templates
 * others: the vendor's IPFIX field list, named in the row
 """
@@ -31,6 +33,8 @@ V9: Final = -9
 V9_SCOPE: Final = -1
 #: Enterprise number under which RFC 5103 keeps the reverse of IANA's elements.
 REVERSE: Final = 29305
+#: Enterprise number of CERT, which numbers the reverse of its elements itself.
+CERT: Final = 6871
 
 
 class Reading(IntEnum):
@@ -47,6 +51,9 @@ class Reading(IntEnum):
     DIRECTION = auto()  # 0 ingress, 1 egress
     DSCP = auto()  # the upper six bits of the type of service
     ICMP = auto()  # type * 256 + code
+    FIREWALL_EVENT = auto()  # IANA firewallEvent: 3 is a flow that was denied
+    FIREWALL_REASON = auto()  # Cisco ASA's extended event: which list denied the flow
+    JUNIPER_PROPERTIES = auto()  # 6 bits of kind; kind 2: why the packet was dropped, or 0
     LABEL = auto()  # 20 bits of MPLS label, 4 bits of the rest
     RCODE = auto()  # DNS response code
     SECONDS = auto()  # since the epoch
@@ -55,6 +62,7 @@ class Reading(IntEnum):
     NTP_NANOSECONDS = auto()  # RFC 7011 section 6.1.10: NTP format
     UPTIME = auto()  # milliseconds since the device started
     BEFORE_EXPORT = auto()  # microseconds before the export time
+    DURATION_US = auto()  # microseconds
     LATENCY_MS = auto()  # milliseconds, stored as seconds
     FRAME = auto()  # the beginning of an Ethernet frame
     PACKET = auto()  # the beginning of an IP packet
@@ -65,6 +73,7 @@ class Fill(Enum):
 
     ZERO = auto()  # in the rows where the earlier one is zero or empty
     ABSENT = auto()  # only where the record has none of the earlier ones
+    BITS = auto()  # in all rows: its bits are added to those of the earlier one
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,10 @@ def _builtin() -> tuple[Element, ...]:
         # Counters. Totals count only where a record has no deltas.
         e(0, 1, "octetDeltaCount", "bytes", r.UNSIGNED, "IANA"),
         e(0, 2, "packetDeltaCount", "packets", r.UNSIGNED, "IANA"),
+        e(9, 8338, "clientBytesNetwork", "bytes", r.UNSIGNED, "AVC", absent),
+        e(V9, 41106, "clientBytesNetwork", "bytes", r.UNSIGNED, "AVC", absent),
+        e(9, 8337, "serverBytesNetwork", "reverse_bytes", r.UNSIGNED, "AVC"),
+        e(V9, 41105, "serverBytesNetwork", "reverse_bytes", r.UNSIGNED, "AVC"),
         e(0, 231, "initiatorOctets", "bytes", r.UNSIGNED, "IANA, ASA", absent),
         e(0, 298, "initiatorPackets", "packets", r.UNSIGNED, "IANA, ASA", absent),
         e(0, 232, "responderOctets", "reverse_bytes", r.UNSIGNED, "IANA, ASA"),
@@ -124,6 +137,8 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 431, "layer2FrameTotalCount", "packets", r.UNSIGNED, "IANA", absent),
         e(0, 132, "droppedOctetDeltaCount", "drop_bytes", r.UNSIGNED, "IANA"),
         e(0, 133, "droppedPacketDeltaCount", "drop_packets", r.UNSIGNED, "IANA"),
+        e(0, 134, "droppedOctetTotalCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 135, "droppedPacketTotalCount", "drop_packets", r.UNSIGNED, "IANA", absent),
         e(3054, 176, "reverseOctetDeltaCount", "reverse_bytes", r.UNSIGNED, "Ixia IxFlow"),
         e(3054, 177, "reversePacketDeltaCount", "reverse_packets", r.UNSIGNED, "Ixia IxFlow"),
         # Of the subscriber, who may be source or destination: no direction of the flow.
@@ -137,10 +152,18 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 44, "sourceIPv4Prefix", "src_addr", r.ADDRESS, "IANA"),
         e(0, 170, "sourceIPv6Prefix", "src_addr", r.ADDRESS, "IANA"),
         e(0, 366, "staIPv4Address", "src_addr", r.ADDRESS, "IANA, Cisco WLC"),
+        e(9, 12236, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
+        e(V9, 45004, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
+        e(9, 12238, "clientIPv6Address", "src_addr", r.ADDRESS, "AVC"),
+        e(V9, 45006, "clientIPv6Address", "src_addr", r.ADDRESS, "AVC"),
         e(0, 12, "destinationIPv4Address", "dst_addr", r.ADDRESS, "IANA"),
         e(0, 28, "destinationIPv6Address", "dst_addr", r.ADDRESS, "IANA"),
         e(0, 45, "destinationIPv4Prefix", "dst_addr", r.ADDRESS, "IANA"),
         e(0, 169, "destinationIPv6Prefix", "dst_addr", r.ADDRESS, "IANA"),
+        e(9, 12237, "serverIPv4Address", "dst_addr", r.ADDRESS, "AVC"),
+        e(V9, 45005, "serverIPv4Address", "dst_addr", r.ADDRESS, "AVC"),
+        e(9, 12239, "serverIPv6Address", "dst_addr", r.ADDRESS, "AVC"),
+        e(V9, 45007, "serverIPv6Address", "dst_addr", r.ADDRESS, "AVC"),
         e(0, 256, "ethernetType", "etype", r.UNSIGNED, "IANA"),
         e(0, 60, "ipVersion", "ip_version", r.UNSIGNED, "IANA"),
         e(0, 4, "protocolIdentifier", "proto", r.UNSIGNED, "IANA"),
@@ -154,15 +177,25 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 53, "maximumTTL", "ttl", r.UNSIGNED, "IANA"),
         e(0, 31, "flowLabelIPv6", "flow_label", r.UNSIGNED, "IANA"),
         e(0, 89, "forwardingStatus", "forwarding_status", r.UNSIGNED, "RFC 7270"),
+        e(2636, 137, "commonPropertiesId", "forwarding_status", r.JUNIPER_PROPERTIES, "Juniper"),
+        e(V9, 33002, "NF_F_FW_EXT_EVENT", "forwarding_status", r.FIREWALL_REASON, "ASA"),
+        e(0, 233, "firewallEvent", "forwarding_status", r.FIREWALL_EVENT, "IANA, ASA"),
+        e(V9, 40005, "NF_F_FW_EVENT", "forwarding_status", r.FIREWALL_EVENT, "ASA"),
         # Transport layer.
         e(0, 7, "sourceTransportPort", "src_port", r.UNSIGNED, "IANA"),
         e(0, 180, "udpSourcePort", "src_port", r.UNSIGNED, "IANA"),
         e(0, 182, "tcpSourcePort", "src_port", r.UNSIGNED, "IANA"),
+        e(9, 12240, "clientTransportPort", "src_port", r.UNSIGNED, "AVC"),
+        e(V9, 45008, "clientTransportPort", "src_port", r.UNSIGNED, "AVC"),
         e(0, 11, "destinationTransportPort", "dst_port", r.UNSIGNED, "IANA"),
         e(0, 181, "udpDestinationPort", "dst_port", r.UNSIGNED, "IANA"),
         e(0, 183, "tcpDestinationPort", "dst_port", r.UNSIGNED, "IANA"),
+        e(9, 12241, "serverTransportPort", "dst_port", r.UNSIGNED, "AVC"),
+        e(V9, 45009, "serverTransportPort", "dst_port", r.UNSIGNED, "AVC"),
         e(0, 6, "tcpControlBits", "tcp_flags", r.UNSIGNED, "IANA"),
-        e(6871, 15, "unionTCPFlags", "tcp_flags", r.UNSIGNED, "CERT YAF"),
+        # Of the first packet, and of all others.
+        e(CERT, 14, "initialTCPFlags", "tcp_flags", r.UNSIGNED, "CERT YAF"),
+        e(CERT, 15, "unionTCPFlags", "tcp_flags", r.UNSIGNED, "CERT YAF", Fill.BITS),
         e(0, 32, "icmpTypeCodeIPv4", "icmp", r.ICMP, "IANA"),
         e(0, 139, "icmpTypeCodeIPv6", "icmp", r.ICMP, "IANA"),
         e(0, 176, "icmpTypeIPv4", "icmp_type", r.UNSIGNED, "IANA, ASA"),
@@ -222,13 +255,21 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 225, "postNATSourceIPv4Address", "nat_src_addr", r.ADDRESS, "IANA"),
         e(0, 281, "postNATSourceIPv6Address", "nat_src_addr", r.ADDRESS, "IANA"),
         e(V9, 40001, "NF_F_XLATE_SRC_ADDR_IPV4", "nat_src_addr", r.ADDRESS, "ASA"),
+        e(10704, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
+        e(12326, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(0, 226, "postNATDestinationIPv4Address", "nat_dst_addr", r.ADDRESS, "IANA"),
         e(0, 282, "postNATDestinationIPv6Address", "nat_dst_addr", r.ADDRESS, "IANA"),
         e(V9, 40002, "NF_F_XLATE_DST_ADDR_IPV4", "nat_dst_addr", r.ADDRESS, "ASA"),
+        e(10704, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
+        e(12326, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(0, 227, "postNAPTSourceTransportPort", "nat_src_port", r.UNSIGNED, "IANA"),
         e(V9, 40003, "NF_F_XLATE_SRC_PORT", "nat_src_port", r.UNSIGNED, "ASA"),
+        e(10704, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
+        e(12326, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(0, 228, "postNAPTDestinationTransportPort", "nat_dst_port", r.UNSIGNED, "IANA"),
         e(V9, 40004, "NF_F_XLATE_DST_PORT", "nat_dst_port", r.UNSIGNED, "ASA"),
+        e(10704, 11, "connTransportPort", "nat_dst_port", r.UNSIGNED, "Barracuda CloudGen"),
+        e(12326, 11, "connTransportPort", "nat_dst_port", r.UNSIGNED, "Barracuda CloudGen"),
         # Times.
         e(0, 160, "systemInitTimeMilliseconds", "system_init", r.UNSIGNED, "IANA"),
         e(0, 22, "flowStartSysUpTime", "time_flow_start", r.UPTIME, "IANA"),
@@ -244,6 +285,7 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 151, "flowEndSeconds", "time_flow_end", r.SECONDS, "IANA"),
         e(0, 159, "flowEndDeltaMicroseconds", "time_flow_end", r.BEFORE_EXPORT, "IANA"),
         e(0, 161, "flowDurationMilliseconds", "duration", r.UNSIGNED, "IANA"),
+        e(0, 162, "flowDurationMicroseconds", "duration", r.DURATION_US, "IANA"),
         e(0, 323, "observationTimeMilliseconds", "event_time", r.MILLISECONDS, "IANA, ASA"),
         e(0, 324, "observationTimeMicroseconds", "event_time", r.NTP_MICROSECONDS, "IANA"),
         e(0, 325, "observationTimeNanoseconds", "event_time", r.NTP_NANOSECONDS, "IANA"),
@@ -271,10 +313,10 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 95, "applicationId", "app", r.APPLICATION, "IANA, RFC 6759"),
         e(V9, 57590, "L7_PROTO", "app", r.NUMBER_TEXT, "nProbe"),
         e(35632, 118, "L7_PROTO", "app", r.NUMBER_TEXT, "nProbe"),
-        e(6871, 33, "silkAppLabel", "app", r.NUMBER_TEXT, "CERT YAF"),
+        e(CERT, 33, "silkAppLabel", "app", r.NUMBER_TEXT, "CERT YAF"),
         e(V9, 57677, "DNS_QUERY", "dns_name", r.TEXT, "nProbe"),
         e(35632, 205, "DNS_QUERY", "dns_name", r.TEXT, "nProbe"),
-        e(6871, 179, "dnsQName", "dns_name", r.TEXT, "CERT YAF"),
+        e(CERT, 179, "dnsQName", "dns_name", r.TEXT, "CERT YAF"),
         e(3054, 189, "dnsQuery", "dns_name", r.TEXT, "Ixia IxFlow"),
         e(26866, 1958, "dnsQuery", "dns_name", r.TEXT, "Gigamon"),
         e(V9, 57680, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
@@ -301,7 +343,7 @@ def _builtin() -> tuple[Element, ...]:
         e(35632, 124, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
         e(V9, 57660, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(35632, 188, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
-        e(6871, 294, "sslServerName", "tls_sni", r.TEXT, "CERT YAF"),
+        e(CERT, 294, "sslServerName", "tls_sni", r.TEXT, "CERT YAF"),
         e(26866, 112, "sslServerName", "tls_sni", r.TEXT, "Gigamon"),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import values
 from exporter.decode.biflow import reverse_flows
-from exporter.decode.elements import Reading
+from exporter.decode.elements import Fill, Reading
 from exporter.decode.layout import VARIABLE, Layout, Step
 from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
@@ -152,7 +152,12 @@ class _Reader:
                 self._started = column
                 continue
             before = columns.get(step.column)
-            columns[step.column] = column if before is None else values.fill(before, column)
+            if before is None:
+                columns[step.column] = column
+            elif step.fill is Fill.BITS:
+                columns[step.column] = before | column
+            else:
+                columns[step.column] = values.fill(before, column)
         return columns
 
     def _column(self, step: Step) -> Any:
@@ -176,6 +181,10 @@ class _Reader:
             return values.unsigned(field, np.uint8) << np.uint8(2)
         if reading is Reading.DIRECTION:
             return _DIRECTIONS[values.unsigned(field, np.uint8)]
+        if reading in values.STATUS_READINGS:
+            return values.STATUS_READINGS[reading](values.unsigned(field, np.uint16))
+        if reading is Reading.DURATION_US:
+            return values.unsigned(field, np.uint64) // np.uint64(1000)
         if reading is Reading.LATENCY_MS:
             return (values.unsigned(field, np.float32) / 1e3).astype(np.float32)
         if reading is Reading.ICMP:

@@ -14,6 +14,7 @@ import numpy as np
 
 from exporter.batch import DTYPES
 from exporter.decode.elements import (
+    CERT,
     REVERSE,
     V9,
     V9_SCOPE,
@@ -136,6 +137,9 @@ class Layout:
         return len(self.sizes) - 1
 
 
+#: From here on elements of CERT are the reverse of those before.
+_CERT_REVERSE: Final = 1 << 14
+
 _SOURCE_IPV4: Final = 8
 _SOURCE_IPV6: Final = 27
 
@@ -206,6 +210,8 @@ def _lookup(table: ElementTable, field: Field) -> tuple[tuple[int, Element] | No
         if found is None or found[1].column in _NO_REVERSE:
             return None, False
         return found, True
+    if enterprise == CERT and number >= _CERT_REVERSE:
+        return table.find(CERT, number - _CERT_REVERSE), True
     return table.find(enterprise, number), False
 
 
@@ -216,6 +222,8 @@ def _format(reading: Reading, length: int) -> tuple[str, int] | None:
     if reading is Reading.ADDRESS:
         return {4: ("u4", 0), 16: ("V16", 0)}.get(length)
     if reading in (Reading.NTP_MICROSECONDS, Reading.NTP_NANOSECONDS) and length != 8:
+        return None
+    if reading is Reading.JUNIPER_PROPERTIES and length != 2:
         return None
     if reading is Reading.LABEL:
         # Three octets of label, class and stack bit; with a fourth, the time to live follows.

@@ -203,7 +203,7 @@ def _tags(
     data: NDArray[np.uint8], rows: Index, position: Index, ends: Index, etype: NDArray[np.uint16]
 ) -> tuple[Index, Array]:
     """Move ``position`` and ``etype`` of ``rows`` behind VLAN tags; gives rows and outer VLANs."""
-    outer, vlan = rows[:0], np.zeros(0, np.uint16)
+    outer, vlan = rows[:0], np.zeros(0, np.int64)
     for depth in range(_MAX_TAGS):
         rows = rows[np.isin(etype[rows], _VLAN_TAGS) & (ends[rows] - position[rows] >= 4)]
         if not len(rows):

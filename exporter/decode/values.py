@@ -38,6 +38,14 @@ _RCODES: Final = (
     "NXRRSET", "NOTAUTH", "NOTZONE",
 )  # fmt: skip
 
+_DENIED: Final = 3
+_INGRESS_LIST: Final = 1001
+_EGRESS_LIST: Final = 1002
+_EXCEPTION: Final = 2
+_FORWARDED: Final = 64
+_DROPPED: Final = 128
+_ACL_DENIED: Final = 129
+
 #: Longest text that is kept, in characters; what a datagram can hold is cut to this.
 MAX_TEXT: Final = 1024
 
@@ -187,6 +195,27 @@ def rcode(value: int) -> str:
     return _RCODES[value] if value < len(_RCODES) else str(value)
 
 
+# What firewalls and line cards tell of a packet's fate, as forwardingStatus (RFC 7270, section
+# 4.12); 0 where they tell of none.
+
+
+def firewall_event(event: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """IANA's firewallEvent: a denied flow was dropped."""
+    return np.where(event == _DENIED, _DROPPED, 0).astype(np.uint8)
+
+
+def firewall_reason(event: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """The extended event of Cisco's ASA: flows that access lists denied."""
+    listed = (event == _INGRESS_LIST) | (event == _EGRESS_LIST)
+    return np.where(listed, _ACL_DENIED, 0).astype(np.uint8)
+
+
+def juniper_properties(value: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Juniper's forwarding exception codes, whose meaning depends on the platform; 0 is none."""
+    fate = np.where(value & 0x3FF, _DROPPED, _FORWARDED)
+    return np.where(value >> 10 == _EXCEPTION, fate, 0).astype(np.uint8)
+
+
 def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Different values and, per row, which one it is; quickest where they are small."""
     if not len(values):
@@ -254,4 +283,10 @@ NUMBER_READINGS: Final = {
     Reading.NUMBER_TEXT: number_text,
     Reading.VRF: number_text,
     Reading.RCODE: rcode,
+}
+#: Readings that give a forwarding status from a number of at most 16 bits.
+STATUS_READINGS: Final = {
+    Reading.FIREWALL_EVENT: firewall_event,
+    Reading.FIREWALL_REASON: firewall_reason,
+    Reading.JUNIPER_PROPERTIES: juniper_properties,
 }

@@ -234,7 +234,7 @@ def element_table() -> str:
                 str(element.id),
                 element.name,
                 element.reading.name.lower().replace("_", " "),
-                "no other" if element.fill is Fill.ABSENT else "",
+                {Fill.ABSENT: "no other", Fill.BITS: "always"}.get(element.fill, ""),
                 element.source,
             )
         )

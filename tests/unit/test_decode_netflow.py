@@ -13,6 +13,7 @@ from exporter.decode import Decoder
 from tests.support.netflow import (
     DEVICE,
     FLOW,
+    NOW,
     FieldSpec,
     batch,
     flow,
@@ -413,6 +414,62 @@ def test_cisco_avc_tells_the_http_host_behind_its_sub_application() -> None:
     fields: list[FieldSpec] = [(8, 4), (9, 12235, 65535), (9, 12235, 65535)]
     record = ip("10.0.0.1") + bytes([len(path)]) + path + bytes([len(host)]) + host
     assert one(fields, record)["http_host"] == "www.example.net"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "status"), [(1, 0, 0), (2, 2018, 0), (3, 1004, 128), (3, 1001, 129)]
+)
+def test_flows_that_a_firewall_denies_are_dropped_ones(
+    event: int, reason: int, status: int
+) -> None:
+    """Cisco ASA: created, torn down, denied as no SYN came first, denied by a list."""
+    fields: list[FieldSpec] = [*FLOW, (233, 1), (33002, 2)]
+    row = one(fields, flow() + struct.pack("!BH", event, reason), version=9)
+    assert row["forwarding_status"] == status
+
+
+@pytest.mark.parametrize(("properties", "status"), [(0x08C3, 128), (0x0800, 64), (0x04C3, 0)])
+def test_why_a_juniper_line_card_dropped_a_packet(properties: int, status: int) -> None:
+    """Several properties share one element; which it is stands in their upper six bits."""
+    fields: list[FieldSpec] = [(2636, 137, 4), (2636, 137, 2), (2636, 137, 4), *FLOW]
+    record = struct.pack("!IHI", 0x08000001, properties, 0x0C0FFFFF) + flow()
+    assert one(fields, record)["forwarding_status"] == status
+
+
+def test_flags_of_the_first_packet_and_of_the_others_are_one_column() -> None:
+    """YAF numbers the reverse of its own elements from 16384 on."""
+    fields: list[FieldSpec] = [
+        *FLOW, (6871, 14, 1), (6871, 15, 1), (29305, 1, 4), (6871, 16398, 1), (6871, 16399, 1),
+    ]  # fmt: skip
+    record = flow() + struct.pack("!BBIBB", 0x02, 0x11, 40, 0x12, 0x04)
+    decoder = make()
+    there, back = rows(decoder, ipfix(template10(256, fields), set_of(256, record)))
+    assert (there["tcp_flags"], back["tcp_flags"]) == (0x13, 0x16)
+    assert back["bytes"] == 40
+
+
+@pytest.mark.parametrize("version", [9, 10])
+def test_cisco_avc_tells_client_and_server(version: int) -> None:
+    """In NetFlow v9 the numbers of Cisco's own elements begin at 32768."""
+
+    def cisco(element: int, length: int) -> FieldSpec:
+        return (element + 32768, length) if version == 9 else (9, element, length)
+
+    fields = [
+        cisco(12236, 4), cisco(12237, 4), cisco(12240, 2), cisco(12241, 2), (4, 1),
+        cisco(8338, 8), cisco(8337, 8), (298, 8), (299, 8),
+    ]  # fmt: skip
+    record = ip("10.0.0.1") + ip("10.0.0.2") + struct.pack("!HHBQQQQ", 5000, 443, 6, 7, 8, 1, 2)
+    make_set, make_datagram = (template9, netflow9) if version == 9 else (template10, ipfix)
+    there, back = rows(make(), make_datagram(make_set(256, fields), set_of(256, record)))
+    assert [(r["src_addr"], r["src_port"], r["bytes"], r["packets"]) for r in (there, back)] == [
+        ("10.0.0.1", 5000, 7, 1), ("10.0.0.2", 443, 8, 2),
+    ]  # fmt: skip
+
+
+def test_a_duration_in_microseconds() -> None:
+    row = one([*FLOW, (153, 8), (162, 4)], flow() + struct.pack("!QI", NOW * 1000, 2_500_000))
+    assert row["time_flow_start"] == "2023-11-14T22:13:17.500Z"
 
 
 def test_the_round_trip_is_twice_what_a_probe_in_between_sees() -> None:
