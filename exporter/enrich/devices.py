@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from exporter.batch import Array, DictColumn, FlowBatch, format_address
+from exporter.batch import Array, FlowBatch, format_address
 from exporter.config import Device
 from exporter.distinct import distinct_addresses, pack_address
 from exporter.enrich.interfaces import InterfaceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
+from exporter.enrich.texts import Texts
 from exporter.schema import Source
 
 #: Role of agents on hosts; see docs/explanation/deduplication.md.
 AGENT_ROLE: Final = "host"
 
 _COLUMNS: Final = ("device", "site", "role", "owner")
+_ROLE: Final = _COLUMNS.index("role")
+#: Devices that are kept from batch to batch; of more, all are looked up anew.
+_MAX_KEPT: Final = 100_000
 #: Unknown devices that are listed; of more, only the number is told.
 _MAX_LISTED: Final = 1000
 
@@ -34,25 +38,58 @@ class DeviceNames(Collector):
     """
 
     def __init__(self, devices: Sequence[Device], learned: LearnedInterfaces) -> None:
-        self._known = {
+        self._configured = {
             pack_address(d.address): (d.name or d.address, d.site, d.role, d.owner) for d in devices
         }
         self._interfaces = InterfaceNames(devices, learned)
         self._unknown: dict[bytes, str] = {}
+        self._forget()
 
     def apply(self, batch: FlowBatch) -> None:
         """Add the columns."""
         codes, uniques = _distinct(batch.array("device_addr"))
         addresses = [row.tobytes() for row in uniques]
-        facts = [self._known.get(a) or (self._stranger(a), "", "", "") for a in addresses]
-        for code in _agents(batch, codes, len(facts)):
-            name, site, role, owner = facts[code]
-            facts[code] = (name, site, role or AGENT_ROLE, owner)
-        for name, values in zip(_COLUMNS, zip(*facts, strict=True), strict=True):
-            # Two devices may have one name, which the column then holds once.
-            texts = DictColumn.encode(values)
-            batch.columns[name] = DictColumn(texts.codes.take(codes), texts.values)
+        numbers = self._find(addresses)
+        of_rows = numbers.take(codes)
+        for name, texts, known in zip(_COLUMNS, self._texts, self._facts, strict=True):
+            batch.columns[name] = texts.column(known.take(of_rows, mode="clip"))
+        agents = _agents(batch, codes, len(addresses))
+        if agents.any():
+            self._name_agents(batch, self._facts[_ROLE].take(numbers), agents, codes)
         self._interfaces.apply(batch, codes, addresses)
+
+    def _forget(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._texts = [Texts() for _ in _COLUMNS]
+        #: Of each of the columns, by the number of the device, the number of its text.
+        self._facts = np.zeros((len(_COLUMNS), 0), np.uint32)
+
+    def _find(self, addresses: Sequence[bytes]) -> NDArray[np.intp]:
+        """The number of each of some distinct devices."""
+        if len(self._numbers) > _MAX_KEPT:
+            self._forget()
+        new = [a for a in addresses if a not in self._numbers]
+        if new:
+            self._numbers |= {a: number for number, a in enumerate(new, len(self._numbers))}
+            facts = [self._configured.get(a) or (self._stranger(a), "", "", "") for a in new]
+            found = [
+                [texts.number(text) for text in column]
+                for texts, column in zip(self._texts, zip(*facts, strict=True), strict=True)
+            ]
+            self._facts = np.concatenate([self._facts, np.array(found, np.uint32)], axis=1)
+        return np.array([self._numbers[a] for a in addresses], np.intp)
+
+    def _name_agents(
+        self,
+        batch: FlowBatch,
+        roles: NDArray[np.uint32],
+        agents: NDArray[np.bool_],
+        codes: NDArray[np.intp],
+    ) -> None:
+        """Give agents on hosts their role, where ``roles`` of the batch's devices lacks it."""
+        texts = self._texts[_ROLE]
+        roles = np.where(agents & (roles == 0), np.uint32(texts.number(AGENT_ROLE)), roles)
+        batch.columns[_COLUMNS[_ROLE]] = texts.column(roles.take(codes))
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_unknown_device*``."""
@@ -92,13 +129,9 @@ def _distinct(addresses: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[n
     return np.repeat(codes.astype(np.intp), np.diff(begins, append=len(addresses))), uniques
 
 
-def _agents(batch: FlowBatch, devices: Array, count: int) -> list[int]:
+def _agents(batch: FlowBatch, devices: Array, count: int) -> NDArray[np.bool_]:
     """Which of ``count`` devices sent flows of eBPF."""
-    if "source" not in batch.columns:
-        return []
-    rows = batch.array("source") == Source.EBPF
-    if not rows.any():
-        return []
     found = np.zeros(count, np.bool_)
-    found[devices[rows]] = True
-    return [int(code) for code in np.flatnonzero(found)]
+    if "source" in batch.columns:
+        found[devices[batch.array("source") == Source.EBPF]] = True
+    return found

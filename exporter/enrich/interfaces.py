@@ -48,7 +48,10 @@ class InterfaceNames:
         of_device = (numbers << _INDEX_BITS).take(devices)
         for index_column, name_column in _SIDES:
             if index_column in batch.columns:
-                known = self._find(of_device | batch.array(index_column))
+                keys = of_device | batch.array(index_column)
+                if not numbers.all():
+                    keys[of_device == 0] = 0
+                known = self._find(keys)
                 told = batch.dictionary(name_column)
                 batch.columns[name_column] = self._named(known, told)
 
@@ -75,8 +78,8 @@ class InterfaceNames:
         return number
 
     def _find(self, keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        """The place of each interface; those of devices of which nothing is known share one."""
-        places, new = self._index.find_or_add(np.where(keys >> _INDEX_BITS, keys, 0))
+        """The place of each interface, a device's number and its ifIndex; key 0 has no names."""
+        places, new = self._index.find_or_add(keys)
         if len(new):
             over, under = [], []
             for key in new.tolist():
