@@ -25,7 +25,12 @@ from exporter.decode.elements import ElementTable
 from exporter.decode.flows import DataSets, decode_flows
 from exporter.decode.grouping import ByStream
 from exporter.decode.netflow5 import LAYOUT_FIELDS, RECORD_SIZE, header_rates, usable_counts
-from exporter.decode.recent import RecentDatagrams
+from exporter.decode.recent import (
+    DATAGRAMS_AHEAD,
+    RECORDS_AHEAD,
+    Numbered,
+    RecentDatagrams,
+)
 from exporter.decode.records import Offsets
 from exporter.decode.sflow import SflowDecoder
 from exporter.decode.state import Device, LimitError, State, Stream
@@ -148,10 +153,12 @@ class Decoder:
         if not len(datagrams):
             return []
         accounting.count_received(datagrams, groups, streams)
-        repeated = self._recent.repeated(batch.buffer, datagrams, stream, streams, groups)
+        numbered = Numbered(
+            batch.buffer, datagrams.start, datagrams.end - datagrams.start, datagrams.sequence,
+            stream, DATAGRAMS_AHEAD if source is Source.NETFLOW9 else RECORDS_AHEAD,
+        )  # fmt: skip
+        repeated = self._recent.repeated(numbered, streams, groups)
         if repeated.any():
-            for number in stream[repeated].tolist():
-                streams[number].duplicates += 1
             arrived = arrived.take(~repeated)
         if source is Source.NETFLOW5:
             return self._decode_netflow5(arrived)

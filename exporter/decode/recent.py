@@ -9,18 +9,33 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.decode.datagrams import Datagrams
 from exporter.decode.grouping import ByStream
+from exporter.decode.records import Offsets
 from exporter.decode.state import Stream
-from exporter.schema import Source
 
 #: Octets of datagrams that are kept, and batches of them.
 MAX_BYTES: Final = 16 << 20
 MAX_BATCHES: Final = 64
 #: Datagrams of a batch that are compared; more than these pass unchecked.
 MAX_CHECKS: Final = 32
-#: A sequence number that counts records is in order up to this far ahead of the one before.
-_RECORDS_AHEAD: Final = 4_096
+#: A sequence number is in order up to this far ahead of the one before, where it counts
+#: datagrams, and where it counts records.
+DATAGRAMS_AHEAD: Final = 1
+RECORDS_AHEAD: Final = 4_096
+
+
+class Numbered(NamedTuple):
+    """Datagrams of one protocol: where they lie in ``buffer``, sequence numbers and streams.
+
+    ``stream`` points into the streams, ``ahead`` is how far a number in order is ahead.
+    """
+
+    buffer: memoryview
+    start: Offsets
+    length: Offsets
+    sequence: Offsets
+    stream: NDArray[np.intp]
+    ahead: int
 
 
 class _Kept(NamedTuple):
@@ -43,18 +58,20 @@ class RecentDatagrams:
         self._bytes = 0
 
     def repeated(
-        self, buffer: memoryview, datagrams: Datagrams, stream: NDArray[np.intp],
-        streams: Sequence[Stream], groups: ByStream,
-    ) -> NDArray[np.bool_]:  # fmt: skip
-        """Which of the datagrams came before; they are kept to compare later ones with."""
+        self, datagrams: Numbered, streams: Sequence[Stream], groups: ByStream
+    ) -> NDArray[np.bool_]:
+        """Which of the datagrams came before; they are kept to compare later ones with.
+
+        They are counted in ``duplicates`` of their streams.
+        """
+        buffer, start, length, sequence, stream, _ = datagrams
         ids = np.array([id(s) for s in streams], np.int64)[stream]
-        length = datagrams.end - datagrams.start
-        self._keep(_Kept(buffer, ids, datagrams.sequence, datagrams.start, length))
-        repeated = np.zeros(len(datagrams), np.bool_)
+        self._keep(_Kept(buffer, ids, sequence, start, length))
+        repeated = np.zeros(len(sequence), np.bool_)
         order = groups.order
         suspects = self._suspects(datagrams, groups, streams)
         if not suspects:
-            self._remember(datagrams, order[groups.last], groups.numbers, streams)
+            self._remember(sequence, order[groups.last], groups.numbers, streams)
             return repeated
         checks = 0
         while suspects and checks < MAX_CHECKS:
@@ -69,19 +86,21 @@ class RecentDatagrams:
                 suspects.append(place + 1)
         fresh = order[~repeated[order]]
         last = fresh[np.flatnonzero(np.diff(stream[fresh], append=-1))]
-        self._remember(datagrams, last, stream[last].tolist(), streams)
+        self._remember(sequence, last, stream[last].tolist(), streams)
+        for number in stream[repeated].tolist():
+            streams[number].duplicates += 1
         return repeated
 
     def _remember(
-        self, datagrams: Datagrams, last: NDArray[np.intp], numbers: Sequence[int],
+        self, sequence: Offsets, last: NDArray[np.intp], numbers: Sequence[int],
         streams: Sequence[Stream],
     ) -> None:  # fmt: skip
         """The sequence numbers of the last datagram of each stream."""
-        for number, sequence in zip(numbers, datagrams.sequence[last].tolist(), strict=True):
-            streams[number].last_sequence = sequence
+        for number, known in zip(numbers, sequence[last].tolist(), strict=True):
+            streams[number].last_sequence = known
 
     def _suspects(
-        self, datagrams: Datagrams, groups: ByStream, streams: Sequence[Stream]
+        self, datagrams: Numbered, groups: ByStream, streams: Sequence[Stream]
     ) -> list[int]:
         """Places in the order of ``groups`` that are not just ahead of the one before."""
         sequence = datagrams.sequence[groups.order]
@@ -89,8 +108,7 @@ class RecentDatagrams:
         before[1:] = sequence[:-1]
         before[groups.first] = [streams[number].last_sequence for number in groups.numbers]
         ahead = (sequence - before) & 0xFFFFFFFF
-        most = 1 if datagrams.source is Source.NETFLOW9 else _RECORDS_AHEAD
-        odd = ((ahead == 0) | (ahead > most)) & (before >= 0)
+        odd = ((ahead == 0) | (ahead > datagrams.ahead)) & (before >= 0)
         found: list[int] = np.flatnonzero(odd)[::-1].tolist()
         return found
 

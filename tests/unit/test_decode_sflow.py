@@ -336,6 +336,32 @@ def test_lost_and_late_datagrams_and_restarts_are_told_apart(sflow: Decoding) ->
     assert sflow.stream().packets == 11
 
 
+def test_a_repeated_datagram_counts_once(sflow: Decoding) -> None:
+    sample = s.flow_sample([s.raw_header(FRAME)])
+    counters = s.counters_sample([s.interface_counters(7)])
+    first, second = (s.datagram([sample, counters], sequence=n) for n in (1, 2))
+    other = s.datagram([sample], agent="192.0.2.99", sequence=1)
+    assert len(sflow.rows(first, first, other, second)) == 3
+    assert sflow.rows(second) == []
+    assert len(sflow.rows(other, s.datagram([sample], sequence=3))) == 1
+    stream = sflow.stream()
+    assert (stream.duplicates, stream.records, stream.packets) == (2, 3, 5)
+    assert (stream.sequence.lost, stream.sequence.reordered) == (0, 0)
+
+
+def test_a_datagram_of_the_same_number_that_differs_is_no_repeat(sflow: Decoding) -> None:
+    samples = [s.flow_sample([s.raw_header(FRAME)], rate=rate) for rate in (1, 2)]
+    assert len(sflow.rows(*(s.datagram([sample], sequence=5) for sample in samples))) == 2
+
+
+def test_repeats_of_agents_without_room_pass() -> None:
+    sflow = Decoding(max_devices=1)
+    sample = s.flow_sample([s.raw_header(FRAME)])
+    known = s.datagram([sample])
+    other = s.datagram([sample], agent="192.0.2.99")
+    assert len(sflow.rows(known, other, known, other, known)) == 3
+
+
 def test_sequence_numbers_wrap(sflow: Decoding) -> None:
     sflow.rows(*(s.datagram([], sequence=n) for n in (2**32 - 2, 2**32 - 1, 0, 1)))
     sflow.rows(s.datagram([], sequence=2))
@@ -448,6 +474,12 @@ DAMAGED = st.builds(
 PREFIXED = st.binary(max_size=200).map(lambda tail: WHOLE[:28] + tail)
 
 
+def _numbered(payload: bytes, number: int) -> bytes:
+    """The datagram with another sequence number, where it has one."""
+    at = {b"\0\0\0\0": 12, b"\0\0\0\1": 16, b"\0\0\0\2": 28}.get(payload[4:8], len(payload))
+    return payload[:at] + struct.pack("!I", number)[: len(payload) - at] + payload[at + 4 :]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(DAMAGED, PREFIXED, st.binary(max_size=100)), max_size=4))
 def test_no_datagram_makes_decoding_fail_or_harms_another(payloads: list[bytes]) -> None:
@@ -461,7 +493,8 @@ def test_no_datagram_makes_decoding_fail_or_harms_another(payloads: list[bytes])
 @given(st.lists(DAMAGED, min_size=1, max_size=4))
 def test_a_batch_gives_what_its_datagrams_give_alone(payloads: list[bytes]) -> None:
     # So many at a time are walked in lockstep, one alone is not.
-    together = Decoding().rows(*payloads * 16)
+    copies = (_numbered(payload, n) for n, payload in enumerate(payloads * 16))
+    together = Decoding().rows(*copies)
     alone = [row for payload in payloads for row in Decoding().rows(payload)] * 16
 
     def key(row: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ class Accounting:
     def agents(
         self, buffer: Buffer, headers: Headers, senders: NDArray[np.uint8], times: Index
     ) -> Agents:
-        """Who sent the datagrams (all of them valid), with their sequence numbers looked at."""
+        """Who sent the datagrams (all of them valid), which are counted."""
         of, keys = fixed_bytes(_keys(buffer, headers))
         first = np.empty(len(keys), np.int64)
         first[of[::-1]] = np.arange(len(of))[::-1]
@@ -107,11 +107,22 @@ class Accounting:
             agent = self._agent(key, senders[row].tobytes(), int(times[row]))
             agents.append(agent)
             if agent.stream is not None:
-                rows = slice(None) if len(keys) == 1 else np.flatnonzero(of == index)
                 agent.stream.packets += packets[index]
                 agent.stream.bytes += int(octets[index])
-                self._sequence(agent.stream, headers, rows, int(times[rows][-1]))
         return Agents(agents, of.astype(np.int64))
+
+    def sequences(self, headers: Headers, agents: Agents, times: Index) -> None:
+        """Look at the sequence numbers of datagrams that did not come before."""
+        for index, agent in enumerate(agents.agents):
+            if agent.stream is None:
+                continue
+            if len(agents.agents) == 1:
+                rows: slice | Index = slice(None)
+            else:
+                rows = np.flatnonzero(agents.of == index)
+                if not len(rows):
+                    continue
+            self._sequence(agent.stream, headers, rows, int(times[rows][-1]))
 
     def _agent(self, key: bytes, sender: bytes, now: int) -> Agent:
         address = key[:16]

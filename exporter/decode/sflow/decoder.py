@@ -13,6 +13,8 @@ from exporter import config
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import values
 from exporter.decode.elements import ElementTable
+from exporter.decode.grouping import ByStream
+from exporter.decode.recent import DATAGRAMS_AHEAD, Numbered, RecentDatagrams
 from exporter.decode.sflow.accounting import Accounting, Agent, Agents
 from exporter.decode.sflow.interfaces import (
     GENERIC_COUNTERS,
@@ -30,6 +32,7 @@ from exporter.decode.sflow.walk import (
     MAX_RECORDS,
     MAX_SAMPLES,
     Buffer,
+    Headers,
     Index,
     Parts,
     read_headers,
@@ -67,6 +70,7 @@ class SflowDecoder:
         if state is None:
             state = State(settings, devices, ElementTable(settings.elements))
         self._state = state
+        self._recent = RecentDatagrams()
         self.accounting = Accounting(state)
         self.interfaces = InterfaceCounters()
 
@@ -90,11 +94,40 @@ class SflowDecoder:
             headers = headers.take(rows)
             senders, times = senders[rows], times[rows]
         agents = self.accounting.agents(buffer, headers, senders, times)
+        repeated = self._repeated(buffer, headers, agents)
+        if repeated.any():
+            rows = np.flatnonzero(~repeated)
+            if not len(rows):
+                return []
+            buffer.starts, buffer.ends = buffer.starts[rows], buffer.ends[rows]
+            headers, agents = headers.take(rows), Agents(agents.agents, agents.of[rows])
+            times = times[rows]
+        self.accounting.sequences(headers, agents, times)
         parts = walk(buffer.words, headers.body, buffer.ends, headers.samples, MAX_SAMPLES)
         self._errors(agents, parts.broken, "truncated_sample")
         self._count_kinds(parts)
         self._read_counters(buffer, parts, agents, times)
         return self._flows(buffer, parts, agents, times)
+
+    def _repeated(self, buffer: Buffer, headers: Headers, agents: Agents) -> NDArray[np.bool_]:
+        """Which datagrams came twice; those of agents that there was no room for pass unchecked."""
+        streams = [agent.stream for agent in agents.agents]
+        known = [stream for stream in streams if stream is not None]
+        repeated = np.zeros(len(agents.of), np.bool_)
+        rows = np.arange(len(agents.of))
+        of = agents.of
+        if len(known) < len(streams):
+            places = np.cumsum([stream is not None for stream in streams]) - 1
+            rows = np.flatnonzero(np.array([stream is not None for stream in streams])[of])
+            of = places[of[rows]]
+        start = buffer.starts[rows] << 2
+        numbered = Numbered(
+            buffer.data.data, start, (buffer.ends[rows] << 2) - start,
+            headers.sequence[rows].astype(np.int64), of, DATAGRAMS_AHEAD,
+        )  # fmt: skip
+        groups = ByStream.one(len(of)) if len(known) == 1 else ByStream.group(of)
+        repeated[rows] = self._recent.repeated(numbered, known, groups)
+        return repeated
 
     def _refuse(self, rows: Index, senders: NDArray[np.uint8], times: Index) -> None:
         for row in rows.tolist():
