@@ -27,12 +27,8 @@ class ReceiveCollector(Collector):
         )
         drops = CounterMetricFamily(
             prefix + "kernel_drops",
-            "UDP datagrams that the kernel dropped because the socket's buffer was full.",
-            labels=label,
-        )
-        truncated = CounterMetricFamily(
-            prefix + "truncated",
-            "UDP datagrams longer than 16 KiB, whose end was lost.",
+            "UDP datagrams that the kernel dropped because the socket's buffer was full; those "
+            "that came as one message count once.",
             labels=label,
         )
         buffer = GaugeMetricFamily(
@@ -45,9 +41,8 @@ class ReceiveCollector(Collector):
             packets.add_metric(name, receiver.packets)
             size.add_metric(name, receiver.bytes)
             drops.add_metric(name, receiver.kernel_drops())
-            truncated.add_metric(name, receiver.truncated)
             buffer.add_metric(name, receiver.buffer_bytes)
-        yield from (packets, size, drops, truncated, buffer)
+        yield from (packets, size, drops, buffer)
         yield CounterMetricFamily(
             prefix + "stalled_seconds",
             "Time that reading waited because the decoder held all buffers.",

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from exporter import config
-from exporter.receive.buffers import DatagramBuffer
+from exporter.receive.buffers import DatagramBuffer, take_coalesced
 from exporter.receive.datagrams import DatagramBatch
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class ReceiveError(Exception):
 class UdpReceiver:
     """One listening socket and its counters.
 
-    Counters (monotonic): ``packets``, ``bytes``, ``truncated`` and, by :meth:`kernel_drops`, what
-    the kernel threw away because the socket's buffer was full.
+    Counters (monotonic): ``packets``, ``bytes`` and, by :meth:`kernel_drops`, what the kernel threw
+    away because the socket's buffer was full.
 
     Raises:
         ReceiveError: the address cannot be listened on.
@@ -72,7 +72,6 @@ class UdpReceiver:
     def __init__(self, listener: config.UdpListener, settings: config.Receive) -> None:
         self.packets = 0
         self.bytes = 0
-        self.truncated = 0
         self._drops = 0
         self._last_drops = 0
         self._drop_lock = threading.Lock()
@@ -94,14 +93,16 @@ class UdpReceiver:
         Raises:
             OSError: the socket cannot be read.
         """
-        count, size, truncated = buffer.read(self._socket)
+        count, size = buffer.read(self._socket)
         self.packets += count
         self.bytes += size
-        self.truncated += truncated
         return count
 
     def kernel_drops(self) -> int:
-        """Datagrams lost since the socket was opened (0 where the system does not tell)."""
+        """Datagrams lost since the socket was opened (0 where the system does not tell).
+
+        The kernel counts those that came as one message once.
+        """
         with self._drop_lock:
             try:
                 info = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
@@ -134,6 +135,7 @@ def _open(listener: config.UdpListener, settings: config.Receive) -> socket.sock
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if settings.reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        take_coalesced(sock)
         sock.bind(address)
         sock.setblocking(False)
     except OSError as error:

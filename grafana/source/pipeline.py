@@ -39,7 +39,6 @@ REPORTING = "count(sum by (device) (increase(flow_device_flows_total[5m])) > 0) 
 #: PromQL: what never became a row, per second.
 LOST = or_zero(
     rate("flow_exporter_receive_kernel_drops_total"),
-    rate("flow_exporter_receive_truncated_total"),
     rate("flow_exporter_sequence_lost_total"),
     rate("flow_exporter_waiting_dropped_total"),
     rate("flow_exporter_insert_refused_rows_total"),
@@ -182,12 +181,10 @@ def _graphs() -> Sequence[timeseries.Panel]:
         ),
         _graph(
             "Losses at the socket",
-            "Datagrams dropped by the kernel since the socket's buffer was full, and datagrams"
-            " longer than a receive slot. Raise receive.socket_buffer_bytes, or start another"
-            " collector, where the first one is not zero.",
+            "Datagrams dropped by the kernel since the socket's buffer was full. Raise"
+            " receive.socket_buffer_bytes, or start another collector, where it is not zero.",
             "pps",
             (rate("flow_exporter_receive_kernel_drops_total", "listener"), "{{listener}} dropped"),
-            (rate("flow_exporter_receive_truncated_total", "listener"), "{{listener}} cut off"),
         ),
         _graph(
             "Missing by sequence number",
