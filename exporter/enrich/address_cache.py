@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array, FlowBatch
 from exporter.distinct import distinct_addresses, is_ipv4
-from exporter.enrich.address_index import AddressIndex
+from exporter.key_index import KeyIndex
 
 _SMALLEST: Final = 1024
 _NONE: Final = np.zeros((0, 16), np.uint8)
@@ -105,8 +105,8 @@ class AddressCache:
     def _forget(self) -> None:
         self._count = 0
         self._known = np.zeros((len(self._facts), _SMALLEST), np.uint32)
-        self._ipv4 = AddressIndex(np.uint32)
-        self._ipv6 = AddressIndex(np.uint64, np.uint64)
+        self._ipv4 = KeyIndex(np.uint32)
+        self._ipv6 = KeyIndex(np.uint64, np.uint64)
 
     def _missing(
         self, addresses: NDArray[np.uint8], found: NDArray[np.uint32]

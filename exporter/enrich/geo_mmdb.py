@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from exporter.config import ConfigError
 from exporter.distinct import is_ipv4
-from exporter.enrich.address_index import AddressIndex
+from exporter.key_index import KeyIndex
 from exporter.logs import RareLog
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class MmdbFile:
         #: Where the first bits lead, of IPv4 and of IPv6 addresses.
         self._jump = np.stack([self._first(first_ipv4), self._first(0)])
         #: By pointer into the data, which number a record got in the order of reading.
-        self._numbers = AddressIndex(np.uint32)
+        self._numbers = KeyIndex(np.uint32)
         self._numbers.add([np.array([self._nodes], np.uint32)], np.array([1], np.uint32))
         self._as_numbers = np.zeros(2, np.uint32)
         self._countries = np.zeros(2, np.uint32)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from exporter.enrich.address_index import mixed, secret_factors
+from exporter.key_index import mixed, secret_factors
 
 Source = Literal["static", "targets", "docker", "dns", "reverse_dns"]
 

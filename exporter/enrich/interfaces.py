@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.config import Device
 from exporter.distinct import pack_address
-from exporter.enrich.address_index import AddressIndex
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.texts import Texts
+from exporter.key_index import KeyIndex
 
 _SIDES: Final = (("in_if", "in_if_name"), ("out_if", "out_if_name"))
 #: Interfaces and names that are kept from batch to batch; of more, all are looked up anew.
@@ -62,7 +62,7 @@ class InterfaceNames:
         self._names: list[tuple[Mapping[int, str], Mapping[int, str]]] = [({}, {})]
         self._texts = Texts()
         #: Device and ifIndex to the place of its names in the arrays; place 0 has none.
-        self._index = AddressIndex(np.uint64)
+        self._index = KeyIndex(np.uint64)
         self._over = self._under = np.zeros(1, np.uint32)
 
     def _device(self, address: bytes) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array
 from exporter.distinct import distinct
-from exporter.enrich.address_index import AddressIndex, mixed, secret_factors
+from exporter.key_index import KeyIndex, mixed, secret_factors
 
 _FACTORS: Final = secret_factors(4)
 
@@ -33,7 +33,7 @@ class ToldNames:
         self._names = [""]
         self._since = np.zeros(max_pairs + 1, np.uint32)
         self._until = np.zeros(max_pairs + 1, np.float64)
-        self._index = AddressIndex(np.uint64)
+        self._index = KeyIndex(np.uint64)
         #: Pairs that are not in the index yet: they are put into it many at once.
         self._new: list[bytes] = []
 
@@ -84,7 +84,7 @@ class ToldNames:
             return len(self._names) - 1
         for pair in list(islice(self._slots, max(1, self._max // 4))):
             self._free.append(self._slots.pop(pair))
-        self._index = AddressIndex(np.uint64)
+        self._index = KeyIndex(np.uint64)
         self._new = list(self._slots)
         return self._free.pop()
 

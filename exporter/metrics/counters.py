@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from exporter.batch import Array, FlowBatch
 from exporter.config import Counter
 from exporter.distinct import distinct
+from exporter.key_index import KeyIndex
 from exporter.metrics.exposition import SeriesFamily, escape
 from exporter.metrics.labels import Factored, LabelColumn
 
@@ -92,7 +93,9 @@ class _Counter:
         self.limit = counter.max_series
         self._label_names = counter.labels
         self._columns = [columns[name] for name in counter.labels]
-        self._series: dict[bytes, int] = {}
+        #: The keys of labels, and of those the series; of what is not there, -1.
+        self._index = KeyIndex(*[np.uint64] * len(counter.labels))
+        self._series = np.array([-1], np.intp)
         self._labels: list[tuple[str, ...]] = []
         self._by_labels: dict[tuple[str, ...], int] = {}
         self._prefixes: dict[str, list[str]] = {measure: [] for measure in _MEASURES}
@@ -132,35 +135,47 @@ class _Counter:
         self, columns: list[Factored], rows: NDArray[np.intp], weights: NDArray[np.float64]
     ) -> NDArray[np.intp]:
         """The series of each group; ``rows`` has one row of each. Heavy groups come in first."""
-        codes = np.zeros((len(rows), len(columns)), np.uint64)
-        for index, column in enumerate(columns):
-            if column.codes is not None:
-                codes[:, index] = column.codes[rows]
-        keys = codes.copy()
-        for index, column in enumerate(columns):
-            if column.keys is not None:
-                keys[:, index] = column.keys[codes[:, index]]
-        get = self._series.get
-        series = np.array([get(key, -1) for key in _as_bytes(keys)], np.intp)
+        codes = [
+            np.zeros(len(rows), np.uint64)
+            if column.codes is None
+            else column.codes[rows].astype(np.uint64)
+            for column in columns
+        ]
+        keys = [
+            own if column.keys is None else column.keys.take(own)
+            for column, own in zip(columns, codes, strict=True)
+        ]
+        series = self._series.take(self._index.find(keys))
         if len(self._labels) <= self.limit:
             missing = np.flatnonzero(series < 0)
-            for group in missing[np.argsort(weights[missing], kind="stable")[::-1]]:
-                if len(self._labels) > self.limit:
-                    break
-                series[group] = self._admit(columns, codes[group].tolist())
+            heaviest = missing[np.argsort(weights[missing], kind="stable")[::-1]]
+            self._admit(columns, codes, heaviest, series)
         return np.maximum(series, 0)
 
-    def _admit(self, columns: list[Factored], codes: list[int]) -> int:
-        known = [
-            column.remember(values, code)
-            for column, values, code in zip(self._columns, columns, codes, strict=True)
-        ]
-        labels = tuple(column.label(key) for column, key in zip(self._columns, known, strict=True))
-        found = self._by_labels.get(labels)
-        if found is None:
-            found = self._append(labels)
-        self._series[np.array(known, np.uint64).tobytes()] = found
-        return found
+    def _admit(
+        self,
+        columns: list[Factored],
+        codes: list[NDArray[np.uint64]],
+        groups: NDArray[np.intp],
+        series: NDArray[np.intp],
+    ) -> None:
+        """Give these groups a series, into ``series``, as long as there is room."""
+        keys: list[list[int]] = []
+        for group in groups.tolist():
+            if len(self._labels) > self.limit:
+                break
+            key = [
+                column.remember(values, int(own[group]))
+                for column, values, own in zip(self._columns, columns, codes, strict=True)
+            ]
+            named = zip(self._columns, key, strict=True)
+            labels = tuple(column.label(part) for column, part in named)
+            found = self._by_labels.get(labels)
+            series[group] = self._append(labels) if found is None else found
+            keys.append(key)
+        numbers = np.arange(len(self._series), len(self._series) + len(keys), dtype=np.uint32)
+        self._index.add(list(np.array(keys, np.uint64).reshape(-1, len(columns)).T), numbers)
+        self._series = np.append(self._series, series[groups[: len(keys)]])
 
     def _append(self, labels: tuple[str, ...]) -> int:
         inner = ",".join(
@@ -239,8 +254,3 @@ def _sum(
     np.add.at(low, groups, values & _LOW)
     np.add.at(high, groups, values >> _SHIFT)
     return low & _LOW, high + (low >> _SHIFT)
-
-
-def _as_bytes(keys: NDArray[np.uint64]) -> list[bytes]:
-    found: list[bytes] = np.ascontiguousarray(keys).view(f"V{keys.shape[1] * 8}").ravel().tolist()
-    return found

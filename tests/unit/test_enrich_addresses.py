@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from exporter.batch import FlowBatch
 from exporter.config import Config
 from exporter.distinct import pack_address
-from exporter.enrich import NameSources, address_index
+from exporter.enrich import NameSources
 from exporter.enrich.address_cache import AddressCache
-from exporter.enrich.address_index import AddressIndex
 from exporter.enrich.host_names import SOURCES, HostFacts, HostNames
+from exporter.key_index import KeyIndex
 
 
 def packed(*texts):
@@ -93,7 +93,7 @@ def test_memory_stays_bounded_when_every_address_is_new():
     st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300)), max_size=200), max_size=6)
 )
 def test_an_index_gives_every_key_its_own_number(rounds):
-    wide, narrow, known = AddressIndex(np.uint64, np.uint64), AddressIndex(np.uint32), {}
+    wide, narrow, known = KeyIndex(np.uint64, np.uint64), KeyIndex(np.uint32), {}
 
     def both(keys, numbers=None):
         columns = [np.array([k[i] for k in keys], np.uint64) for i in range(2)]
@@ -115,19 +115,19 @@ def test_an_index_gives_every_key_its_own_number(rounds):
     assert len(wide) == len(narrow) == len(known)
 
 
-def test_keys_that_are_alike_in_all_that_is_kept_of_them_are_told_apart(monkeypatch):
-    # So that places and tags of these keys are the same, which nobody who does not know can do.
-    monkeypatch.setattr(address_index, "_FACTORS", (np.uint64(1), np.uint64(1)))
+def test_keys_that_are_alike_in_all_that_is_kept_of_them_are_told_apart():
     keys = np.arange(1, 101, dtype=np.uint64)
     keys |= keys << np.uint64(32)
-    index = AddressIndex(np.uint64)
+    index = KeyIndex(np.uint64)
+    # So that places and tags of these keys are the same, which nobody who does not know can do.
+    index._factors = (np.uint64(1),)
     index.add([keys[:90]], np.arange(1, 91, dtype=np.uint32))
     assert index.find([keys]).tolist() == [*range(1, 91), *[0] * 10]
 
 
 @pytest.mark.parametrize("kind", [np.uint32, np.uint64])
 def test_an_index_numbers_new_keys_one_after_the_other(kind):
-    index = AddressIndex(kind)
+    index = KeyIndex(kind)
     numbers, new = index.find_or_add(np.array([7, 0, 7, 2**32 - 1], kind))
     assert (numbers.tolist(), new.tolist()) == ([1, 2, 1, 3], [7, 0, 2**32 - 1])
     numbers, new = index.find_or_add(np.array([0, 8, 7], kind))

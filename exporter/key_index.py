@@ -1,9 +1,8 @@
-"""A hash table of addresses for numpy: many are looked up, or added, at once.
+"""A hash table for numpy: many keys, such as addresses, are looked up or added at once.
 
 Open addressing with linear probing: all keys look at their first place together, then those that
 met another one at the next four. A lookup costs about 10 ns a key, however many are known; sorting
-or hashing each batch anew, and searching tables for its distinct addresses, costs several times
-that.
+or hashing each batch anew, and searching tables for its distinct keys, costs several times that.
 """
 
 from __future__ import annotations
@@ -46,11 +45,8 @@ def secret_factors(count: int) -> tuple[np.uint64, ...]:
     return tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(count))
 
 
-_FACTORS: Final = secret_factors(2)
-
-
-class AddressIndex:
-    """Numbers that were given to keys; a key is a row of one or two unsigned columns.
+class KeyIndex:
+    """Numbers that were given to keys; a key is a row of unsigned columns of these ``kinds``.
 
     Number 0 stands for keys that are not in it.
     """
@@ -62,6 +58,7 @@ class AddressIndex:
             if [np.dtype(kind) for kind in kinds] == [np.uint32]
             else [np.zeros(_SMALLEST, kind) for kind in kinds]
         )
+        self._factors = secret_factors(len(kinds))
         self._resize(_SMALLEST)
         self._count = 0
 
@@ -165,7 +162,7 @@ class AddressIndex:
 
     def _first(self, keys: Sequence[Array]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Tags, in the high half, and first places."""
-        found = mixed(keys, _FACTORS)
+        found = mixed(keys, self._factors)
         if self._keys:
             tags = found << _HALF
             tags ^= found
