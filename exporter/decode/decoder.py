@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.decode import accounting, state_file
+from exporter.decode.bound import Arrived
 from exporter.decode.datagrams import (
     Batch,
     Datagrams,
@@ -35,7 +36,7 @@ from exporter.decode.records import Offsets
 from exporter.decode.sflow import SflowDecoder
 from exporter.decode.state import Device, LimitError, State, Stream
 from exporter.decode.stats import DecodeStats
-from exporter.decode.templated import Arrived, TemplatedDecoder
+from exporter.decode.templated import TemplatedDecoder
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Source
 

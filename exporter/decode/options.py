@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from exporter.decode.elements import V9, V9_SCOPE
 from exporter.decode.layout import VARIABLE, Layout
@@ -23,8 +23,26 @@ _INTERFACES: Final = (10, 14)
 _VRFS: Final = (234, 235)
 
 
+class Told(NamedTuple):
+    """What an options record tells: ``None``, 0 or empty where it does not."""
+
+    rate: int
+    sampler: int | None
+    interface: int | None
+    interface_name: str
+    vrf: int | None
+    vrf_name: str
+    application: bytes | None
+    application_name: str
+    system_init: int
+
+
 def option_records(layout: Layout, body: bytes) -> Iterator[Record]:
-    """The records of a data set as octets by (enterprise, element); v9 fields as IANA's."""
+    """The records of a data set as octets by (enterprise, element); v9 fields as IANA's.
+
+    Scopes of NetFlow v9 are under :data:`V9_SCOPE`. Of an element that is there twice the last
+    one counts.
+    """
     at, end = 0, len(body)
     while end - at >= layout.min_size:
         record: Record = {}
@@ -41,38 +59,60 @@ def option_records(layout: Layout, body: bytes) -> Iterator[Record]:
             at += length
             if at > end:
                 return
-            if enterprise == V9_SCOPE:
-                if element == _SCOPE_INTERFACE and length:
-                    record[0, _INTERFACES[0]] = value
-            elif length:
+            if length:
                 record[0 if enterprise == V9 else enterprise, element] = value
         yield record
 
 
-def learn(state: State, stream: Stream, record: Record) -> None:
-    """Keep what an options record tells."""
-    rate = _rate(record)
-    if rate:
-        sampler = _number(record, 48, 302)
-        stream.sampling.learn(
-            rate,
-            sampler=None if sampler is None else min(sampler, MAX_SAMPLER),
-            interface=_number(record, *_INTERFACES),
-        )
-    started = _number(record, 160)
-    if started and started <= LAST_TIME:
-        stream.device.system_init = started
-    device = stream.device
+def told(record: Record) -> Told:
+    """What of a record is of use to us."""
     interface = _number(record, *_INTERFACES)
-    if interface is not None:
-        name = _text(record, 82) or _text(record, 83)
-        state.learn_name(device, device.interfaces, interface, name)
-    vrf = _number(record, *_VRFS)
-    if vrf is not None:
-        state.learn_name(device, device.vrfs, vrf, _text(record, 236))
-    application = record.get((0, 95))
-    if application is not None:
-        state.learn_name(device, device.applications, application, _text(record, 96))
+    scope = record.get((V9_SCOPE, _SCOPE_INTERFACE))
+    if interface is None and scope is not None:
+        interface = int.from_bytes(scope, "big")
+    sampler = _number(record, 48, 302)
+    started = _number(record, 160) or 0
+    return Told(
+        _rate(record),
+        None if sampler is None else min(sampler, MAX_SAMPLER),
+        interface,
+        _text(record, 82) or _text(record, 83),
+        _number(record, *_VRFS),
+        _text(record, 236),
+        record.get((0, 95)),
+        _text(record, 96),
+        started if started <= LAST_TIME else 0,
+    )
+
+
+def differs(stream: Stream, told: Told) -> bool:
+    """Whether something is told otherwise than it was before."""
+    device = stream.device
+    return any(
+        before and now and before != now
+        for before, now in (
+            (stream.sampling.known(told.sampler, told.interface), told.rate),
+            (device.system_init, told.system_init),
+            (device.interfaces.get(told.interface or 0), told.interface_name),
+            (device.vrfs.get(told.vrf or 0), told.vrf_name),
+            (device.applications.get(told.application or b""), told.application_name),
+        )
+    )
+
+
+def learn(state: State, stream: Stream, told: Told) -> None:
+    """Keep what an options record tells."""
+    device = stream.device
+    if told.rate:
+        stream.sampling.learn(told.rate, sampler=told.sampler, interface=told.interface)
+    if told.system_init:
+        device.system_init = told.system_init
+    if told.interface is not None:
+        state.learn_name(device, device.interfaces, told.interface, told.interface_name)
+    if told.vrf is not None:
+        state.learn_name(device, device.vrfs, told.vrf, told.vrf_name)
+    if told.application is not None:
+        state.learn_name(device, device.applications, told.application, told.application_name)
 
 
 def _rate(record: Record) -> int:
@@ -89,7 +129,7 @@ def _rate(record: Record) -> int:
         if math.isfinite(chance) and 0 < chance <= 1:
             return int(1 / chance + 0.5)
     # 305 without 306 is what devices send that mean 1 in that many, and 1 beside other elements.
-    return _number(record, 34, 50) or selected or 0
+    return _number(record, 34) or _number(record, 50) or selected or 0
 
 
 def _number(record: Record, *elements: int) -> int | None:

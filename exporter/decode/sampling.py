@@ -33,6 +33,14 @@ class Sampling:
         else:
             self.general = rate
 
+    def known(self, sampler: int | None, interface: int | None) -> int:
+        """What was told for a sampler, an interface, or for all; 0 where nothing was."""
+        if sampler is not None:
+            return self.samplers.get(sampler, 0)
+        if interface is not None:
+            return self.interfaces.get(interface, 0)
+        return self.general
+
     def rate(self) -> int:
         """The rate of records that name no sampler; 0 where none was told.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from operator import itemgetter
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,17 @@ from numpy.typing import NDArray
 from exporter.batch import FlowBatch
 from exporter.decode import accounting
 from exporter.decode.binding import Binding
-from exporter.decode.datagrams import Datagrams, Sets, is_data_set, is_template_set, walk_sets
+from exporter.decode.bound import Arrived, Bound, data_sets, uptimes, waiting_sets
+from exporter.decode.datagrams import Sets, is_data_set, is_template_set, walk_sets
 from exporter.decode.flows import DataSets, decode_flows
-from exporter.decode.grouping import ByStream
-from exporter.decode.layout import MIN_RECORD, Layout
-from exporter.decode.options import learn, option_records
-from exporter.decode.records import TAIL, Offsets
+from exporter.decode.layout import MIN_RECORD
+from exporter.decode.options import Record, Told, differs, learn, option_records, told
+from exporter.decode.records import Offsets
 from exporter.decode.state import Device, LimitError, State, Stream, WaitingSet
 from exporter.decode.templates import (
     FIRST_TEMPLATE,
     Definition,
+    Template,
     TemplateError,
     ipfix_templates,
     netflow9_options_templates,
@@ -32,45 +34,27 @@ from exporter.schema import Source
 
 _log = logging.getLogger(__name__)
 
-#: Rows of one call: more than a batch of real datagrams can hold.
-MAX_ROWS: Final = 4_000_000
-
 #: Template sets remembered as parsed, and octets of one of them at most.
 _PARSED_SETS: Final = 256
 _PARSED_OCTETS: Final = 2_048
+
+#: How often in a batch flows are decoded before options tell something otherwise than before.
+MAX_CUTS: Final = 64
+
+#: Hears of an options record: stream, template, time of reception in milliseconds, fields.
+OnOptions = Callable[[Stream, int, int, Record], None]
 
 #: Counts an error: reason, device, datagram in the batch (below 0: none), octet in it.
 Fault = Callable[[str, Device | None, int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Datagrams of one protocol in ``buffer``.
-
-    ``stream`` points into ``streams``, per datagram, which ``groups`` has sorted by it.
-    """
-
-    buffer: memoryview
-    datagrams: Datagrams
-    stream: NDArray[np.intp]
-    streams: list[Stream]
-    groups: ByStream
-
-    def take(self, rows: NDArray[Any]) -> Arrived:
-        """The datagrams that an index or a mask selects."""
-        stream = self.stream[rows]
-        return replace(
-            self, datagrams=self.datagrams.take(rows), stream=stream,
-            groups=ByStream.group(stream),
-        )  # fmt: skip
-
-
 class TemplatedDecoder:
     """Decodes sets by templates, which it learns on the way."""
 
-    def __init__(self, state: State, fault: Fault) -> None:
+    def __init__(self, state: State, fault: Fault, on_options: OnOptions | None = None) -> None:
         self._state = state
         self._fault = fault
+        self._on_options = on_options
         self._parsed: dict[tuple[Source, int, bytes], tuple[Definition, ...]] = {}
 
     def decode(self, arrived: Arrived) -> list[FlowBatch]:
@@ -94,40 +78,85 @@ class TemplatedDecoder:
         # Records per datagram, and whether all were: IPFIX counts them in its sequence numbers.
         steps = np.zeros(len(datagrams), np.int64)
         complete = np.ones(len(datagrams), np.bool_)
-        table = _data_sets(arrived, sets)
+        bound = Bound(arrived, binding, data_sets(arrived, sets), steps, complete)
+        options: list[tuple[int, int, Template]] = []
         for template, rows in binding.groups():
             if template is None:
-                complete[table.datagram[rows]] = False
-                self._let_wait(table.take(rows))
+                complete[sets.datagram[rows]] = False
+                self._let_wait(bound.table.take(rows))
             else:
-                self._learn(template.layout, table.take(rows), steps)
-        if source is Source.IPFIX:
-            # Only now options have told when devices started.
-            table = replace(table, uptime=_uptimes(arrived)[sets.datagram])
-        flows = self._decode_waiting(binding)
-        flows.extend(self._decode_bound(arrived, binding, table, steps, complete))
+                options.extend((int(sets.start[row]), int(row), template) for row in rows)
+        flows = self._learn_in_order(bound, sorted(options, key=itemgetter(0)))
+        flows.extend(self._decode_waiting(binding))
+        flows.extend(self._decode_bound(bound))
         if source is Source.NETFLOW9:
             steps[:], complete[:] = 1, True
         accounting.check_sequences(datagrams, arrived.groups, arrived.streams, steps, complete)
         return flows
 
-    def _decode_bound(
-        self, arrived: Arrived, binding: Binding, table: DataSets, steps: Offsets,
-        complete: NDArray[np.bool_],
-    ) -> list[FlowBatch]:  # fmt: skip
-        """The flows of all sets whose template is known, layout by layout."""
+    def _learn_in_order(
+        self, bound: Bound, options: Sequence[tuple[int, int, Template]]
+    ) -> list[FlowBatch]:
+        """Keep what options sets tell, given as (start, row, template) in their order.
+
+        Flows between what was told before and what is told otherwise now are decoded in between,
+        and given back. All others are decoded when everything was told.
+        """
+        table = bound.table
         flows: list[FlowBatch] = []
-        budget = MAX_ROWS
+        cuts = 0
+        for start, row, template in options:
+            stream = table.streams[table.stream[row]]
+            received, count = int(table.received[row]), 0
+            body = bytes(table.buffer[start : start + int(table.length[row])])
+            for record in option_records(template.layout, body):
+                now = told(record)
+                if cuts < MAX_CUTS and differs(stream, now):
+                    flows.extend(self._decode_bound(bound, before=start))
+                    cuts += 1
+                self._keep(stream, template, received, record, now)
+                count += 1
+            stream.options += count
+            bound.steps[table.datagram[row]] += count
+        return flows
+
+    def _keep(
+        self, stream: Stream, template: Template, received: int, record: Record, now: Told
+    ) -> None:
+        learn(self._state, stream, now)
+        if self._on_options is not None:
+            self._on_options(stream, template.id, received, record)
+
+    def _decode_bound(self, bound: Bound, before: int | None = None) -> list[FlowBatch]:
+        """The flows of sets whose template is known, layout by layout.
+
+        With ``before`` only those of sets before that octet; later calls go on from there.
+        """
+        arrived, binding, table = bound.arrived, bound.binding, bound.table
+        if arrived.datagrams.source is Source.IPFIX:
+            # Options have told when devices started.
+            table = replace(table, uptime=uptimes(arrived)[table.datagram])
+        chosen: NDArray[np.bool_] | None = None
+        if before is not None or bound.decoded:
+            chosen = table.start >= bound.decoded
+            if before is not None:
+                chosen &= table.start < before
+                bound.decoded = before
+        flows: list[FlowBatch] = []
         for layout, rows in binding.layouts():
+            if chosen is not None:
+                rows = rows[chosen[rows]]
+                if not len(rows):
+                    continue
             sets = table if len(rows) == len(table) else table.take(rows)
             most = int(sets.length.sum()) // layout.min_size
             reason = ""
             if layout.min_size < MIN_RECORD:
                 reason = "record_too_short"
-            elif most > budget:
+            elif most > bound.budget:
                 reason = "too_many_records"
             else:
-                budget -= most
+                bound.budget -= most
                 try:
                     decoded = decode_flows(layout, sets)
                 except Exception:
@@ -135,14 +164,14 @@ class TemplatedDecoder:
                     _log.exception("decoding records of %s failed", layout.fields)
                     reason = "internal"
             if reason:
-                complete[sets.datagram] = False
+                bound.complete[sets.datagram] = False
                 for row, at in zip(sets.datagram.tolist(), sets.start.tolist(), strict=True):
                     self._fault_at(reason, arrived, row, at)
                 continue
-            np.add.at(steps, sets.datagram, decoded.records)
+            np.add.at(bound.steps, sets.datagram, decoded.records)
             for number in decoded.malformed:
                 row, at = int(sets.datagram[number]), int(sets.start[number])
-                complete[row] = False
+                bound.complete[row] = False
                 self._fault_at("malformed_record", arrived, row, at)
             flows.extend(decoded.batches)
         return flows
@@ -228,20 +257,6 @@ class TemplatedDecoder:
         if waiting:
             binding.woken.append((stream, template, waiting))
 
-    def _learn(self, layout: Layout, sets: DataSets, steps: Offsets | None) -> None:
-        """Options records: counted, and kept what they tell."""
-        for number in range(len(sets)):
-            at = int(sets.start[number])
-            stream = sets.streams[sets.stream[number]]
-            count = 0
-            body = bytes(sets.buffer[at : at + int(sets.length[number])])
-            for record in option_records(layout, body):
-                learn(self._state, stream, record)
-                count += 1
-            stream.options += count
-            if steps is not None:
-                steps[sets.datagram[number]] += count
-
     def _let_wait(self, sets: DataSets) -> None:
         for number in range(len(sets)):
             at = int(sets.start[number])
@@ -260,13 +275,16 @@ class TemplatedDecoder:
         """Flows of sets that waited for a template that came now."""
         flows: list[FlowBatch] = []
         for stream, template, waiting in binding.woken:
-            sets = _waiting_sets(stream, template.id, waiting)
             if template.options:
-                self._learn(template.layout, sets, None)
+                for waited in waiting:
+                    for record in option_records(template.layout, waited.body):
+                        self._keep(stream, template, waited.received, record, told(record))
+                        stream.options += 1
                 continue
             if template.layout.min_size < MIN_RECORD:
                 self._fault("record_too_short", stream.device, -1, 0)
                 continue
+            sets = waiting_sets(stream, template.id, waiting)
             decoded = decode_flows(template.layout, sets)
             for _ in decoded.malformed:
                 self._fault("malformed_record", stream.device, -1, 0)
@@ -281,38 +299,7 @@ class TemplatedDecoder:
         self._fault(reason, device, int(datagrams.index[row]), octet)
 
 
-def _data_sets(arrived: Arrived, sets: Sets) -> DataSets:
-    """All sets, with what their datagrams tell."""
-    datagrams, of = arrived.datagrams, sets.datagram
-    return DataSets(
-        arrived.buffer, arrived.streams, sets.number, sets.start, sets.length,
-        arrived.stream[of], of, datagrams.received[of], datagrams.exported[of],
-        datagrams.uptime[of],
-    )  # fmt: skip
-
-
-def _uptimes(arrived: Arrived) -> Offsets:
-    """The device's uptime at the export of IPFIX, if options told when it started."""
-    started = np.array([s.device.system_init for s in arrived.streams], np.int64)[arrived.stream]
-    return np.where(started > 0, (arrived.datagrams.exported - started) & 0xFFFFFFFF, -1)
-
-
 def _definitions(source: Source, number: int, body: bytes) -> Iterable[Definition]:
     if source is Source.NETFLOW9:
         return netflow9_options_templates(body) if number else netflow9_templates(body)
     return ipfix_templates(body, options=number == 3)
-
-
-def _waiting_sets(stream: Stream, number: int, waiting: Sequence[WaitingSet]) -> DataSets:
-    length = np.array([len(w.body) for w in waiting], np.int64)
-    count = len(waiting)
-
-    def column(values: Iterable[Any]) -> Offsets:
-        return np.fromiter(values, np.int64, count)
-
-    return DataSets(
-        b"".join([*(w.body for w in waiting), bytes(TAIL)]), [stream],
-        np.full(count, number), np.cumsum(length) - length, length, np.zeros(count, np.intp),
-        np.full(count, -1), column(w.received for w in waiting),
-        column(w.exported for w in waiting), column(w.uptime for w in waiting),
-    )  # fmt: skip

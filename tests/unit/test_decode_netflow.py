@@ -501,6 +501,20 @@ def test_options_name_interfaces_applications_and_vrfs() -> None:
     assert "in_if_name" not in other[0]
 
 
+def test_a_name_that_is_given_to_another_interface_does_not_change_what_came_before() -> None:
+    def name(text: bytes) -> bytes:
+        return set_of(300, bytes(4) + struct.pack("!I8s", 7, text))
+
+    template = options_template9(300, [(1, 4)], [(10, 4), (82, 8)])
+    fields: list[FieldSpec] = [(8, 4), (10, 4)]
+    data = set_of(256, ip("10.0.0.1") + struct.pack("!I", 7))
+    found = rows(
+        make(), netflow9(template, template9(256, fields), name(b"Gi0/7"), data),
+        netflow9(data, name(b"Te0/1"), data, sequence=1),
+    )  # fmt: skip
+    assert [row["in_if_name"] for row in found] == ["Gi0/7", "Gi0/7", "Te0/1"]
+
+
 def test_one_layout_of_many_devices_is_decoded_together() -> None:
     decoder = make()
     devices = [f"192.0.2.{number}" for number in range(1, 21)]

@@ -9,6 +9,7 @@ import pytest
 
 from exporter import config
 from exporter.decode import Decoder
+from exporter.decode.templated import MAX_CUTS
 from tests.support.netflow import (
     DEVICE,
     FLOW,
@@ -104,6 +105,38 @@ def test_options_for_the_whole_domain() -> None:
     assert told(row) == (1000, "options", 300_000)
     (row,) = rows(decoder, netflow9(DATA, domain=8))
     assert told(row) == (1, "unknown", 300)
+
+
+def test_a_rate_that_changes_does_not_change_what_came_before() -> None:
+    def rate(number: int) -> bytes:
+        return options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, number))
+
+    data = set_of(256, flow())
+    together = [
+        netflow9(DATA), netflow9(rate(10), data, rate(20), data, sequence=1),
+        netflow9(data, sequence=2), netflow9(rate(20), rate(30), sequence=3),
+        netflow9(data, sequence=4),
+    ]  # fmt: skip
+    decoder = make()
+    found = [told(row)[0] for row in rows(decoder, *together)]
+    # Before the first options in a batch nothing better is known than these.
+    assert found == [10, 10, 20, 20, 30]
+    (stream,) = next(iter(decoder.state.devices.values())).streams.values()
+    assert (stream.records, stream.options) == (5, 4)
+    assert not decoder.stats.errors()
+
+
+def test_rates_that_change_all_the_time_cost_no_more_than_a_bound() -> None:
+    sets = [
+        part
+        for number in range(4 * MAX_CUTS)
+        for part in (
+            options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 1 + number % 2)),
+            set_of(256, flow()),
+        )
+    ]
+    decoder = make()
+    assert len(decoder.decode(batch(netflow9(template9(256, FLOW), *sets)))) == MAX_CUTS + 1
 
 
 def test_options_per_sampler() -> None:
