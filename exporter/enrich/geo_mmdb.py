@@ -4,15 +4,14 @@ Sources: MaxMind DB File Format Specification 2.0 for the search tree; for what 
 schemas of MaxMind (GeoLite2 and GeoIP2: ASN, ISP, Country, City, Enterprise), DB-IP (the same) and
 IPinfo (``asn``, ``as_name`` or ``name``, ``country_code`` or ``country``).
 
-The package ``maxminddb`` reads metadata and records, by its reader in Python: 30 µs a record, each
-of which is read once. The tree is walked for all addresses at once, in a fraction of a µs each.
+The package ``maxminddb`` reads metadata and records, by its reader in Python: 10 µs a record of AS
+and country, 30 µs one of a city, each of which is read once. The tree is walked for all addresses at once, in a fraction of a µs each.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -198,10 +197,10 @@ def _tree(content: bytes, metadata: Any) -> tuple[Numbers, int]:
 
 def _facts(record: Any) -> tuple[int, str, int]:
     """AS number, its holder's name and the country in a record, as far as it has them."""
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         return 0, "", 0
     traits = record.get("traits")
-    system = traits if isinstance(traits, Mapping) else record
+    system = traits if isinstance(traits, dict) else record
     number = _as_number(
         system.get("autonomous_system_number", record.get("autonomous_system_number"))
         or record.get("asn")
@@ -221,10 +220,10 @@ def _as_number(value: Any) -> int:
     return value if isinstance(value, int) and 0 < value < 1 << 32 else 0
 
 
-def _country(record: Mapping[str, Any]) -> int:
+def _country(record: dict[str, Any]) -> int:
     for field in ("country_code", "country", "registered_country"):
         value = record.get(field)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             value = value.get("iso_code")
         if isinstance(value, str) and _COUNTRY.fullmatch(value):
             return int.from_bytes(value.encode("ascii"), "big")
