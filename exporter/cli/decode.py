@@ -23,6 +23,14 @@ def decode(
         ),
     ],
     config: ConfigOption = None,
+    options: Annotated[
+        bool,
+        typer.Option(
+            "--options",
+            help="Print what devices tell about themselves too: samplers, interfaces, "
+            "applications. Such objects have a member options.",
+        ),
+    ] = False,
 ) -> None:
     """Print one JSON object per flow in FILE…; several files are one stream, in order.
 
@@ -33,22 +41,33 @@ def decode(
     Try it:
 
     flow-exporter decode flows.pcap | head
+
+    flow-exporter decode --options flows.pcap | grep '"options"'
     """
     import json
 
     from exporter.decode.files import FileDecoder
+    from exporter.decode.option_names import describe
 
+    told: list[dict[str, object]] = []
     settings = read_config(config)
     decoder = FileDecoder(
-        settings.decode, settings.devices, lambda text: typer.echo(text, err=True)
-    )
-    for row in _rows(decoder, files):
+        settings.decode, settings.devices, lambda text: typer.echo(text, err=True),
+        (lambda *record: told.append(describe(*record))) if options else None,
+    )  # fmt: skip
+    for row in _rows(decoder, files, told):
         typer.echo(json.dumps(row, ensure_ascii=False))
     decoder.finish()
     if decoder.faults:
         raise typer.Exit(1)
 
 
-def _rows(decoder: FileDecoder, files: list[Path]) -> Iterator[dict[str, object]]:
+def _rows(
+    decoder: FileDecoder, files: list[Path], told: list[dict[str, object]]
+) -> Iterator[dict[str, object]]:
+    """Flows, and what is in ``told`` by then, which is emptied."""
     for batch in decoder.decode(files):
+        yield from told
+        told.clear()
         yield from batch.rows()
+    yield from told

@@ -36,7 +36,7 @@ from exporter.decode.records import Offsets
 from exporter.decode.sflow import SflowDecoder
 from exporter.decode.state import Device, LimitError, State, Stream
 from exporter.decode.stats import DecodeStats
-from exporter.decode.templated import TemplatedDecoder
+from exporter.decode.templated import OnOptions, TemplatedDecoder
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Source
 
@@ -59,12 +59,13 @@ class Decoder:
     """Decodes NetFlow v5, v9, IPFIX and sFlow v5 of any number of devices.
 
     ``decode`` never raises, whatever the datagrams hold; what cannot be decoded is counted by
-    reason in ``stats`` and reported to ``on_error``. Not safe for use by several threads.
+    reason in ``stats`` and reported to ``on_error``. ``on_options`` hears of options records. Not
+    safe for use by several threads.
     """
 
     def __init__(
         self, settings: config.Decode, devices: Sequence[config.Device],
-        *, on_error: OnError | None = None,
+        *, on_error: OnError | None = None, on_options: OnOptions | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._table = ElementTable(settings.elements)
@@ -73,7 +74,7 @@ class Decoder:
         self._on_error = on_error
         self.sflow = SflowDecoder(settings, devices, self.state)
         self._recent = RecentDatagrams()
-        self._templated = TemplatedDecoder(self.state, self._error)
+        self._templated = TemplatedDecoder(self.state, self._error, on_options)
         self._netflow5 = self.state.layout(LAYOUT_FIELDS)
         self._salt = np.array([secrets.randbits(64) | 1 for _ in range(3)], np.uint64)
         self._logged: dict[tuple[str, str], float] = {}

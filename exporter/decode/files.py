@@ -12,6 +12,7 @@ from typing import Final
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.decode.decoder import Decoder
+from exporter.decode.templated import OnOptions
 from exporter.receive.captures import FileError, is_capture
 from exporter.receive.files import Datagram, batches, read_datagrams
 
@@ -28,10 +29,10 @@ class FileDecoder:
 
     def __init__(
         self, settings: config.Decode, devices: Sequence[config.Device],
-        report: Callable[[str], None],
+        report: Callable[[str], None], on_options: OnOptions | None = None,
     ) -> None:  # fmt: skip
         self._report = report
-        self.decoder = Decoder(settings, devices, on_error=self._error)
+        self.decoder = Decoder(settings, devices, on_error=self._error, on_options=on_options)
         self._places: list[tuple[Path, Datagram, bool]] = []
         self.faults = 0
         self._reported: Counter[str] = Counter()

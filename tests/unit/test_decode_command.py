@@ -14,11 +14,13 @@ from tests.support.frames import ethernet, ipv4, pcap, udp
 from tests.support.netflow import (
     FLOW,
     NOW,
+    FieldSpec,
     flow,
     ipfix,
     netflow5,
     netflow9,
     options_template9,
+    options_template10,
     record5,
     set_of,
     template9,
@@ -61,6 +63,51 @@ def test_a_raw_datagram_is_received_when_it_was_exported(tmp_path: Path) -> None
     (path,) = write(tmp_path, v9=netflow9(template9(256, FLOW), set_of(256, flow()), seconds=NOW))
     row = json.loads(decode(path).stdout)
     assert row["time_received"] == "2023-11-14T22:13:20.000Z"
+
+
+def test_options_records_are_told_on_demand(tmp_path: Path) -> None:
+    """What is known of the fields of a record is shown as it is meant, all else in hexadecimal."""
+    sampler = options_template9(300, [(1, 4)], [(48, 1), (50, 4), (84, 8)])
+    told = struct.pack("!IBI8s", 9, 2, 1000, b"edge")
+    application = options_template9(301, [(2, 4)], [(95, 4), (96, 8), (130, 4), (40000, 2)])
+    named = struct.pack("!IBBBB8s4sH", 7, 13, 0, 1, 0xAF, b"youtube", b"\xc0\0\x02\x01", 0xABCD)
+    data = template9(256, FLOW) + set_of(256, flow())
+    sets = (sampler, set_of(300, told), application, set_of(301, named), data)
+    (path,) = write(tmp_path, v9=netflow9(*sets, seconds=NOW, domain=3))
+    assert [r["bytes"] for r in map(json.loads, decode(path).stdout.splitlines())] == [300_000]
+    result = decode("--options", path)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert rows[:2] == [
+        {
+            "time_received": "2023-11-14T22:13:20.000Z", "device_addr": "::",
+            "observation_domain": 3, "source": "netflow9", "template": 300,
+            "options": {
+                "scopeSystem": 9, "samplerId": 2, "samplerRandomInterval": 1000,
+                "samplerName": "edge",
+            },
+        },
+        {
+            "time_received": "2023-11-14T22:13:20.000Z", "device_addr": "::",
+            "observation_domain": 3, "source": "netflow9", "template": 301,
+            "options": {
+                "scopeInterface": 7, "applicationId": "13:431", "applicationName": "youtube",
+                "exporterIPv4Address": "192.0.2.1", "0.40000": "abcd",
+            },
+        },
+    ]  # fmt: skip
+    assert [row["bytes"] for row in rows[2:]] == [300_000]
+    assert result.exit_code == 0
+
+
+def test_options_records_of_ipfix_come_without_flows_too(tmp_path: Path) -> None:
+    fields: list[FieldSpec] = [(149, 4), (160, 8), (311, 8), (41, 8), (9, 12, 2)]
+    record = struct.pack("!IQdQH", 5, NOW * 1000, 0.25, 17, 0x0102)
+    datagram = ipfix(options_template10(300, 1, fields), set_of(300, record))
+    (row,) = map(json.loads, decode("--options", *write(tmp_path, a=datagram)).stdout.splitlines())
+    assert row["options"] == {
+        "observationDomainId": 5, "systemInitTimeMilliseconds": "2023-11-14T22:13:20.000Z",
+        "samplingProbability": 0.25, "exportedMessageTotalCount": 17, "9.12": "0102",
+    }  # fmt: skip
 
 
 def test_a_fault_names_file_and_offset(tmp_path: Path) -> None:
