@@ -237,18 +237,20 @@ def _format(reading: Reading, length: int) -> tuple[str, int] | None:
 def _inner_fields(fields: tuple[Field, ...]) -> range:
     """Fields that go before others of the same element: those of the packet inside of a tunnel.
 
-    Some devices tell of a packet in a tunnel twice, from the outside in (RFC 7011, section 8): the
-    IPv6 addresses of the tunnel and its protocol, then the IPv4 addresses inside, which fill the
-    columns before IPv6 ones do. Protocol and ports must be of the same header as these.
+    Some devices tell of a packet in a tunnel twice, from the outside in (RFC 7011, section 8):
+    addresses and protocol of the tunnel, then those inside. Where the outer addresses are IPv6 and
+    the inner ones IPv4, these fill the columns first anyway, and protocol and ports must be of the
+    same header. IPv6 addresses after IPv4 ones are no packet inside: records of these templates
+    have addresses of one family, and zeros.
     """
-    places: dict[int, int] = {}
-    for number, field in enumerate(fields):
-        if field.enterprise in (0, V9):
-            places.setdefault(field.element, number)
-    outer, inner = places.get(_SOURCE_IPV6), places.get(_SOURCE_IPV4)
-    if outer is None or inner is None or inner < outer:
+    sources = [
+        (number, field.element)
+        for number, field in enumerate(fields)
+        if field.enterprise in (0, V9) and field.element in (_SOURCE_IPV4, _SOURCE_IPV6)
+    ]
+    if len(sources) < 2 or [element for _, element in sources] == [_SOURCE_IPV4, _SOURCE_IPV6]:
         return range(0)
-    return range(inner, len(fields))
+    return range(sources[-1][0], len(fields))
 
 
 def _only_ipv4(steps: list[Step]) -> bool:

@@ -326,6 +326,23 @@ def test_a_packet_in_a_tunnel_told_from_the_outside_in_is_one_flow() -> None:
     assert row["bytes"] == 300
 
 
+def test_a_packet_in_a_tunnel_of_its_own_family_is_the_inner_one() -> None:
+    """Cisco: IPv6 in SRv6. Records of the template that tell of no packet inside are the outer."""
+    half: list[FieldSpec] = [(27, 16), (28, 16), (4, 1), (7, 2), (11, 2)]
+
+    def part(source: str, destination: str, *rest: int) -> bytes:
+        return ip(source) + ip(destination) + struct.pack("!BHH", *rest)
+
+    outer = part("2001:db8::1", "2001:db8::2", 41, 0, 0)
+    inner = part("2001:db8::a", "2001:db8::b", 17, 5, 6)
+    records = [outer + inner + bytes(3) + b"\x09", outer + part("::", "::", 0, 0, 0) + bytes(4)]
+    template = template10(256, [*half, *half, (1, 4)])
+    found = rows(make(), ipfix(template, set_of(256, b"".join(records))))
+    assert [(r["src_addr"], r["dst_addr"], r["proto"], r["dst_port"]) for r in found] == [
+        ("2001:db8::a", "2001:db8::b", 17, 6), ("2001:db8::1", "2001:db8::2", 41, 0),
+    ]  # fmt: skip
+
+
 def test_of_an_element_twice_the_first_counts() -> None:
     row = one([*FLOW, (4, 1)], flow(proto=47) + b"\x06")
     assert row["proto"] == 47
