@@ -12,6 +12,9 @@ from typing import Final
 
 from exporter.policies.past import Labels, Sample
 
+#: Holds blocks that are all there and on their way into the folder around it; Prometheus passes
+#: folders of such names over.
+_COMPLETE: Final = "backfill.complete"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
@@ -35,17 +38,28 @@ def promtool() -> str:
 def all_or_none(data: Path) -> Iterator[Path]:
     """A folder for blocks, which become Prometheus' own in ``data`` when all of them are there.
 
-    So whoever is ended before begins again as if there had been nothing.
+    So whoever is ended before begins again as if there had been nothing; blocks of one who was
+    ended while they moved are moved by the next, or by :func:`finish_moving`.
     """
+    finish_moving(data)
     folder = data / "backfill.tmp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder
-        for block in folder.iterdir():
-            block.rename(data / block.name)
+        folder.rename(data / _COMPLETE)  # from here on they are to be there
+        finish_moving(data)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish_moving(data: Path) -> None:
+    """Move the rest of the blocks of whoever was killed while it moved them."""
+    complete = data / _COMPLETE
+    if complete.is_dir():
+        for block in complete.iterdir():
+            block.rename(data / block.name)
+        complete.rmdir()
 
 
 def has_blocks(data: Path) -> bool:

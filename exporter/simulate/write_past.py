@@ -14,7 +14,13 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from exporter.config import Config, Host
 from exporter.enrich import NameSources
-from exporter.policies.blocks import BlockError, all_or_none, has_blocks, write_blocks
+from exporter.policies.blocks import (
+    BlockError,
+    all_or_none,
+    finish_moving,
+    has_blocks,
+    write_blocks,
+)
 from exporter.progress import progress
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.fill import Past, fill
@@ -57,8 +63,10 @@ def write_past(
     began = time.monotonic()
     try:
         client = connect(settings.clickhouse)
-        if prometheus is not None and not (resume and has_blocks(prometheus)):
-            _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
+        if prometheus is not None:
+            finish_moving(prometheus)
+            if not (resume and has_blocks(prometheus)):
+                _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
         queries_begin = 0
         if resume:
             begin = max(begin, _newest(client, "flows", DEVICES) // 1000 + 1)

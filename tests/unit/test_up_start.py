@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config.receive import UdpListener
-from exporter.policies.blocks import all_or_none, has_blocks
+from exporter.policies.blocks import all_or_none, finish_moving, has_blocks
 from exporter.up.errors import UpError
 from exporter.up.lines import readable, shortened
 from exporter.up.lock import locked
@@ -43,8 +43,11 @@ def test_a_taken_flow_port_is_found_before_anything_starts() -> None:
 
 
 def test_without_prometheus_one_is_told_how_to_get_it(tmp_path: Path) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text("receive: {udp: [{port: 0}]}")  # the usual ones may be in use here
+    command = [sys.executable, "-m", "exporter", "up", "--config", str(config)]
     done = subprocess.run(
-        [sys.executable, "-m", "exporter", "up", "--no-demo", "--data-dir", str(tmp_path)],
+        [*command, "--data-dir", str(tmp_path)],
         env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -105,3 +108,30 @@ def test_blocks_of_the_past_are_there_all_or_none(tmp_path: Path) -> None:
         assert not has_blocks(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
     assert has_blocks(tmp_path)
+
+
+def test_blocks_that_were_moving_when_all_was_killed_are_moved_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed_after_one(self: Path, target: Path) -> Path:
+        if (tmp_path / "one").exists() or (tmp_path / "two").exists():
+            raise KilledError
+        return rename(self, target)
+
+    def write() -> None:
+        with all_or_none(tmp_path) as folder:
+            (folder / "one").mkdir()
+            (folder / "two").mkdir()
+
+    rename = Path.rename
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed_after_one)
+        with pytest.raises(KilledError):
+            write()
+    assert len(list(tmp_path.iterdir())) == 2, "one is there, the other on its way"
+    finish_moving(tmp_path)
+    finish_moving(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
