@@ -23,7 +23,7 @@ SLOT_BYTES: Final = 1_600
 LARGEST_BYTES: Final = 65_536
 
 #: Most messages of one call. Linux gives up to 1,024 (UIO_MAXIOV), but those may be 64 MiB.
-_CALL: Final = 256
+_CALL: Final = 512
 #: Batches whose memory is kept for others while nobody needs it.
 _KEPT: Final = 4
 _LINE: Final = 64
