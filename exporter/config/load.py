@@ -22,11 +22,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         ConfigError: one line per fault, each as ``file:line: where: what``.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8: {error}") from error
+        node = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: {error.problem}") from error
@@ -52,10 +48,28 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         loader.dispose()
 
 
+def read_text(path: Path) -> str:
+    """A file of UTF-8; the mark that some programs put at its beginning is left out.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8: then with the line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8: {error.reason}") from error
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key given twice, which plain YAML loaders pass over in silence.
 
-    What looks like a date or a number and is none is an error with its line, too.
+    What looks like a date or a number and is none is an error with its line, too. Labels are texts
+    as they are written, also ``12`` and ``1.10``, as Prometheus takes them.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -77,8 +91,20 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {key.value!r} is given twice", key.start_mark
                 )
             seen.add(key.value)
+        for key, value in node.value:
+            if key.value == "labels" and isinstance(value, yaml.MappingNode):
+                _make_texts(value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping
+
+
+def _make_texts(labels: yaml.MappingNode) -> None:
+    """Let the names and values of labels be texts; one that is left out is empty."""
+    for scalar in (part for pair in labels.value for part in pair):
+        if isinstance(scalar, yaml.ScalarNode):
+            if scalar.tag == "tag:yaml.org,2002:null":
+                scalar.value = ""
+            scalar.tag = "tag:yaml.org,2002:str"
 
 
 def line_of(path: Path, *location: int | str) -> int:

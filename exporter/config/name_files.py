@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
-from exporter.config.load import load_yaml
+from exporter.config.load import load_yaml, read_text
 from exporter.config.names import Device, Host, Interface, Network
 from exporter.config.section import ConfigError, Section
 
@@ -111,20 +111,23 @@ def load_networks(path: Path) -> list[Network]:
     """Networks of a YAML file like the configuration's, or of CSV: ``prefix,name[,internal]``."""
     if path.suffix in _YAML:
         return load_yaml(path, _Networks).root
-    found: dict[tuple[str, bool], list[str]] = {}
+    found: dict[str, Network] = {}
+    prefixes: dict[str, list[str]] = {}
     for line, row in _csv_rows(path, _NetworkRow):
         try:
             prefix = str(ipaddress.ip_network(row.prefix.strip()))
         except ValueError as error:
             raise ConfigError(f"{path}:{line}: prefix: {error}") from error
-        found.setdefault((row.name, row.internal), []).append(prefix)
-    names = [name for name, _ in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{path}: network {name} is internal in one line and not in another")
+        network = found.setdefault(
+            row.name, Network(name=row.name, prefixes=[prefix], internal=row.internal)
+        )
+        if network.internal != row.internal:
+            raise ConfigError(
+                f"{path}:{line}: network {row.name} is internal in one line and not in another"
+            )
+        prefixes.setdefault(row.name, []).append(prefix)
     return [
-        Network(name=name, prefixes=prefixes, internal=internal)
-        for (name, internal), prefixes in found.items()
+        network.model_copy(update={"prefixes": prefixes[name]}) for name, network in found.items()
     ]
 
 
@@ -138,7 +141,7 @@ def load_hosts(path: Path) -> list[Host]:
 
 
 def _hosts_lines(path: Path) -> Iterator[Host]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
@@ -154,7 +157,7 @@ def _csv_rows(path: Path, model: type[Row]) -> Iterator[tuple[int, Row]]:
     """Rows with the numbers of their lines; empty lines and those that begin with # are none."""
     lines = [
         (number, line)
-        for number, line in enumerate(_text(path).splitlines(), 1)
+        for number, line in enumerate(read_text(path).splitlines(), 1)
         if line.strip() and not line.startswith("#")
     ]
     if not lines:
@@ -181,13 +184,6 @@ def _cells(path: Path, number: int, line: str) -> list[str]:
         return next(csv.reader([line], strict=True))
     except csv.Error as error:
         raise ConfigError(f"{path}:{number}: {error}") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 def _one_line(error: ValidationError) -> str:

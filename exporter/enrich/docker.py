@@ -115,7 +115,6 @@ class DockerNames(Collector):
         while not self._stop.is_set():
             try:
                 self._follow()
-                wait = _FIRST_RETRY_SECONDS
             except Exception as error:
                 # The package raises its own errors, requests', urllib3's and those of sockets.
                 if self._stop.is_set():
@@ -147,6 +146,7 @@ class DockerNames(Collector):
                 if self._stop.is_set():
                     return
                 self._look_again(engine, event)
+            raise ConnectionError("its events ended")
         finally:
             with self._lock:
                 self._stream = None
@@ -178,11 +178,11 @@ class DockerNames(Collector):
         elif before is not None or len(self._containers) < MAX_CONTAINERS:
             self._containers[identity] = now
         gone = set(before.addresses if before else ()) - set(now.addresses if now else ())
-        # An address may have gone to another container before this event was read.
-        held = {address for one in list(self._containers.values()) for address in one.addresses}
-        self._layer.remove(gone - held)
-        if now is not None:
-            self._layer.update(self._facts([now]))
+        # An address may have gone to another container before this event was read, or be another's,
+        # too, in a network of its own.
+        named = [one for one in self._containers.values() if gone.intersection(one.addresses)]
+        self._layer.remove(gone.difference(*(one.addresses for one in named)))
+        self._layer.update(self._facts([*named, now] if now is not None else named))
 
     def _inspect(self, engine: _Engine, identity: str) -> Container | None:
         """The container, if it is there and runs."""

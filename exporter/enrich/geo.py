@@ -18,11 +18,12 @@ from exporter.batch import FlowBatch
 from exporter.config import ConfigError
 from exporter.distinct import distinct
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
+from exporter.enrich.name_files import version_of
 from exporter.enrich.texts import Texts
 
 log = logging.getLogger(__name__)
 
-State = tuple[int, int, int] | None
+State = tuple[int, ...] | None
 
 
 class GeoFiles(Collector):
@@ -123,7 +124,7 @@ def state_of(path: str) -> State:
         found = Path(path).stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return version_of(found)
 
 
 class GeoSearch:

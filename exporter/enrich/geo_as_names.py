@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import re
 import threading
@@ -14,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.config import ConfigError
+from exporter.config.load import read_text
 from exporter.enrich.geo import GeoFiles, State, state_of
 from exporter.store.session import Client
 
@@ -43,6 +45,7 @@ class AsNames(Collector):
         self._state = state_of(list_file) if list_file else None
         self._listed = read_names(list_file) if list_file else {}
         self._stored: dict[int, str] | None = None
+        self._valid = True
         self._failures = {"list": 0, "store": 0}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="as-names", daemon=True)
@@ -94,6 +97,14 @@ class AsNames(Collector):
         for what, number in self._failures.items():
             failures.add_metric([what], number)
         yield failures
+        valid = GaugeMetricFamily(
+            "flow_exporter_as_name_list_valid",
+            "Whether the list as it is now is in force; 0: an older version is.",
+            labels=["file"],
+        )
+        if self._list_file:
+            valid.add_metric([self._list_file], self._valid)
+        yield valid
 
     def _look(self) -> None:
         """Read the list again if it has changed; a broken one leaves the old in force."""
@@ -103,7 +114,9 @@ class AsNames(Collector):
         self._state = now
         try:
             self._listed = read_names(self._list_file)
+            self._valid = True
         except ConfigError as error:
+            self._valid = False
             self._failures["list"] += 1
             log.error("the old names stay in force: %s", error)
 
@@ -125,22 +138,15 @@ def read_names(path: str) -> dict[int, str]:
         ConfigError: it cannot be read, or a line is wrong: it is named.
     """
     names: dict[int, str] = {}
+    lines = csv.reader(io.StringIO(read_text(Path(path)), newline=""), strict=True)
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            for row in lines:
-                if (
-                    not row
-                    or row[0].startswith("#")
-                    or (lines.line_num == 1 and row[0] == "number")
-                ):
-                    continue
-                number = _NUMBER.fullmatch(row[0].strip())
-                if len(row) != 2 or number is None or int(number[1]) >= 1 << 32:
-                    raise ConfigError(f"{path}:{lines.line_num}: not `number,name`: {row}")
-                names[int(number[1])] = row[1].strip()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        for row in lines:
+            if not row or row[0].startswith("#") or (lines.line_num == 1 and row[0] == "number"):
+                continue
+            number = _NUMBER.fullmatch(row[0].strip())
+            if len(row) != 2 or number is None or int(number[1]) >= 1 << 32:
+                raise ConfigError(f"{path}:{lines.line_num}: not `number,name`: {row}")
+            names[int(number[1])] = row[1].strip()
+    except csv.Error as error:
         raise ConfigError(f"{path}:{lines.line_num + 1}: {error}") from error
     return names

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class _File:
     """One file: its last good content, and what was last seen of it."""
 
     entries: Sequence[Any] = ()
-    version: tuple[int, int, int] | None = None
+    version: tuple[int, ...] | None = None
     loaded_at: float = 0.0
     fault: str = ""
 
@@ -139,7 +140,7 @@ class NameFiles(Collector):
         self, kind: _Kind, path: Path, file: _File, load: Callable[[Path], Sequence[Any]]
     ) -> bool:
         try:
-            version = _version(path)
+            version = version_of(path.stat())
             if version == file.version:
                 return False
             file.version = version
@@ -161,6 +162,10 @@ def _matching(patterns: Sequence[str]) -> list[Path]:
     return sorted(found)
 
 
-def _version(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+def version_of(found: os.stat_result) -> tuple[int, ...]:
+    """What tells versions of a file apart.
+
+    Its time of change, too: of a file that may now be read nothing else is another, nor of one
+    that was put there with the old one's times.
+    """
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -66,13 +66,14 @@ class SnmpPoller(Collector):
         self._thread: threading.Thread | None = None
 
     def configure(self, settings: Snmp, devices: Sequence[Device]) -> None:
-        """Ask these devices so from now on; what is known of the others is forgotten.
-
-        Raises:
-            ConfigError: the extra is not installed.
-        """
-        require_package(devices)
+        """Ask these devices so from now on; what is known of the others is forgotten."""
         asked = {device.address: device for device in devices if device.snmp}
+        try:
+            require_package(devices)
+        except ConfigError as error:  # a file of devices may want it while we run
+            self._errors += 1
+            log.error("no device is asked: %s", error)
+            asked = {}
         known = {access.name for access in settings.access}
         for device in asked.values():
             if device.snmp not in known:

@@ -30,6 +30,7 @@ from exporter.config import ConfigError, HostTargets, HttpTargets, read_secret
 from exporter.config.name_files import TargetGroup, TargetGroups, load_targets, target_host
 from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts, Layer
+from exporter.enrich.name_files import version_of
 
 log = logging.getLogger(__name__)
 
@@ -218,8 +219,7 @@ class TargetNames(Collector):
 
 
 def _read(origin: _Origin, path: Path) -> None:
-    stat = path.stat()
-    version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    version = version_of(path.stat())
     if version == origin.version:
         return
     origin.version = version

@@ -129,6 +129,15 @@ def test_an_address_that_has_moved_on_is_not_taken_away_by_a_late_event(engine: 
         assert found.name("172.18.0.2") == "new"
 
 
+def test_an_address_of_two_containers_stays_the_others_when_one_goes(engine: FakeEngine) -> None:
+    with following(engine.url) as found:
+        engine.run("one", "172.18.0.2")
+        other = engine.run("other", "172.18.0.2")
+        until(lambda: found.name("172.18.0.2") == "other", "the last one has it")
+        engine.kill(other)
+        until(lambda: found.name("172.18.0.2") == "one", "it went")
+
+
 def test_no_engine_is_no_error_and_one_that_comes_later_is_followed(tmp_path: Path) -> None:
     socket = tmp_path / "docker.sock"
     with following(f"unix://{socket}", connected=False) as found:
@@ -148,6 +157,7 @@ def test_names_stay_while_the_engine_is_away_and_are_made_anew_after(tmp_path: P
         with following(engine.url) as found:
             engine.__exit__()
             until(lambda: not found.metric("connected"), "the engine went away")
+            assert found.metric("failures_total") > 0
             assert found.name("172.18.0.3") == "goes"
             engine.containers = {key: one for key, one in before.items() if one["Name"] == "/stays"}
             engine.__enter__()

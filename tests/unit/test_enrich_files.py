@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,13 @@ import pytest
 
 from exporter.batch import FlowBatch
 from exporter.config import Config, ConfigError, HostTargets, load_config
-from exporter.config.name_files import load_devices, load_hosts, load_networks, target_host
+from exporter.config.name_files import (
+    load_devices,
+    load_hosts,
+    load_networks,
+    load_targets,
+    target_host,
+)
 from exporter.distinct import pack_address
 from exporter.enrich import NameSources
 from exporter.enrich.host_names import HostFacts, HostNames, Layer
@@ -26,8 +33,8 @@ DEVICES = """
 """
 
 
-def written(path, text):
-    path.write_text(text)
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
@@ -61,13 +68,22 @@ def test_devices_in_the_form_of_file_sd(tmp_path):
         (
             load_devices,
             "d.yml",
-            "- targets: [192.0.2.1]\n  labels: {since: 2026-99-99}\n",
+            "- labels: {}\n  targets: [2026-99-99]\n",
             2,
             "2026",
         ),
         (load_devices, "d.yml", "- targets: [192.0.2.1]\n- [a]: b\n", 2, "unhashable"),
         (load_hosts, "hosts", "10.0.0.1 a\n10.0.0.2\n", 2, "no name"),
         (load_hosts, "hosts", "# all\nnone a\n", 2, "none"),
+        (load_hosts, "hosts", b"10.0.0.1 a\n10.0.0.2 \xff\n", 2, "not UTF-8"),
+        (load_targets, "t.yml", b"- targets: []\n  labels: {a: \xff}\n", 2, "not UTF-8"),
+        (
+            load_networks,
+            "n.csv",
+            "prefix,name,internal\n10.0.0.0/8,a,yes\n11.0.0.0/8,a,no\n",
+            3,
+            "network a is internal",
+        ),
         (
             load_hosts,
             "h.yaml",
@@ -81,6 +97,36 @@ def test_a_fault_is_told_with_file_and_line(tmp_path, load, name, text, line, wh
     path = written(tmp_path / name, text)
     with pytest.raises(ConfigError, match=rf"^{path}:{line}: .*{what}"):
         load(path)
+
+
+def test_labels_are_texts_as_they_are_written_as_prometheus_takes_them(tmp_path):
+    text = "- targets: [10.0.0.1]\n  labels: {rack: 12, release: 1.10, on: true, left_out: }\n"
+    (group,) = load_targets(written(tmp_path / "t.yml", text))
+    assert group.labels == {"rack": "12", "release": "1.10", "on": "true", "left_out": ""}
+    text = "- targets: [10.0.0.1]\n  labels: {sampling_rate: 100, rack: 07}\n"
+    (device,) = load_devices(written(tmp_path / "d.yml", text))
+    assert (device.sampling_rate, device.labels) == (100, {"rack": "07"})
+
+
+def test_the_mark_before_utf_8_is_no_part_of_a_file(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    (network,) = load_networks(written(tmp_path / "n.csv", mark + b"prefix,name\n10.0.0.0/8,a\n"))
+    assert network.prefixes == ["10.0.0.0/8"]
+    (host,) = load_hosts(written(tmp_path / "hosts", mark + b"10.0.0.1 a\n"))
+    assert host.address == "10.0.0.1"
+    (group,) = load_targets(written(tmp_path / "t.yml", mark + b"- targets: [10.0.0.1]\n"))
+    assert group.targets == ["10.0.0.1"]
+
+
+def test_a_version_with_size_and_time_of_the_one_before_is_another(tmp_path):
+    file = written(tmp_path / "a.yml", "- targets: [192.0.2.1]\n  labels: {name: odd\n")
+    os.utime(file, (1, 1))
+    config = Config.model_validate({"device_files": [str(file)]})
+    files = NameFiles()
+    assert files.read(config) == set()
+    file.write_text("- targets: [192.0.2.1]\n  labels: {name: a}\n")
+    os.utime(file, (1, 1))
+    assert files.read(config) == {"devices"}
 
 
 def test_a_file_nested_without_end_is_an_error_too(tmp_path):
@@ -320,6 +366,25 @@ def test_a_configuration_that_is_refused_leaves_all_of_the_one_before(tmp_path, 
         names.stop()
     assert names.hosts.find([A]) == [HostFacts("another")]
     assert not names.config.devices
+
+
+def test_devices_that_cannot_be_asked_have_their_names_all_the_same(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("exporter.enrich.sources.POLL_SECONDS", 0.05)
+    file = written(tmp_path / "d.yml", "- targets: [192.0.2.1]\n  labels: {name: before}\n")
+    access = {"access": [{"name": "site", "user": "u"}]}
+    names = NameSources(Config.model_validate({"snmp": access, "device_files": [str(file)]}))
+    monkeypatch.setattr("exporter.enrich.snmp.importlib.util.find_spec", lambda _: None)
+    changed = threading.Event()
+    names.on_change = changed.set
+    names.start()
+    try:
+        written(file, "- targets: [192.0.2.1]\n  labels: {name: after, snmp: site}\n")
+        assert changed.wait(20)
+    finally:
+        names.stop()
+    assert [device.name for device in names.config.devices] == ["after"]
+    assert "not installed" in caplog.text
+    assert metrics(names)["flow_exporter_snmp_errors_total",] == 1
 
 
 def test_secrets_in_urls_are_in_no_metric_and_no_log(tmp_path, caplog):

@@ -252,6 +252,11 @@ def test_names_of_as_numbers_are_stored_as_they_come_up(tmp_path: Path) -> None:
     listed.write_text("number,name\n# ours\nAS65001,Our own\n8,Eight of ours\n")
     files, table = GeoFiles(Geo(files=[str(path)])), Table({64496: "Example Transit"})
     names = AsNames(table, files, str(listed))
+
+    def valid() -> float:
+        found = {s.name: s.value for family in names.collect() for s in family.samples}
+        return found["flow_exporter_as_name_list_valid"]
+
     names.store()
     assert table.inserts == [[(8, "Eight of ours"), (65001, "Our own")]]
     enriched(flows("192.0.2.1", "198.51.100.1", "203.0.113.1"), files)
@@ -260,6 +265,7 @@ def test_names_of_as_numbers_are_stored_as_they_come_up(tmp_path: Path) -> None:
     names.store()
     listed.write_text("65001,Renamed\nnonsense\n")
     names.store()
+    assert valid() == 0
     assert len(table.inserts) == 2
     listed.write_text("65001,Renamed\n")
     table.down = True
@@ -272,6 +278,7 @@ def test_names_of_as_numbers_are_stored_as_they_come_up(tmp_path: Path) -> None:
         s.labels["of"]: s.value for f in names.collect() for s in f.samples if "of" in s.labels
     }
     assert failures["list"] == 1
+    assert valid() == 1
 
 
 @pytest.mark.parametrize(
