@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from exporter.config.section import FileName, Section
+from exporter.config.section import FileName, Section, refuse_twice
+
+
+def metric_label(label: str) -> str:
+    """The label of a metric for one of a container, whose name may have any characters."""
+    return "label_" + re.sub(r"[^a-zA-Z0-9_]", "_", label)
 
 
 class Docker(Section):
@@ -20,6 +26,19 @@ class Docker(Section):
         "container",
         description="What names a host: the container, or its Compose service where it has one.",
     )
+
+    labels: list[str] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Labels of containers that `flow_exporter_docker_container_info` has, too, as "
+        "`label_` and the name with `_` for what metrics do not allow.",
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, value: list[str]) -> list[str]:
+        refuse_twice("labels", map(metric_label, value))
+        return value
 
     @field_validator("url")
     @classmethod

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from exporter import config
 from exporter.config import ConfigError
+from exporter.config.sources import metric_label
 from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts, Layer
 
@@ -44,13 +45,14 @@ _EVENTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A running container; ``addresses`` are packed."""
+    """A running container; ``addresses`` are packed, ``labels`` are those that were asked for."""
 
     name: str
     image: str
     service: str
     project: str
     addresses: tuple[bytes, ...]
+    labels: tuple[str, ...]
 
 
 class DockerNames(Collector):
@@ -104,10 +106,11 @@ class DockerNames(Collector):
         info = InfoMetricFamily(
             prefix + "container",
             "What runs; always 1.",
-            labels=["container", "service", "project", "image"],
+            labels=["container", "service", "project", "image"]
+            + [metric_label(label) for label in self._settings.labels],
         )
         for one in list(self._containers.values()):
-            info.add_metric([one.name, one.service, one.project, one.image], {})
+            info.add_metric([one.name, one.service, one.project, one.image, *one.labels], {})
         yield info
 
     def _run(self) -> None:
@@ -159,7 +162,7 @@ class DockerNames(Collector):
                 log.warning("more than %d containers: the others get no names", MAX_CONTAINERS)
                 break
             name = next(iter(one.get("Names") or []), one["Id"][:12])
-            found[one["Id"]] = _container(name, one.get("Image", ""), one.get("Labels"), one)
+            found[one["Id"]] = self._container(name, one.get("Image", ""), one.get("Labels"), one)
         self._containers = found
         self._layer.replace(self._facts(found.values()))
 
@@ -193,9 +196,29 @@ class DockerNames(Collector):
         if not (found.get("State") or {}).get("Running"):
             return None
         settings = found.get("Config") or {}
-        return _container(
+        return self._container(
             found.get("Name") or identity[:12], settings.get("Image", ""), settings.get("Labels"),
             found,
+        )  # fmt: skip
+
+    def _container(
+        self,
+        name: str,
+        image: str,
+        labels: Mapping[str, str] | None,
+        described: Mapping[str, Any],
+    ) -> Container:
+        networks = (described.get("NetworkSettings") or {}).get("Networks") or {}
+        told = (
+            (network or {}).get(field)
+            for network in networks.values()
+            for field in ("IPAddress", "GlobalIPv6Address")
+        )
+        labels = labels or {}
+        return Container(
+            name.removeprefix("/"), image, labels.get(_SERVICE, ""), labels.get(_PROJECT, ""),
+            tuple(dict.fromkeys(pack_address(address) for address in told if address)),
+            tuple(labels.get(label, "") for label in self._settings.labels),
         )  # fmt: skip
 
     def _facts(self, containers: Iterable[Container]) -> dict[bytes, HostFacts]:
@@ -205,22 +228,6 @@ class DockerNames(Collector):
             known = HostFacts(one.service if by_service else one.name, one.service, one.project)
             facts |= dict.fromkeys(one.addresses, known)
         return facts
-
-
-def _container(
-    name: str, image: str, labels: Mapping[str, str] | None, described: Mapping[str, Any]
-) -> Container:
-    networks = (described.get("NetworkSettings") or {}).get("Networks") or {}
-    told = (
-        (network or {}).get(field)
-        for network in networks.values()
-        for field in ("IPAddress", "GlobalIPv6Address")
-    )
-    labels = labels or {}
-    return Container(
-        name.removeprefix("/"), image, labels.get(_SERVICE, ""), labels.get(_PROJECT, ""),
-        tuple(dict.fromkeys(pack_address(address) for address in told if address)),
-    )  # fmt: skip
 
 
 class _Stream(Protocol):

@@ -97,6 +97,19 @@ def test_a_host_can_be_named_by_its_service(engine: FakeEngine) -> None:
         assert (found.name("172.18.0.2"), found.name("172.17.0.2")) == ("web", "plain")
 
 
+def test_labels_that_are_asked_for_are_told(engine: FakeEngine) -> None:
+    engine.run("first", "172.18.0.2", labels={"org.example/team": "data", "other": "x"})
+    with following(engine.url, labels=["org.example/team"]) as found:
+        engine.run("second", "172.18.0.3", labels={"org.example/team": "web"})
+        engine.run("plain", "172.18.0.4")
+        until(lambda: found.name("172.18.0.4"), "all came")
+        for name, team in (("first", "data"), ("second", "web"), ("plain", "")):
+            labels = {"container": name, "label_org_example_team": team}
+            assert found.metric("container_info", **labels) == 1
+    with pytest.raises(ValueError, match="twice"):
+        Docker(labels=["org.example/team", "org.example.team"])
+
+
 def test_containers_come_and_go(engine: FakeEngine) -> None:
     with following(engine.url) as found:
         first = engine.run("first", "172.18.0.2")
