@@ -367,7 +367,7 @@ def _policies(config: Config) -> PolicySet:
 
 
 def _new_normals(config: Config) -> list[NewNormal]:
-    return load_new_normals(Path(config.policies.file)) if config.policies.file else []
+    return load_new_normals(config.policies.new_normals) if config.policies.file else []
 
 
 def _waiting(old: Config, new: Config) -> Iterator[str]:

@@ -89,13 +89,16 @@ class _Report:
 def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> PolicySet:
     from exporter.config import ConfigError, read_secret
     from exporter.policies.model import PolicySet, load_policies
+    from exporter.policies.new_normal import load_new_normals
     from exporter.web_config import load_web_config, tls_context
 
     faults: list[str] = []
     policies = PolicySet()
     file = settings.policies.file
     try:
-        policies = load_policies(Path(file)) if file else policies
+        if file:
+            policies = load_policies(Path(file))
+            load_new_normals(settings.policies.new_normals)
         report.ok("policies", f"{len(policies.policies)} in {file}" if file else "none configured")
     except ConfigError as error:
         faults.append(str(error))

@@ -164,8 +164,9 @@ def say_new_normal(
     """Make the present level of a policy's key its baseline.
 
     The key's values of the last hours are taken for what is usual, in place of its history, until
-    it has a history of its new level. Written beside the policies; reload the collector then. Exit
-    codes: 0 done, 1 it could not be written or ClickHouse failed, 2 no such policy or key.
+    it has a history of its new level. Written where `policies.new_normal_file` says, else beside
+    the policies; reload the collector then. Exit codes: 0 done, 1 it could not be written or
+    ClickHouse failed, 2 no such policy or key.
 
     Try it:
 
@@ -207,9 +208,10 @@ def say_new_normal(
         _fail(f"{len(found)} keys match: {shown}" if found else "no key matches", 2)
     ordered = sorted(values[found[0]])
     p05, p50, p95 = (quantile_of(ordered, quantile) for quantile in (0.05, 0.5, 0.95))
+    written = settings.policies.model_copy(update={"file": str(path)}).new_normals
     try:
-        written = add_new_normal(
-            path,
+        add_new_normal(
+            written,
             NewNormal(
                 policy=name,
                 key=dict(found[0]),

@@ -1,8 +1,8 @@
 """New normals: keys whose level has changed for good, as a person has said.
 
-They stand in ``new-normal.yaml`` beside ``policies.yaml``, written by ``flow-exporter policies
-new-normal``. The collector tells them as metrics; ``alerting/rules/baselines.yml`` takes them for
-the baseline until the key has a history of its new level.
+They stand in a file of their own (``policies.new_normal_file``), written by ``flow-exporter
+policies new-normal``. The collector tells them as metrics; ``alerting/rules/baselines.yml`` takes
+them for the baseline until the key has a history of its new level.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pydantic import AwareDatetime, Field, field_validator
 
 from exporter.config import Section, load_yaml
 from exporter.schema import BY_NAME
-
-FILE_NAME: Final = "new-normal.yaml"
 
 #: Seconds after which the weeks before are no longer in a key's baseline.
 _FORGOTTEN: Final = 22 * 86400
@@ -56,35 +54,32 @@ class NewNormal(Section):
 
 
 class NewNormalFile(Section):
-    """All of ``new-normal.yaml``."""
+    """All of the file."""
 
     new_normal: list[NewNormal] = Field(default_factory=list, max_length=10_000)
 
 
-def load_new_normals(policies: Path) -> list[NewNormal]:
-    """The new normals beside the file ``policies``; none where there is no such file.
+def load_new_normals(file: Path) -> list[NewNormal]:
+    """The new normals in ``file``; none where there is no such file.
 
     Raises:
         ConfigError: one line per fault, each with file and line.
     """
-    file = policies.with_name(FILE_NAME)
     return load_yaml(file, NewNormalFile).new_normal if file.exists() else []
 
 
-def add_new_normal(policies: Path, new: NewNormal) -> Path:
-    """Write ``new`` into the file beside ``policies``, in place of an earlier one of its key.
+def add_new_normal(file: Path, new: NewNormal) -> None:
+    """Write ``new`` into ``file``, in place of an earlier one of its key.
 
     Raises:
         ConfigError: the file that is there is wrong.
         OSError: it cannot be written.
     """
-    entries = [entry for entry in load_new_normals(policies) if not entry.is_of(new)]
+    entries = [entry for entry in load_new_normals(file) if not entry.is_of(new)]
     document = NewNormalFile(new_normal=[*entries, new]).model_dump(mode="json")
-    file = policies.with_name(FILE_NAME)
     draft = file.with_suffix(".tmp")
     draft.write_text(_HEAD + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     draft.replace(file)
-    return file
 
 
 class NewNormalCollector(Collector):

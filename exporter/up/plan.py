@@ -165,7 +165,10 @@ def _write_config(config: Config, data: Path, ports: Ports, *, own_store: bool, 
         clickhouse["spool"] = spool | {"directory": str(data / "collector" / "spool")}
     changes["clickhouse"] = clickhouse
     if not config.policies.file:
-        changes["policies"] = {"file": str(resource("alerting/policies.yaml"))}
+        changes["policies"] = {
+            "file": str(resource("alerting/policies.yaml")),
+            "new_normal_file": str(data / "config" / "new-normal.yaml"),
+        }
     if not config.decode.template_file:
         changes["decode"] = {"template_file": str(data / "collector" / "templates.json")}
     if demo and not config.geo.as_names_file:

@@ -158,13 +158,16 @@ def test_the_present_level_of_a_key_becomes_its_new_normal(
         "7500000 FROM numbers(480)"
     )
     client.close()
+    settings = yaml.safe_load(config.read_text())
+    settings["policies"]["new_normal_file"] = "said.yaml"
+    config.write_text(yaml.safe_dump(settings))
     arguments = ["policies", "new-normal", "hosts", "--config", str(config)]
     assert "2 keys match: dst_addr=10.0.2." in run(*arguments, "dst_host=ag", code=2)
     assert run(*arguments, "dst_host=other", code=2) == "no key matches\n"
     for hours in ("2", "3"):
         said = run(*arguments, "dst_addr=10.0.2.1", "--hours", hours)
     assert "usual is 1,000,000 bit/s, from 1,000,000 to 1,000,000" in said
-    (entry,) = load_new_normals(config.parent / "policies.yaml")
+    (entry,) = load_new_normals(config.parent / "said.yaml")
     assert (entry.policy, entry.key) == ("hosts", {"dst_addr": "10.0.2.1", "dst_host": "ag"})
     assert timedelta(hours=3) < datetime.now(UTC) - entry.since < timedelta(hours=3, minutes=3)
 
@@ -179,13 +182,15 @@ def test_the_present_level_of_a_key_becomes_its_new_normal(
 
 
 def test_a_wrong_new_normal_is_refused_with_its_line(config: Path) -> None:
-    policies = config.parent / "policies.yaml"
-    assert load_new_normals(policies) == []
-    (config.parent / "new-normal.yaml").write_text(
+    file = config.parent / "new-normal.yaml"
+    assert load_new_normals(file) == []
+    file.write_text(
         "new_normal:\n  - policy: hosts\n    key: {nothing: x}\n"
         "    since: 2026-01-01T00:00:00Z\n    p05: 1\n    p50: 1\n    p95: 1\n"
     )
     with pytest.raises(
         ConfigError, match=r"new-normal\.yaml:3: .*no flow column is named 'nothing'"
     ):
-        load_new_normals(policies)
+        load_new_normals(file)
+    checked = run("check", "--offline", "--config", str(config), code=2)
+    assert "no flow column is named 'nothing'" in checked
