@@ -106,26 +106,13 @@ def read_list(file: Path, kind: ListKind) -> LoadedList:
     Raises:
         ListError: it cannot be read, is wrong, empty or too long.
     """
-    try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise ListError(f"{file}: larger than {_MAX_BYTES >> 20} MiB")
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ListError(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ListError(f"{file}: {error}") from error
     parse = _address if kind == "addresses" else _name
     entries: set[Entry] = set()
     faults = []
-    for number, line in enumerate(text.splitlines(), 1):
-        word = line.split(None, 1)[0] if line.strip() else ""
-        rest = line.strip()[len(word) :]
-        if word[:1] in ("", "#", ";"):
-            continue
+    for number, line in enumerate(_text(file).splitlines(), 1):
         try:
-            if not _COMMENT.fullmatch(rest):
-                raise ValueError(f"{rest.strip()[:40]!r} follows the entry")
-            entries.add(parse(word.rstrip(";")))
+            if word := _word(line):
+                entries.add(parse(word))
         except ValueError as error:
             faults.append(f"{file}:{number}: {error}")
             if len(faults) == _MAX_FAULTS:
@@ -140,6 +127,29 @@ def read_list(file: Path, kind: ListKind) -> LoadedList:
     content = "\n".join((kind, *(f"{e.length} {e.address} {e.name}" for e in ordered)))
     digest = hashlib.sha256(content.encode()).digest()
     return LoadedList(kind, ordered, int.from_bytes(digest[:8], "big"))
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise ListError(f"{file}: larger than {_MAX_BYTES >> 20} MiB")
+        return file.read_text(encoding="utf-8-sig")  # some programs put a mark at the beginning
+    except OSError as error:
+        raise ListError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ListError(f"{file}: not UTF-8: {error}") from error
+
+
+def _word(line: str) -> str:
+    """The entry of a line; nothing where it has none, or a comment alone."""
+    line = line.strip()
+    word = line.split(None, 1)[0] if line else ""
+    if word[:1] in ("", "#", ";"):
+        return ""
+    rest = line[len(word) :]
+    if not _COMMENT.fullmatch(rest):
+        raise ValueError(f"{rest.strip()[:40]!r} follows the entry")
+    return word.rstrip(";")
 
 
 def _address(word: str) -> Entry:
