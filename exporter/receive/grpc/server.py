@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: Calls under way get this long at the end.
 _GRACE_SECONDS: Final = 1.0
 _KEEPALIVE_TIMEOUT_SECONDS: Final = 20
+#: Whoever is connected and calls nothing for so long is sent away; agents call every few seconds.
+_IDLE_SECONDS: Final = 600
 _SERVICES: Final = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
 
@@ -107,6 +109,7 @@ def _options(settings: config.Grpc, *, reuse_port: bool) -> list[tuple[str, int]
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
         ("grpc.http2.min_ping_interval_without_data_ms", keepalive // 2),
         ("grpc.so_reuseport", int(reuse_port)),
     ]
