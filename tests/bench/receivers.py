@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,18 +73,25 @@ def ours(folder: Path) -> Iterator[Receiver]:
 
 
 @contextmanager
-def collector(folder: Path) -> Iterator[Receiver]:
-    """``flow-exporter run`` writing to ``flow-exporter store``: both processes are counted."""
+def collector(
+    folder: Path, sections: Mapping[str, Mapping[str, object]] | None = None
+) -> Iterator[Receiver]:
+    """``flow-exporter run`` writing to ``flow-exporter store``: both processes are counted.
+
+    ``sections`` are settings beside those that it needs.
+    """
     port = free_udp_port()
     log = folder / "run.log"
     with ExitStack() as stack:
         store = stack.enter_context(RunningStore(folder / "store"))
-        settings = {
+        settings: dict[str, dict[str, object]] = {
             "receive": {"udp": [{"port": port}], "socket_buffer_bytes": BUFFER_BYTES},
             "clickhouse": {"url": store.url, "user": "flow_writer",
                            "password_file": str(folder / "store" / "writer.password")},
             "http": {"port": 0},
         }  # fmt: skip
+        for name, section in (sections or {}).items():
+            settings[name] = {**settings.get(name, {}), **section}
         file = folder / "flow-exporter.yaml"
         file.write_text(yaml.safe_dump(settings))
         argv = [sys.executable, "-m", "exporter", "run", "--migrate", "--config", str(file)]
