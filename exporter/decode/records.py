@@ -101,18 +101,18 @@ def _locate_variable(
     counts, columns = parser.columns(len(start))
     segments = [
         _gather(buffer, offsets, segment)
-        for segment, offsets in zip(layout.segments, columns[0::3], strict=True)
+        for segment, offsets in zip(layout.segments, columns[0::2], strict=True)
     ]
     return Records(
-        buffer, len(columns[0]), segments, counts, columns[1::3], columns[2::3], parser.malformed
+        buffer, len(columns[0]), segments, counts, columns[1::2], columns[2::2], parser.malformed
     )
 
 
 class _VariableParser:
     """Walks the records of many sets at once, since where one ends only the one before tells.
 
-    A record's row is: start of segment 0, start and end of variable field 0, start of segment 1,
-    and so on.
+    A record's row is: start of segment 0, start of variable field 0, its end, where segment 1
+    starts, start of variable field 1, and so on.
     """
 
     def __init__(self, buffer: bytes | memoryview, sizes: Sequence[int], min_size: int) -> None:
@@ -158,7 +158,7 @@ class _VariableParser:
         for number, rows in self._rests:
             counts[number] += rows.shape[1]
         first = np.cumsum(counts) - counts
-        columns = np.empty((3 * len(self._sizes) - 2, int(counts.sum())), np.int64)
+        columns = np.empty((2 * len(self._sizes) - 1, int(counts.sum())), np.int64)
         for step, (owner, row) in enumerate(self._steps):
             place = first[owner] + step
             for column, values in zip(columns, row, strict=True):
@@ -185,7 +185,7 @@ class _VariableParser:
                 length = np.where(long, wide, length)
                 begin += 2 * long
             position = begin + length
-            row += (begin, position, position)
+            row += (begin, position)
             if size:
                 position = position + size
         row.append(position)
@@ -197,9 +197,8 @@ class _VariableParser:
         sizes = self._sizes
         rows: list[list[int]] = []
         while end - position >= self._min_size:
-            row: list[int] = []
+            row = [position]
             for size in sizes[:-1]:
-                row.append(position)
                 position += size
                 if position >= end:
                     break
@@ -212,7 +211,6 @@ class _VariableParser:
                 position += length
                 row.append(position)
             else:
-                row.append(position)
                 position += sizes[-1]
                 if position <= end:
                     rows.append(row)

@@ -22,7 +22,7 @@ _Codes = NDArray[np.uint32]
 _Offsets = NDArray[np.int64]
 
 #: Sizes of keys of short slices; these have fewer octets.
-_SIZES: Final = (8, 16, 32)
+_SIZES: Final = (8, 16, 24, 32)
 _LONG: Final = _SIZES[-1]
 assert _LONG <= SPARE_BYTES
 
@@ -47,30 +47,39 @@ def sliced_bytes(
     """
     octets = np.frombuffer(buffer, np.uint8)
     lengths = ends - starts
+    if lengths.max(initial=0) < _LONG:
+        return _distinct(buffer, starts, lengths, _short_keys(octets, starts, lengths))
     classes = _CLASS[lengths]
     codes = np.empty(len(starts), np.uint32)
     values: list[bytes] = []
-    present = np.flatnonzero(np.bincount(classes)).tolist()
-    for number in present:
-        rows = slice(None) if len(present) == 1 else np.flatnonzero(classes == number)
+    for number in np.flatnonzero(np.bincount(classes)).tolist():
+        rows = np.flatnonzero(classes == number)
         begin, length = starts[rows], lengths[rows]
         if number:
             keys = _long_keys(octets, begin, length, _LONG << number >> 1)
         else:
             keys = _short_keys(octets, begin, length)
-        found, count = fixed_codes(keys)
-        codes[rows] = found + np.uint32(len(values)) if values else found
-        row = np.empty(count, np.int64)
-        row[found] = np.arange(len(found))  # whichever row of each key comes last
-        first = begin[row]
-        bounds = zip(first.tolist(), (first + length[row]).tolist(), strict=True)
-        values.extend([bytes(buffer[start:end]) for start, end in bounds])
+        found, some = _distinct(buffer, begin, length, keys)
+        codes[rows] = found + np.uint32(len(values))
+        values.extend(some)
     return codes, values
+
+
+def _distinct(
+    buffer: bytes | memoryview, starts: _Offsets, lengths: _Offsets, keys: Array
+) -> tuple[_Codes, list[bytes]]:
+    """Codes of ``keys``, and the slice of each code."""
+    found, count = fixed_codes(keys)
+    row = np.empty(count, np.int64)
+    row[found] = np.arange(len(found))  # whichever row of each key comes last
+    first = starts[row]
+    bounds = zip(first.tolist(), (first + lengths[row]).tolist(), strict=True)
+    return found, [bytes(buffer[start:end]) for start, end in bounds]
 
 
 def _short_keys(octets: NDArray[np.uint8], starts: _Offsets, lengths: _Offsets) -> Array:
     """Opaque rows that are equal where slices are."""
-    longest = int(lengths.max())
+    longest = int(lengths.max(initial=0))
     size = next(size for size in _SIZES if size > longest)
     # A cheap look at each slice brings many at a time into the cache; gathering them does not.
     octets.take(starts)
