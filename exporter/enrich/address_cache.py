@@ -117,17 +117,21 @@ class AddressCache:
 
     def _add(self, addresses: NDArray[np.uint8]) -> None:
         self.misses += len(addresses)
-        numbers = np.arange(self._count + 1, self._count + len(addresses) + 1, dtype=np.uint32)
+        first = self._count + 1
+        numbers = np.arange(first, first + len(addresses), dtype=np.uint32)
         self._count += len(addresses)
         if self._count >= self._known.shape[1]:
             larger = np.zeros((len(self._facts), 2 * self._count), np.uint32)
             larger[:, : self._known.shape[1]] = self._known
             self._known = larger
         for row, fact in enumerate(self._facts):
-            self._known[row, numbers] = fact.find(addresses)
+            self._known[row, first : first + len(addresses)] = fact.find(addresses)
         mapped = is_ipv4(addresses)
-        self._ipv4.add(_ipv4_keys(addresses[mapped]), numbers[mapped])
-        self._ipv6.add(_ipv6_keys(addresses[~mapped]), numbers[~mapped])
+        for index, keys, rows in (
+            (self._ipv4, _ipv4_keys, np.flatnonzero(mapped)),
+            (self._ipv6, _ipv6_keys, np.flatnonzero(~mapped)),
+        ):
+            index.add(keys(addresses.take(rows, axis=0)), numbers.take(rows))
 
     def _find(self, addresses: NDArray[np.uint8]) -> NDArray[np.uint32]:
         mapped = is_ipv4(addresses)

@@ -5,8 +5,9 @@ schemas of MaxMind (GeoLite2 and GeoIP2: ASN, ISP, Country, City, Enterprise), D
 IPinfo (``asn``, ``as_name`` or ``name``, ``country_code`` or ``country``).
 
 The package ``maxminddb`` reads metadata and records, by its reader in Python: 10 µs a record of AS
-and country, 30 µs one of a city, each of which is read once. The tree is walked for all addresses
-at once, in a fraction of a µs each.
+and country, 30 µs one of a city, each of which is read once. Its reader in C takes a fifth of that,
+but some damaged records end the process with it. The tree is walked for all addresses at once, in a
+fraction of a µs each.
 """
 
 from __future__ import annotations
