@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.database import Database, migrated_database
 from tests.support.store import RunningStore, running_store
 
 
@@ -14,3 +15,10 @@ def store() -> Iterator[RunningStore]:
     """The real embedded store, shared by all tests: make databases of your own in it."""
     with running_store() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    """A store of the module's own, with all tables: for tests that empty them."""
+    with migrated_database() as made:
+        yield made

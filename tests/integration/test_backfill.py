@@ -19,19 +19,13 @@ from exporter.policies.model import Policy, PolicySet
 from exporter.policies.past import HOUR_METRIC, VALUE_METRIC, PolicyPast
 from exporter.policies.query import history_query, history_table
 from exporter.resources import resource
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 from tests.support.prometheus import running_prometheus
 from tests.support.stack import until
 
 NOW = int(time.time())
 HOUR = NOW // 3600 * 3600
 DAY = 86400
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

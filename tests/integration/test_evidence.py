@@ -21,7 +21,7 @@ from exporter.incidents.freezer import EvidenceFreezer
 from exporter.incidents.recorder import AlertRecorder
 from exporter.policies.model import Policy
 from exporter.policies.query import policy_query
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 from tests.support.stack import until
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -45,12 +45,6 @@ HOSTS = Policy.model_validate(
     }
 )
 FINGERPRINT = "00000000000000aa"
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import Policy, PolicySet
 from exporter.up.alerting import render_alerting
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 from tests.support.programs import program, running
 from tests.support.stack import free_port, until
 
@@ -97,12 +97,6 @@ class Collector:
             for sample in family.samples
             if sample.name == "flow_exporter_webhook_deliveries_total" and sample.value
         }
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -12,14 +12,8 @@ from exporter.policies.check import check_queries
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.model import PolicySet, load_policies
 from exporter.resources import resource
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 from tests.support.evaluated import NOW, Evaluated, insert, policy
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

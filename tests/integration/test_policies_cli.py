@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from exporter.config import ConfigError
 from exporter.incidents.alert import Observation, fingerprint
 from exporter.incidents.recorder import AlertRecorder
 from exporter.policies.new_normal import NewNormalCollector, load_new_normals
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 from tests.support.stack import until
 
 POLICIES = """\
@@ -29,12 +28,6 @@ policies:
     bounds: {above: {static: 1000}}
 """
 WIDE = {"COLUMNS": "300"}
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

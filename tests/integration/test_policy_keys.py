@@ -11,16 +11,10 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.config import ConfigError
 from exporter.policies.model import PolicySet, load_policies
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 from tests.support.evaluated import NOW, Evaluated, insert, policy
 
 DIPS = {"bounds": {"below": {"static": 10}}}
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import time
-import uuid
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,13 +11,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from exporter.batch import Array, DictColumn, FlowBatch
-from exporter.config import ClickHouse
-from exporter.resources import resource
 from exporter.store.client import connect
-from exporter.store.migrate import Migrator
 from exporter.store.native import encode_native, present_columns
 from tests.support.batches import random_batch
 from tests.support.store import RunningStore
+from tests.support.writing import migrated
 
 #: A full hour, recent enough for no TTL to bite.
 HOUR = int(time.time()) // 3600 * 3600 - 7200
@@ -26,16 +23,8 @@ HOUR = int(time.time()) // 3600 * 3600 - 7200
 
 @pytest.fixture
 def client(store: RunningStore) -> Iterator[Client]:
-    settings = ClickHouse(
-        url=store.url,
-        user=store.user,
-        password_file=str(store.data_dir / "writer.password"),
-        database=f"rollups_{uuid.uuid4().hex[:8]}",
-    )
-    Migrator(settings, resource("clickhouse/migrations")).apply()
-    with connect(settings) as client:
+    with migrated(store) as settings, connect(settings) as client:
         yield client
-        client.command(f"DROP DATABASE {settings.database} SYNC")
 
 
 def addresses(*texts: str) -> Array:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,22 +17,9 @@ from exporter.store.client import connect
 from exporter.store.migrate import Migrator
 from exporter.store.schema_check import schema_differences
 from tests.support.store import RunningStore
+from tests.support.writing import migrated
 
 MIGRATIONS = resource("clickhouse/migrations")
-
-
-@contextmanager
-def migrated(store: RunningStore) -> Iterator[ClickHouse]:
-    settings = ClickHouse(
-        url=store.url,
-        user=store.user,
-        password_file=str(store.data_dir / "writer.password"),
-        database=f"check_{uuid.uuid4().hex[:8]}",
-    )
-    Migrator(settings, MIGRATIONS).apply()
-    yield settings
-    with store.client() as client:
-        client.command(f"DROP DATABASE {settings.database} SYNC")
 
 
 @pytest.fixture(scope="module")

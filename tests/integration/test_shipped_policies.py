@@ -14,7 +14,7 @@ from exporter.policies.list_store import store_lists
 from exporter.policies.model import Policy, load_policies
 from exporter.policies.query import policy_query
 from exporter.resources import resource
-from tests.support.database import Database, migrated_database
+from tests.support.database import Database
 
 NOW = int(time.time()) // 60 * 60
 SHIPPED = load_policies(resource("alerting/policies.yaml"))
@@ -151,12 +151,6 @@ SEEN: dict[str, tuple[Flows, tuple[str, ...], float]] = {
         600,
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    with migrated_database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from exporter.config import ClickHouse
-from exporter.resources import resource
 from exporter.store.client import connect
-from exporter.store.migrate import Migrator
 from tests.support.store import RunningStore
+from tests.support.writing import migrated
 
 A, B, C = "10.0.0.1", "10.0.0.2", "192.0.2.9"
 
@@ -21,16 +18,8 @@ A, B, C = "10.0.0.1", "10.0.0.2", "192.0.2.9"
 @pytest.fixture(scope="module")
 def database(store: RunningStore) -> Iterator[Client]:
     """Connected to a migrated database."""
-    settings = ClickHouse(
-        url=store.url,
-        user=store.user,
-        password_file=str(store.data_dir / "writer.password"),
-        database=f"views_{uuid.uuid4().hex[:8]}",
-    )
-    Migrator(settings, resource("clickhouse/migrations")).apply()
-    with connect(settings) as client:
+    with migrated(store) as settings, connect(settings) as client:
         yield client
-        client.command(f"DROP DATABASE {settings.database} SYNC")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.support.programs import program
+from tests.support.programs import end, program
 from tests.support.stack import free_port, until
 
 ZONE = """\
@@ -178,12 +178,7 @@ def _running(command: list[str], folder: Path, port: int) -> Iterator[Resolver]:
         until("answer of the resolver", 30, answers)
         yield resolver
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def _ready(resolver: Resolver) -> bool:
