@@ -11,7 +11,6 @@ import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from exporter.receive.captures import Report
@@ -112,12 +111,7 @@ class _Senders:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for sock in self._sockets.values():
             sock.close()
 

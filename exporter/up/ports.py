@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Final, Self
 
 from exporter.config.receive import UdpListener
@@ -27,12 +26,7 @@ class HeldPorts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for child in list(self._held):
             self.release(child)
 
