@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.explore.expressions import url_filter
-from exporter.explore.keys import display, key_name, second_display
+from exporter.explore.keys import display, key_name, second_display, second_filter
 from exporter.explore.question import Question
 
 #: Bounds must be crossed for some minutes before an alert fires.
@@ -44,7 +44,7 @@ SELECT
   {key_name("any_name", "key_1", question.dimension)} AS "Name",
   value_before AS "Before", value_during AS "During",
   value_during - value_before AS "Change",
-  {url_filter("key_1")} AS filter_1, {url_filter("key_2")} AS filter_2
+  {url_filter("key_1")} AS filter_1, {second_filter("key_2", question.dimension_2)} AS filter_2
 FROM (
   SELECT key_1, key_2, max(name) AS any_name,
     sumIf(value, bucket < split) / {per_bucket} / {before} AS value_before,

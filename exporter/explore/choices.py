@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.explore.columns import DIMENSIONS, MEASURES, NAMES, NO_DIMENSION, ROLLUP_COLUMNS
+from exporter.explore.columns import (
+    DIMENSIONS,
+    HOST_COLUMNS,
+    MEASURES,
+    NAMES,
+    NETWORK_COLUMNS,
+    NO_DIMENSION,
+    ROLLUP_COLUMNS,
+)
 from exporter.explore.expressions import quote
 from exporter.schema import BY_NAME
 
@@ -45,19 +53,33 @@ class Choice:
 
 @dataclass(frozen=True)
 class Dimension(Choice):
-    """A column to group by; ``name`` is the column that tells more about it."""
+    """A column to group by; ``name`` is the column that tells more about it.
+
+    ``hour_column`` is what it stands for in the rollups by host and by network.
+    """
 
     name: str = "''"
     rollup_name: str = "''"
+    hour_column: str = ""
+
+
+#: The key where there is no dimension: a number, as one beside a text is dear to group by.
+NO_KEY: Final = "toUInt8(0)"
+
+_HOUR_COLUMNS: Final = (
+    *NETWORK_COLUMNS,
+    *(f"{side}_{name}" for side in ("src", "dst") for name in HOST_COLUMNS),
+)
 
 
 def by(name: str) -> Dimension:
     """The dimension that is known to be this column, or to be none."""
     if name == NO_DIMENSION:
-        return Dimension(quote(name), name, rollup_column="''")
+        return Dimension(quote(name), name, NO_KEY, NO_KEY, hour_column=NO_KEY)
     told = NAMES.get(name, "''")
     if name not in ROLLUP_COLUMNS:
-        return Dimension(quote(name), name, name, name=told)
+        hourly = name if name in _HOUR_COLUMNS else ""
+        return Dimension(quote(name), name, name, name=told, hour_column=hourly)
     rolled = told if told in ROLLUP_COLUMNS else "''"
     return Dimension(quote(name), name, name, name, told, rolled)
 
@@ -65,7 +87,10 @@ def by(name: str) -> Dimension:
 def measuring(name: str) -> Choice:
     """The measure that is known to be this one."""
     measure = next(measure for measure in MEASURES if measure.name == name)
-    return Choice(quote(name), name, measure.amount, measure.rollup_amount)
+    rolled = measure.rollup_amount
+    if measure.distinct:  # counted by states, in whose rows this is of no account
+        rolled = f"defaultValueOfTypeName('{BY_NAME[measure.amount].clickhouse_type}')"
+    return Choice(quote(name), name, measure.amount, rolled)
 
 
 def open_dimension(text: str, pattern: str, *, optional: bool = False) -> Dimension:
@@ -75,12 +100,15 @@ def open_dimension(text: str, pattern: str, *, optional: bool = False) -> Dimens
     """
     found = f"COLUMNS('^{pattern}$')"
     name = f"tuple(COLUMNS('^{pattern}_name$'), '').1"
+    # What no column is called, none is: the key that stands for none.
+    otherwise = "UInt8" if optional else _TEXT
     return Dimension(
         text,
-        column=f"tuple({found}, '').1" if optional else f"identity({found})",
-        rollup_column=f"tuple({found}, {_value_of_type(text, _TYPES, _TEXT)}).1",
+        column=f"tuple({found}, {NO_KEY}).1" if optional else f"identity({found})",
+        rollup_column=f"tuple({found}, {_value_of_type(text, _TYPES, otherwise)}).1",
         name=name,
         rollup_name=name,
+        hour_column=f"tuple({found}, {_value_of_type(text, _OTHER_TYPES, otherwise)}).1",
     )
 
 
@@ -107,7 +135,12 @@ def _types(columns: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-_TYPES: Final = _types([(name, name) for _, name in DIMENSIONS if name not in ROLLUP_COLUMNS])
+def _types_without(columns: Sequence[str]) -> dict[str, list[str]]:
+    return _types([(name, name) for _, name in DIMENSIONS if name not in columns])
+
+
+_TYPES: Final = _types_without(ROLLUP_COLUMNS)
+_OTHER_TYPES: Final = _types_without(_HOUR_COLUMNS)
 _AMOUNTS: Final = _types([(m.name, m.amount) for m in MEASURES if m.distinct])
 
 

@@ -76,6 +76,12 @@ ROLLUP_COLUMNS = (
     "proto", "service",
 )  # fmt: skip
 
+#: Columns of the rollup networks_1h to group by, and of hosts_1h from either side.
+NETWORK_COLUMNS = (
+    "src_network", "dst_network", "src_country", "dst_country", "src_as", "dst_as",
+)  # fmt: skip
+HOST_COLUMNS = ("addr", "host", "network")
+
 #: Columns whose different values can be counted, with the words shown for them.
 COUNTED = {
     "src_addr": "sources",
@@ -125,7 +131,7 @@ MEASURES = (
     Measure(
         "syn_only_flows_per_second", "SYN-only flows/s", _SYN_ONLY, "cps", "short", per_second=True
     ),
-    Measure(SHARE, "Share of total bytes", "bytes", "percent", "percent"),
+    Measure(SHARE, "Share of total bytes", "bytes", "percent", "percent", "bytes"),
     *(
         Measure(f"unique_{name}", f"Unique {words}", name, "short", "short", distinct=True)
         for name, words in COUNTED.items()

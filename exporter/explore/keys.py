@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from exporter.explore.choices import Dimension, by
 from exporter.explore.columns import NO_DIMENSION
-from exporter.explore.expressions import protocol, text
+from exporter.explore.expressions import protocol, text, url_filter
+from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
 
 
@@ -42,6 +43,13 @@ def second_display(key: str, dimension: Dimension) -> str:
     return f"if({dimension.is_one_of((NO_DIMENSION,))}, '', {display(key, dimension)})"
 
 
+def second_filter(key: str, dimension: Dimension) -> str:
+    """The second key as the value of an ad-hoc filter in a URL takes it."""
+    if dimension.known == NO_DIMENSION:
+        return "''"
+    return f"if({dimension.is_one_of((NO_DIMENSION,))}, '', {url_filter(key)})"
+
+
 def key_name(name: str, key: str, dimension: Dimension) -> str:
     """What is known about a key: ``name`` from the flows, else from the tables of names."""
     autonomous_system = f"joinGet('as_names', 'name', toUInt32OrZero(toString({key})))"
@@ -72,7 +80,7 @@ def top_keys(question: Question) -> str:
 
 def keys_query(question: Question) -> str:
     """``key``: the top keys of the first dimension as they are shown, largest first."""
-    first = replace(question, dimension_2=by(NO_DIMENSION), compare="")
+    first = in_hours(replace(question, dimension_2=by(NO_DIMENSION), compare=""))
     return f"""\
 WITH
 {first.constants_list()},

@@ -12,6 +12,7 @@ from typing import Final
 from exporter.explore.choices import Choice, Dimension, by, measuring
 from exporter.explore.columns import MEASURES, NO_DIMENSION, OTHER_NAMES, SHARE
 from exporter.explore.expressions import TIME, quote
+from exporter.explore.hours import after_hours, flow_state, hour_constants, hour_rows
 from exporter.explore.rollups import answerable, rollup_rows
 
 #: So many addresses of a name are looked for.
@@ -29,7 +30,9 @@ class Question:
     chooses.
 
     Attributes:
-        start, end: the range, as DateTime; ``step``: length of a bucket in seconds.
+        start, end: the range, as DateTime; ``step``: length of a bucket in seconds;
+            ``asked_step``: the length asked for where ``step`` may be a longer one, see
+            :func:`exporter.explore.hours.in_hours`.
         dimension, dimension_2: what to group by.
         measure: what is summed or counted. ``top``: how many keys, as String.
         address: a host, an address, a prefix, or empty, as String.
@@ -48,6 +51,7 @@ class Question:
     start: str
     end: str
     step: str
+    asked_step: str = ""
     dimension: Dimension = _NONE
     dimension_2: Dimension = _NONE
     measure: Choice = _BITS
@@ -72,16 +76,34 @@ class Question:
 
     @property
     def past(self) -> str:
-        """One past the last whole bucket; a range shorter than one has the one it is in."""
+        """One past the last whole bucket; a range shorter than one has the one it is in.
+
+        Where buckets are longer than asked for, the last one may be shorter than they are.
+        """
+        step = self.asked_step or self.step
         return (
-            f"greatest(toStartOfInterval({self.end}, INTERVAL {self.step} second),"
-            f" {self.first} + {self.step})"
+            f"greatest(toStartOfInterval({self.end}, INTERVAL {step} second),"
+            f" {self.first} + {step})"
         )
 
     @property
     def seconds(self) -> str:
         """Length of all buckets together."""
         return f"dateDiff('second', {self.first}, {self.past})"
+
+    @property
+    def bucket_seconds(self) -> str:
+        """Length of the bucket that begins at ``bucket``."""
+        if not self.asked_step:
+            return self.step
+        return f"least({self.step}, dateDiff('second', bucket, range_end))"
+
+    @property
+    def buckets(self) -> str:
+        """How many buckets the range has."""
+        if not self.asked_step:
+            return f"intDiv({self.seconds}, {self.step})"
+        return f"intDiv({self.seconds} + {self.step} - 1, {self.step})"
 
     @property
     def bucket(self) -> str:
@@ -126,7 +148,10 @@ class Question:
             factor = f"if({self.measure.is_one_of(plain)}, 1, {MEASURES[0].factor})"
         # Of an address there is no sum: the inner condition leaves none.
         summed = f"sum(if({self.counts}, 0, amount)) * {factor}"
-        return f"toFloat64(if({self.counts}, uniq(amount), {summed}))"
+        different = "uniq(amount)"
+        if self.asked_step:
+            different = f"if(from_states, uniqCombinedMerge(12)(state), {different})"
+        return f"toFloat64(if({self.counts}, {different}, {summed}))"
 
     def shared(self, value: str, partition: str) -> str:
         """A total as it is shown: a percentage of all in its ``partition`` where it is a share.
@@ -157,7 +182,10 @@ class Question:
         A name also stands for the addresses that resolvers gave it in the hours of the range, and
         in the one before, as answers are kept for a while.
         """
-        made = [f"{self.first} AS range_start", f"{self.past} AS range_end"]
+        made = []
+        if self.asked_step:
+            made += hour_constants(self)
+        made += [f"{self.first} AS range_start", f"{self.past} AS range_end"]
         if self.compare:
             made.append(
                 f"multiIf({self.compare} = 'day', 86400, {self.compare} = 'week', 604800, 0)"
@@ -201,12 +229,20 @@ class Question:
         """Whether a flow has ``address`` on one side, ``src`` or ``dst``."""
         return self.matches(f"{side}_addr", f"{side}_host", f"{side}_network")
 
-    def conditions(self, time: str = TIME) -> list[str]:
-        """What flows and rows of rollups have to fulfil."""
+    @property
+    def _devices(self) -> str:
+        return f"splitByChar(',', trim(BOTH '{{}}' FROM {self.device}))"
+
+    @property
+    def any_device(self) -> str:
+        """Whether all devices are asked for: constant."""
+        return f"has({self._devices}, '*')"
+
+    def conditions(self, time: str = TIME, *, device: bool = True) -> list[str]:
+        """What flows and rows of rollups have to fulfil; not ``device``: of those without one."""
         held = [self._in_ranges(time)]
-        if self.device:
-            devices = f"splitByChar(',', trim(BOTH '{{}}' FROM {self.device}))"
-            held.append(f"(has({devices}, '*') OR has({devices}, toString(device)))")
+        if self.device and device:
+            held.append(f"({self.any_device} OR has({self._devices}, toString(device)))")
         if self.only_if:
             held.append(f"({self.only_if})")
         return held
@@ -215,11 +251,14 @@ class Question:
         """The flows of the range that ``device``, ``address`` and ``where`` select: ``FROM …``.
 
         An address is looked for on both sides by two reads, since ``src = x OR dst = x`` would use
-        no index; a flow with it on both sides is in the first only.
+        no index; a flow with it on both sides is in the first only. NOT would keep the filter of
+        the destination from being used.
         """
         held = self.conditions()
         if self.rollup_if:
             held.append("NOT from_rollup")
+        if self.asked_step:
+            held.append(f"(NOT by_hour OR {after_hours(self)})")
         if self.where:
             held.append(f"(\n{self.where}\n)")
         read = "flows"
@@ -230,7 +269,7 @@ class Question:
           UNION ALL
           SELECT * FROM flows
           WHERE address_kind != 'any' AND {destination}
-            AND NOT {source}
+            AND if({source}, 0, 1)
         )"""
         conditions = "\n          AND ".join(held)
         return f"FROM {read}\n        WHERE {conditions}"
@@ -249,14 +288,18 @@ class Question:
             names = (f"{told} AS {name}_name" for name, told in OTHER_NAMES.items())
             columns = ", ".join(("*", *amounts, *names))
             inner = f"FROM (\n        SELECT {columns}\n        {flows}\n      )"
+        state = f", {flow_state()} AS state" if self.asked_step else ""
         reads = [
             f"SELECT {TIME}, bytes, {self.measure.column} AS amount,\n"
             f"        {self.dimension.column} AS key_1, {self.dimension_2.column} AS key_2,\n"
-            f"        toString({self.dimension.name}) AS name\n      {inner}"
+            f"        toString({self.dimension.name}) AS name{state}\n      {inner}"
         ]
+        if self.asked_step and self.measure.rollup_column:
+            reads.append(hour_rows(self))
         if (
             self.rollup_if
             and self.measure.rollup_column
+            and self.counts != "1"
             and all(dimension.rollup_column for dimension in (self.dimension, self.dimension_2))
         ):
             held = " AND ".join([*self.conditions("time"), "from_rollup"])

@@ -14,6 +14,10 @@ from exporter.explore.expressions import TIME
 if TYPE_CHECKING:
     from exporter.explore.question import Question
 
+STATE: Final = "uniqCombinedState(12)"
+#: What stands for a state of different addresses where nothing is counted.
+NO_STATE: Final = f"initializeAggregation('{STATE}', toIPv6('::'))"
+
 #: Length of a range from which rollups are read.
 ROLLUP_SECONDS: Final = 12 * 3600
 
@@ -28,16 +32,20 @@ def rollup_table(question: Question) -> str:
         )"""
 
 
+def long_enough(question: Question) -> list[str]:
+    """Conditions of the range and its buckets: constant expressions."""
+    return [
+        f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}",
+        f"{question.asked_step or question.step} % 60 = 0",
+    ]
+
+
 def answerable(question: Question, *, grouped: bool = True) -> str:
     """Whether the question may be, and can be, answered by a rollup: a constant expression.
 
     Not ``grouped``: without dimensions and measure.
     """
-    told = [
-        question.rollup_if,
-        f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}",
-        f"{question.step} % 60 = 0",
-    ]
+    told = [question.rollup_if, *long_enough(question)]
     if question.address:
         told.append(f"trim({question.address}) = ''")
     if grouped:
@@ -49,11 +57,12 @@ def answerable(question: Question, *, grouped: bool = True) -> str:
 
 def rollup_rows(question: Question, condition: str) -> str:
     """What a question needs of flows, of a rollup's rows."""
+    state = f", {NO_STATE} AS state" if question.asked_step else ""
     amounts = (f"{m.rollup_amount} AS {m.name}" for m in MEASURES if m.rollup_amount)
     return f"""\
 SELECT time AS {TIME}, bytes, {question.measure.rollup_column} AS amount,
         {question.dimension.rollup_column} AS key_1, {question.dimension_2.rollup_column} AS key_2,
-        toString({question.dimension.rollup_name}) AS name
+        toString({question.dimension.rollup_name}) AS name{state}
       FROM (
         SELECT *, {", ".join(amounts)}
         FROM {rollup_table(question)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exporter.explore.hours import in_hours
 from exporter.explore.keys import display, key_name, ranked_flows, second_display
 from exporter.explore.question import Question
 
@@ -14,8 +15,11 @@ def series_query(question: Question) -> str:
     Where an earlier range is asked for, the same keys in it too, at the present times: ``series``
     of these ends with ``, earlier``.
     """
-    value = f"{question.total} / {question.divisor(question.step)}"
-    kept = "is_top" if question.keys else "1"
+    question = in_hours(question)
+    value = f"{question.total} / {question.divisor(question.bucket_seconds)}"
+    kept = (
+        "is_top" if question.keys else "NOT from_states OR is_top" if question.asked_step else "1"
+    )
     return f"""\
 WITH
 {question.constants_list()},
@@ -45,7 +49,7 @@ ORDER BY time, series
 
 def absent_series_query(question: Question) -> str:
     """The same of pinned keys without any flow in the range: lines of zeros."""
-    question = replace(question, compare="")
+    question = in_hours(replace(question, compare=""))
     pins = question.pins
     guard = f"notEmpty({pins})"
     guarded = replace(
@@ -57,7 +61,7 @@ WITH
 {guarded.keyed_flows()}
 SELECT range_start + {question.step} * number AS time, pin AS series, toFloat64(0) AS Value
 FROM (SELECT arrayJoin({pins}) AS pin)
-ARRAY JOIN range(toUInt64(intDiv({question.seconds}, {question.step}))) AS number
+ARRAY JOIN range(toUInt64({question.buckets})) AS number
 WHERE pin NOT IN (SELECT {display("key_1", question.dimension)} FROM flow GROUP BY key_1)
 ORDER BY time, series
 {question.settings}"""

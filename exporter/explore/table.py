@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from exporter.explore.expressions import url_filter
-from exporter.explore.keys import display, key_name, ranked_flows, second_display
+from exporter.explore.hours import in_hours
+from exporter.explore.keys import (
+    display,
+    key_name,
+    ranked_flows,
+    second_display,
+    second_filter,
+)
 from exporter.explore.owners import OWNED, owners
 from exporter.explore.question import Question
 
@@ -15,8 +22,10 @@ def table_query(question: Question) -> str:
     ``Change`` the difference by it; both are null where none is asked for. ``Role`` and
     ``Owner`` are those of a host or device. ``filter_1`` and ``filter_2`` are for links.
     """
-    buckets = f"intDiv({question.seconds}, {question.step})"
-    per_bucket = question.divisor(question.step)
+    question = in_hours(question)
+    buckets = question.buckets
+    per_bucket = question.divisor(question.bucket_seconds)
+    last = f"toStartOfInterval(range_end - 1, INTERVAL {question.step} second)"
     shift = "shift" if question.compare else "0"
     # Of a share all must be known, whoever is shown.
     read = f"is_top OR {question.is_share}"
@@ -28,8 +37,7 @@ WITH
   SELECT top_1, top_2, max(name) AS any_name,
     groupArrayIf(value / {per_bucket}, NOT whole AND NOT is_earlier) AS found,
     arrayResize(found, greatest({buckets}, length(found))) AS values,
-    sumIf(value, NOT whole AND NOT is_earlier AND bucket = range_end - {question.step})
-      / {per_bucket} AS last_value,
+    sumIf(value / {per_bucket}, NOT whole AND NOT is_earlier AND bucket = {last}) AS last_value,
     sumIf(value, whole AND NOT is_earlier) AS total,
     sumIf(value, whole AND is_earlier) AS earlier_total
   FROM (
@@ -64,7 +72,7 @@ SELECT
   if({shift} = 0, NULL, earlier_total) AS "Earlier",
   if({shift} = 0 OR earlier_total = 0, NULL, total / earlier_total - 1) AS "Change",
   {url_filter("top_1")} AS filter_1,
-  {url_filter("top_2")} AS filter_2
+  {second_filter("top_2", question.dimension_2)} AS filter_2
 FROM present
 LEFT JOIN owners ON toString(top_1) = owners.subject
 ORDER BY "Total" DESC, "Key", "Second key"

@@ -42,7 +42,10 @@ RANGE = Question(start="$__fromTime", end="$__toTime", step="$__interval_s")
 
 def devices_query() -> str:
     """Names of the devices that reported in the range."""
-    return f"SELECT DISTINCT toString(device) FROM flows WHERE $__timeFilter({TIME}) ORDER BY 1"
+    return (
+        "SELECT DISTINCT toString(device) FROM flows_1h"
+        " WHERE time >= toStartOfHour($__fromTime) AND time <= $__toTime ORDER BY 1"
+    )
 
 
 def ad_hoc_values_query(table: str = "flows") -> str:

@@ -371,7 +371,7 @@ def test_hostile_addresses_and_devices_match_nothing(reader: Client, hostile: st
 def test_hostile_choices_are_refused_or_fall_back(reader: Client, hostile: str) -> None:
     usual = ask(reader, "flow-explorer", TABLE)
     second = ask(reader, "flow-explorer", TABLE, dimension_2=hostile)
-    assert [row | {"Second key": ""} for row in second] == usual
+    assert [row | {"Second key": "", "filter_2": ""} for row in second] == usual
     assert ask(reader, "flow-explorer", TABLE, top=hostile) == []
     assert ask(reader, "flow-explorer", TABLE, measure=hostile) == usual
     with pytest.raises(DatabaseError, match=r"expression|argument"):
@@ -474,7 +474,12 @@ def test_explorer_reads_a_rollup_over_long_ranges_where_it_can_answer(reader: Cl
         assert tables(reader, title, dimension="device") == {"flows_1m"}
         assert tables(reader, title, dimension="device", device=["r1"]) == {"flows_1m"}
         assert tables(reader, title, dimension="proto", step=7200) == {"flows_1h"}
-        assert tables(reader, title, dimension="src_addr") == {"flows"}
+        assert tables(reader, title, dimension="src_addr") == {"hosts_1h"}
+        assert tables(reader, title, dimension="dst_as", step=7200) == {"networks_1h"}
+        distinct = {"dimension": "dst_addr", "measure": "unique_src_addr"}
+        assert tables(reader, title, **distinct) == {"hosts_1h"}
+        assert tables(reader, title, dimension="src_addr", device=["r1"]) == {"flows"}
+        assert tables(reader, title, dimension="src_addr", dimension_2="dst_port") == {"flows"}
         assert tables(reader, title, dimension="proto", dimension_2="dst_as") == {"flows"}
         assert tables(reader, title, dimension="proto", measure="unique_src_addr") == {"flows"}
         assert tables(reader, title, dimension="proto", start=START) == {"flows"}
@@ -490,7 +495,7 @@ def test_explorer_reads_a_rollup_over_long_ranges_where_it_can_answer(reader: Cl
 
 def test_rollups_tell_what_the_flows_tell(reader: Client) -> None:
     start = END - 86400
-    for dimension in ("device", "in_if", "proto"):
+    for dimension in ("device", "in_if", "proto", "src_addr", "dst_host", "dst_as"):
         chosen: dict[str, Value] = {"dimension": dimension, "top": "100"}
         rolled = ask(reader, "flow-explorer", TABLE, start=start, **chosen)
         flows = ask(reader, "flow-explorer", TABLE, start=start, condition="1", **chosen)

@@ -155,6 +155,13 @@ def test_a_filter_that_clickhouse_refuses_is_explained(config: Path) -> None:
         (1, ("service",), "packets_per_second"),
         (1, ("device", "out_if"), "flows_per_second"),
         (8, ("device", "in_if"), "bits_per_second"),
+        (1, ("device",), "share_of_total"),
+        (1, ("src_addr",), "bits_per_second"),
+        (1, ("dst_addr", "dst_network"), "packets_per_second"),
+        (1, ("src_host",), "flows_per_second"),
+        (1, ("src_as", "dst_country"), "share_of_total"),
+        (8, ("dst_addr",), "unique_src_addr"),
+        (1, ("src_network",), "bits_per_second"),
     ],
 )
 def test_long_ranges_read_a_rollup_that_says_the_same(
@@ -191,7 +198,13 @@ def test_a_rollup_is_read_only_where_it_can_answer(config: Path) -> None:
     assert tables(by=["device"]) == {"flows_1m"}
     assert tables(by=["device", "proto"], seconds=4 * day) == {"flows_1h"}
     assert tables(by=["device"], seconds=6 * 3600) == {"flows"}
-    assert tables(by=["src_addr"]) == {"flows"}
+    assert tables(by=["src_addr"]) == {"hosts_1h"}
+    assert tables(by=["dst_host"], measure="unique_src_addr") == {"hosts_1h"}
+    assert tables(by=["src_as", "dst_network"]) == {"networks_1h"}
+    assert tables(by=["src_addr"], seconds=6 * 3600) == {"flows"}
+    assert tables(by=["src_addr"], where="proto = 6") == {"flows"}
+    assert tables(by=["src_addr", "dst_addr"]) == {"flows"}
+    assert tables(by=["src_addr"], measure="unique_src_addr") == {"flows"}
     assert tables(by=["device", "src_as"]) == {"flows"}
     assert tables(by=["proto"], measure="unique_src_addr") == {"flows"}
     assert tables(by=["device"], address="fl13") == {"flows"}

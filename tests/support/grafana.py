@@ -202,5 +202,7 @@ def followed(link: str, context: Context, row: Mapping[str, Any] | None = None) 
 
 def tables_read(plan: str) -> set[str]:
     """The tables of flows of which ClickHouse's EXPLAIN says that it reads some part."""
-    reads = re.findall(r"ReadFromMergeTree \(flow\.(flows\w*)\)(?:\n.*){1,2}?Parts: [1-9]", plan)
+    reads = re.findall(
+        r"ReadFromMergeTree \(flow\.(flows\w*|\w+_1h)\)(?:\n.*){1,2}?Parts: [1-9]", plan
+    )
     return set(reads)
