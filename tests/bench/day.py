@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 from rich.progress import Progress
 
+from exporter.batch import FlowBatch
 from exporter.config import ClickHouse
 from exporter.resources import resource
 from exporter.store.client import connect
@@ -127,17 +129,28 @@ def asked_day(flows: int, folder: Path | None = None) -> Iterator[Day]:
 
 
 def fill(client: Client, flows: int) -> None:
-    """Insert ``flows`` evenly over the 24 hours before the present hour."""
+    """Insert ``flows`` evenly over the 24 hours before the present hour.
+
+    While the store takes the flows of one insert those of the next are made.
+    """
     traffic, encoding = Traffic(), Encoding()
     begin = (int(time.time()) // 3600 * 3600 - DAY_SECONDS) * 1000
     rows = min(_INSERT, flows)
-    with Progress() as progress:
-        for number in progress.track(range(0, flows, rows), description="filling a day"):
-            batch = traffic.flows(
-                rows,
-                begin=begin + number * DAY_SECONDS * 1000 // flows,
-                milliseconds=rows * DAY_SECONDS * 1000 // flows,
-            )
+
+    def made(number: int) -> FlowBatch:
+        return traffic.flows(
+            rows,
+            begin=begin + number * DAY_SECONDS * 1000 // flows,
+            milliseconds=rows * DAY_SECONDS * 1000 // flows,
+        )
+
+    with Progress() as progress, ThreadPoolExecutor(1) as maker:
+        numbers = range(0, flows, rows)
+        following = maker.submit(made, numbers[0])
+        for number in progress.track(numbers, description="filling a day"):
+            batch = following.result()
+            if number + rows < flows:
+                following = maker.submit(made, number + rows)
             encoding.encode([batch], f"bench-{number}").send(client)
 
 
