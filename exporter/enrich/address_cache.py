@@ -46,7 +46,7 @@ class AddressCache:
     """Numbers addresses and keeps ``facts`` by number; when there are too many it starts anew.
 
     Not for several threads. ``max_addresses`` bounds the memory, or the addresses of one batch
-    where they are more: about 40 bytes for each, and 4 for each fact, twice that while it grows.
+    where they are more: 50 bytes for each at most, and 4 for each fact, twice that while it grows.
     """
 
     def __init__(self, facts: Sequence[AddressFact], max_addresses: int) -> None:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from exporter.batch import FlowBatch
 from exporter.enrich.address_cache import AddressCache, AddressFact
 
-#: Addresses that are kept with all that is known of them: about 30 MB.
+#: Addresses that are kept with all that is known of them: about 40 MB.
 MAX_ADDRESSES: Final = 500_000
 
 _SIDES: Final = ("src", "dst")

@@ -21,6 +21,9 @@ from exporter.metrics.labels import Factored, LabelColumn
 #: The label value of everything that found no room in ``max_series``.
 OTHER = "other"
 
+#: Sets of values that are known at most, for each set of labels that there may be.
+_KEYS_PER_SERIES = 2
+
 _LOW = np.uint64(0xFFFF_FFFF)
 _SHIFT = np.uint64(32)
 
@@ -161,7 +164,9 @@ class _Counter:
     ) -> None:
         """Give these groups a series, into ``series``, as long as there is room."""
         keys: list[list[int]] = []
-        for group in groups.tolist():
+        # Texts that are alike as far as labels go share a series: of these there is no end.
+        room = max(0, _KEYS_PER_SERIES * self.limit - len(self._index))
+        for group in groups[:room].tolist():
             if len(self._labels) > self.limit:
                 break
             key = [

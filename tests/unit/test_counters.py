@@ -215,6 +215,13 @@ def test_texts_from_devices_cannot_break_or_bloat_the_exposition():
     assert seen[name, "other"] == 8
 
 
+def test_texts_that_are_alike_as_labels_do_not_fill_memory():
+    counters = TrafficCounters([Counter(name="traffic", labels=["vrf"], max_series=5)])
+    counters.add(flows(vrf=["x" * 200 + str(n) for n in range(30)], bytes=[1] * 30))
+    counters.add(flows(vrf=["x" * 200 + "again", "y"], bytes=[1, 1]))
+    assert totals(counters) == {("x" * 200,): 10, ("other",): 22}
+
+
 def test_the_quick_exposition_says_what_the_library_says():
     counters = TrafficCounters(Config().counters)
     counters.add(flows(device=["r1", 'r"2'], src_as=[1, 2], bytes=[1, 2], packets=[1, 1]))
