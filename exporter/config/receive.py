@@ -113,3 +113,8 @@ class Decode(Section):
     elements: list[Element] = Field(
         default_factory=list, description="Further information elements to store."
     )
+    inner_packets: bool = Field(
+        False,
+        description="Of sampled packets in tunnels (VXLAN, Geneve, GRE, IP in IP) take the inner "
+        "one for the flow.",
+    )

@@ -68,7 +68,7 @@ class Decoder:
         *, on_error: OnError | None = None, on_options: OnOptions | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._table = ElementTable(settings.elements)
+        self._table = ElementTable(settings.elements, inner_packets=settings.inner_packets)
         self.state = State(settings, devices, self._table)
         self.stats = DecodeStats(self.state)
         self._on_error = on_error

@@ -362,9 +362,15 @@ _READINGS: Final = {
 
 
 class ElementTable:
-    """The built-in elements and those of the configuration, which take precedence."""
+    """The built-in elements and those of the configuration, which take precedence.
 
-    def __init__(self, configured: Iterable[ConfiguredElement] = ()) -> None:
+    ``inner_packets``: of packets in tunnels, in frames and packets, the inner ones are meant.
+    """
+
+    def __init__(
+        self, configured: Iterable[ConfiguredElement] = (), *, inner_packets: bool = False
+    ) -> None:
+        self.inner_packets = inner_packets
         own = []
         for number, entry in enumerate(configured, start=1):
             column = BY_NAME[entry.column]

@@ -83,7 +83,7 @@ def decode_flows(layout: Layout, sets: DataSets) -> Flows:
     counts = records.counts
     if not len(records):
         return Flows([], counts, records.malformed)
-    reader = _Reader(records, sets)
+    reader = _Reader(records, sets, inner_packets=layout.inner_packets)
     columns = reader.read(layout.forward)
     reverse = reader.read(layout.reverse) if layout.reverse else {}
     batches = _batches(layout, columns, reverse, records, sets, counts)
@@ -136,7 +136,8 @@ def _per_stream(told: Array, records: Records, sets: DataSets) -> Array:
 class _Reader:
     """Reads steps of a layout over all its records."""
 
-    def __init__(self, records: Records, sets: DataSets) -> None:
+    def __init__(self, records: Records, sets: DataSets, *, inner_packets: bool) -> None:
+        self._inner_packets = inner_packets
         self._records = records
         self._sets = sets
         self._exported: Offsets | None = None
@@ -169,7 +170,7 @@ class _Reader:
         if reading in values.TEXT_READINGS:
             return self._octets(step)
         if reading is Reading.FRAME or reading is Reading.PACKET:
-            return packet_sections(step, self._records)
+            return packet_sections(step, self._records, inner=self._inner_packets)
         field = self._field(step)
         if reading in values.NUMBER_READINGS:
             return self._number_text(reading, values.unsigned(field, np.uint32))

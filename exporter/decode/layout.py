@@ -82,16 +82,18 @@ class Layout:
     without variable fields has one segment, and ``windows`` to read it by. Segments are runs of
     fixed-length fields, described by the structured type that names the fields in use.
     ``forward`` are the steps that fill columns, in order; ``reverse`` those for the other direction
-    (RFC 5103). ``ipv4`` tells that sources and destinations can only be IPv4.
+    (RFC 5103). ``ipv4`` tells that sources and destinations can only be IPv4, ``inner_packets``
+    that of packets in tunnels the inner ones are meant.
     """
 
     __slots__ = (
-        "__weakref__", "fields", "forward", "ipv4", "min_size", "reverse", "segments", "sizes",
-        "windows",
+        "__weakref__", "fields", "forward", "inner_packets", "ipv4", "min_size", "reverse",
+        "segments", "sizes", "windows",
     )  # fmt: skip
 
     def __init__(self, fields: tuple[Field, ...], table: ElementTable) -> None:
         self.fields = fields
+        self.inner_packets = table.inner_packets
         self.sizes = [0]
         used: list[dict[str, tuple[str, int]]] = [{}]
         ranked: list[tuple[int, bool, Step]] = []

@@ -120,13 +120,20 @@ def dissect(
         if there are any), addresses, ``proto``, ``tos``, ``ttl``, ``flow_label``, ports,
         ``tcp_flags``, ``icmp_type``, ``icmp_code``; zero where a packet has no such header.
     """
+    return layers(data, starts, ends, first)[0]
+
+
+def layers(
+    data: NDArray[np.uint8], starts: Index, ends: Index, first: NDArray[np.uint16]
+) -> tuple[dict[str, Array | DictColumn], Index]:
+    """As :func:`dissect`, and where transport headers begin: at the end where there is none."""
     columns: dict[str, Array | DictColumn] = {}
     etype, network = _link(data, starts, ends, first, columns)
     proto, transport = _network(data, network, ends, etype, columns)
     _transport(data, transport, ends, proto, columns)
     columns["etype"] = etype
     columns["proto"] = proto
-    return columns
+    return columns, transport
 
 
 def _select(condition: NDArray[np.bool_]) -> slice | Index:

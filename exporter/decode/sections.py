@@ -11,10 +11,11 @@ from exporter.decode.elements import Reading
 from exporter.decode.layout import VARIABLE, Step
 from exporter.decode.packet import ETHERNET, IPV4, IPV6, PADDING, dissect
 from exporter.decode.records import Records
+from exporter.decode.tunnels import dissect_inner
 
 
-def packet_sections(step: Step, records: Records) -> dict[str, Any]:
-    """The columns that the headers in a field of packet octets give.
+def packet_sections(step: Step, records: Records, *, inner: bool) -> dict[str, Any]:
+    """The columns that the headers in a field of packet octets give; ``inner`` as in a layout.
 
     ``bytes`` is what was exported of the packet, ``packets`` 1: a record stands for a packet.
     """
@@ -32,7 +33,8 @@ def packet_sections(step: Step, records: Records) -> dict[str, Any]:
         version = data[starts] >> 4
         first = np.select([version == 4, version == 6], [IPV4, IPV6], 0).astype(np.uint16)
     first[ends <= starts] = 0
-    columns: dict[str, Any] = dissect(data, starts, ends, first)
+    read = dissect_inner if inner else dissect
+    columns: dict[str, Any] = read(data, starts, ends, first)
     etype = columns["etype"]
     etype[etype == ETHERNET] = 0  # cut before its type
     columns["bytes"] = (ends - starts).astype(np.uint64)

@@ -14,6 +14,7 @@ from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import values
 from exporter.decode.elements import ElementTable
 from exporter.decode.grouping import ByStream
+from exporter.decode.packet import dissect
 from exporter.decode.recent import DATAGRAMS_AHEAD, Numbered, RecentDatagrams
 from exporter.decode.sflow.accounting import Accounting, Agent, Agents
 from exporter.decode.sflow.interfaces import (
@@ -39,6 +40,7 @@ from exporter.decode.sflow.walk import (
     walk,
 )
 from exporter.decode.state import State
+from exporter.decode.tunnels import dissect_inner
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Direction, SamplingSource, Source, TimeSource
 
@@ -70,6 +72,7 @@ class SflowDecoder:
         if state is None:
             state = State(settings, devices, ElementTable(settings.elements))
         self._state = state
+        self._dissect = dissect_inner if settings.inner_packets else dissect
         self._recent = RecentDatagrams()
         self.accounting = Accounting(state)
         self.interfaces = InterfaceCounters()
@@ -157,7 +160,7 @@ class SflowDecoder:
         self.accounting.sources(samples, agents, int(times[-1]))
         records = walk(buffer.words, samples.records, samples.end, samples.count, MAX_RECORDS)
         self._errors(agents, samples.datagram[records.broken], "truncated_record")
-        packets = read_packets(buffer, records, len(samples.datagram))
+        packets = read_packets(buffer, records, len(samples.datagram), self._dissect)
         if packets.bad.any():
             self._errors(agents, samples.datagram[packets.bad], "short_record")
         flows = self._batch(samples, packets, agents, times)

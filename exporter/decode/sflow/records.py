@@ -49,6 +49,11 @@ def _ethertypes() -> NDArray[np.uint16]:
 #: What a raw header begins with, as an EtherType, by sFlow's header_protocol.
 _ETHERTYPES: Final = _ethertypes()
 
+#: Reads packets: their octets, beginnings, ends, and what they begin with.
+Dissect = Callable[
+    [NDArray[np.uint8], Index, Index, NDArray[np.uint16]], dict[str, Array | DictColumn]
+]
+
 #: Rows of samples; all of them as a slice.
 Rows = slice | Index
 
@@ -86,8 +91,11 @@ class Packets:
         column[rows] = found
 
 
-def read_packets(buffer: Buffer, records: Parts, length: int) -> Packets:
-    """The columns that the records give for ``length`` samples (their owners)."""
+def read_packets(buffer: Buffer, records: Parts, length: int, dissect: Dissect) -> Packets:
+    """The columns that the records give for ``length`` samples (their owners).
+
+    ``dissect`` reads raw headers.
+    """
     readers: tuple[tuple[int, int, Callable[[Packets, Buffer, Rows, Index, Index], None]], ...]
     readers = (
         (ETHERNET_FRAME, 6, _ethernet_frames),
@@ -100,7 +108,7 @@ def read_packets(buffer: Buffer, records: Parts, length: int) -> Packets:
         (EXTENDED_NAT_PORT, 2, _nat_port),
     )
     present = records.by_kind([RAW_HEADER, *(kind for kind, _, _ in readers)])
-    packets = _raw_headers(buffer, present.get(RAW_HEADER), length)
+    packets = _raw_headers(buffer, present.get(RAW_HEADER), length, dissect)
     for kind, size, read in readers:
         if kind not in present:
             continue
@@ -126,7 +134,7 @@ def _chosen(rows: Rows, chosen: NDArray[np.bool_]) -> Index:
 
 
 def _raw_headers(
-    buffer: Buffer, records: tuple[Index, Index, Index] | None, length: int
+    buffer: Buffer, records: tuple[Index, Index, Index] | None, length: int, dissect: Dissect
 ) -> Packets:
     """The packets by their headers; samples without one have packets of which nothing is known."""
     none = np.zeros(0, np.int64)
@@ -148,7 +156,7 @@ def _raw_headers(
         raw[owner] = True
         starts, ends = _spread(length, owner, starts), _spread(length, owner, ends)
         first, size = _spread(length, owner, first), _spread(length, owner, size)
-    packets = Packets(length, packet.dissect(buffer.data, starts, ends, first), size, raw)
+    packets = Packets(length, dissect(buffer.data, starts, ends, first), size, raw)
     packets.bad[short] = True
     return packets
 
