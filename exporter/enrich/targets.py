@@ -16,7 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from operator import is_not
 from pathlib import Path
 from typing import Final
@@ -168,9 +168,7 @@ class TargetNames(Collector):
             token = read_secret(server.token_file, "")
             request.add_unredirected_header("Authorization", f"Bearer {token}")
         with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            body = answer.read(_MAX_ANSWER_BYTES + 1)
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise ConfigError(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes")
+            body = _body(answer, time.monotonic() + _HTTP_TIMEOUT_SECONDS)
         try:
             origin.groups = TargetGroups.model_validate(json.loads(body)).root
         except ValidationError as error:
@@ -225,6 +223,22 @@ def _read(origin: _Origin, path: Path) -> None:
     origin.version = version
     origin.groups = load_targets(path)
     origin.valid = True
+
+
+def _body(answer: HTTPResponse, until: float) -> bytes:
+    """All of an answer, however slowly it comes.
+
+    Raises:
+        ConfigError: it is too long, or takes too long.
+    """
+    body = bytearray()
+    while part := answer.read1(1 << 16):
+        body += part
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise ConfigError(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > until:
+            raise ConfigError(f"the answer takes longer than {_HTTP_TIMEOUT_SECONDS:g} s")
+    return bytes(body)
 
 
 def _shown(urls: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Devices, networks, hosts and targets from files and servers, read again when they change."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -319,6 +320,29 @@ def test_a_server_that_answers_nonsense_holds_up_no_other_origin(tmp_path, answe
     told = metrics(targets)
     assert told["flow_exporter_names_target_errors_total", "http"] == 1
     assert told["flow_exporter_names_target_origin_valid", url] == 0
+
+
+def test_a_server_whose_answer_never_ends_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("exporter.enrich.targets._HTTP_TIMEOUT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        targets = TargetNames(HostNames().layer("targets"))
+        targets.configure(HostTargets.model_validate({"http": [{"url": url}]}))
+        targets.look()
+        thread.join()
+    assert metrics(targets)["flow_exporter_names_target_errors_total", "http"] == 1
 
 
 def test_targets_that_are_as_they_were_are_not_gone_through_again(tmp_path, monkeypatch):
