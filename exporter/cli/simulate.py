@@ -117,12 +117,10 @@ def simulate(
         for known in SCENARIOS.values():
             typer.echo(f"{known.name:12} {known.summary}")
         return
-    if live and not history:
-        raise typer.BadParameter("--live is for what follows --history")
-    if resume and not history:
-        raise typer.BadParameter("--resume is for --history")
-    if prometheus_data and not history:
-        raise typer.BadParameter("--prometheus-data is for --history")
+    with_history = {"--live": live, "--resume": resume, "--prometheus-data": prometheus_data}
+    for option, given in with_history.items():
+        if given and not history:
+            raise typer.BadParameter(f"{option} goes with --history")
     target = parse_target(to)
     agents_target = parse_target(agents_to) if agents_to else None
     past = _length("--history", history) if history else 0
@@ -147,12 +145,7 @@ def simulate(
     if not as_json:
         for each, begin in chosen:
             typer.echo(f"Telling {each.name} since {_text(begin)}: {each.summary}")
-    with ExitStack() as opened:
-        others: list[Teller] = []
-        if dnstap:
-            others.append(opened.enter_context(_resolvers(story, now, seed, dnstap)))
-        if metrics_port is not None:
-            others.append(_served(story, now, seed, metrics_port, opened))
+    with _others(story, now, seed, dnstap, metrics_port) as others:
         try:
             totals = tell_live(
                 Traffic(story.streams, seed=seed, flows_per_second=rate),
@@ -164,6 +157,20 @@ def simulate(
         except OSError as error:
             _fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
     _show(totals, agents_to, as_json=as_json)
+
+
+@contextmanager
+def _others(
+    story: Story, now: int, seed: int, dnstap: str, metrics_port: int | None
+) -> Iterator[list[Teller]]:
+    """What is told beside the flows: queries of resolvers, metrics of nodes and application."""
+    with ExitStack() as opened:
+        others: list[Teller] = []
+        if dnstap:
+            others.append(opened.enter_context(_resolvers(story, now, seed, dnstap)))
+        if metrics_port is not None:
+            others.append(_served(story, now, seed, metrics_port, opened))
+        yield others
 
 
 @contextmanager
