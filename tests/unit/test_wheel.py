@@ -26,4 +26,4 @@ def test_every_file_that_is_used_at_run_time_is_in_the_wheel_at_its_place() -> N
         if file.is_file() and LEFT_OUT not in file.parents
     }
     assert packed == needed
-    assert len(needed) > 30
+    assert needed
