@@ -7,6 +7,7 @@ the same numbers below 128. What is not listed is shown by its number and in hex
 from __future__ import annotations
 
 import ipaddress
+import math
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,7 +24,8 @@ def _number(raw: bytes) -> int | str:
 
 
 def _double(raw: bytes) -> float | str:
-    return float(struct.unpack(">d", raw)[0]) if len(raw) == 8 else raw.hex()
+    number = float(struct.unpack(">d", raw)[0]) if len(raw) == 8 else math.nan
+    return number if math.isfinite(number) else raw.hex()
 
 
 def _address(raw: bytes) -> str:

@@ -102,8 +102,13 @@ def test_options_records_are_told_on_demand(tmp_path: Path) -> None:
 def test_options_records_of_ipfix_come_without_flows_too(tmp_path: Path) -> None:
     fields: list[FieldSpec] = [(149, 4), (160, 8), (311, 8), (41, 8), (9, 12, 2)]
     record = struct.pack("!IQdQH", 5, NOW * 1000, 0.25, 17, 0x0102)
-    datagram = ipfix(options_template10(300, 1, fields), set_of(300, record))
-    (row,) = map(json.loads, decode("--options", *write(tmp_path, a=datagram)).stdout.splitlines())
+    senseless = struct.pack("!IQdQH", 6, 2**64 - 1, float("nan"), 17, 0)
+    datagram = ipfix(options_template10(300, 1, fields), set_of(300, record + senseless))
+    row, odd = map(
+        json.loads, decode("--options", *write(tmp_path, a=datagram)).stdout.splitlines()
+    )
+    assert odd["options"]["systemInitTimeMilliseconds"] == "f" * 16
+    assert odd["options"]["samplingProbability"] == "7ff8000000000000"
     assert row["options"] == {
         "observationDomainId": 5, "systemInitTimeMilliseconds": "2023-11-14T22:13:20.000Z",
         "samplingProbability": 0.25, "exportedMessageTotalCount": 17, "9.12": "0102",
