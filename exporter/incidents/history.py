@@ -157,28 +157,41 @@ def _valid_until(seen: Observation) -> datetime:
 
 
 def _change(row: AlertRow, seen: Observation) -> None:
+    """Bring a row up to what was seen of its alert; what changes it is to be written."""
     if seen.resolved:
-        if row.ends_at is not None and abs(row.ends_at - (seen.ends_at or row.ends_at)) <= FOLD:
-            return
-        if row.ends_at is not None and seen.ends_at and seen.ends_at < row.ends_at:
-            return
-        row.ends_at = max(seen.ends_at or seen.seen_at, row.starts_at)
+        changed = _end(row, seen)
     elif row.resolved:
-        # A notification reaches us after its group's wait: what it calls firing may be over.
-        if seen.source == "webhook":
-            return
-        row.ends_at = None
-        row.valid_until = _valid_until(seen)
+        changed = _fire_again(row, seen)
     else:
-        if seen.ends_at is not None:
-            row.valid_until = seen.ends_at
-        elif row.source == "webhook":
-            row.valid_until = _valid_until(seen)
-        if seen.source == "prometheus":
-            row.source = seen.source
-        if row.written_at is not None and seen.seen_at - row.written_at < _REFRESH:
-            return
+        changed = _still_fire(row, seen)
+    if not changed:
+        return
     row.updated_at = seen.seen_at
     if seen.annotations:
         row.annotations = seen.annotations
     row.dirty = True
+
+
+def _end(row: AlertRow, seen: Observation) -> bool:
+    told = seen.ends_at
+    if row.ends_at is not None and (told is None or told <= row.ends_at + FOLD):
+        return False
+    row.ends_at = max(told or seen.seen_at, row.starts_at)
+    return True
+
+
+def _fire_again(row: AlertRow, seen: Observation) -> bool:
+    # A notification reaches us after its group's wait: what it calls firing may be over.
+    if seen.source == "webhook":
+        return False
+    row.ends_at = None
+    row.valid_until = _valid_until(seen)
+    return True
+
+
+def _still_fire(row: AlertRow, seen: Observation) -> bool:
+    if seen.ends_at is not None or row.source == "webhook":
+        row.valid_until = _valid_until(seen)
+    if seen.source == "prometheus":
+        row.source = seen.source
+    return row.written_at is None or seen.seen_at - row.written_at >= _REFRESH
