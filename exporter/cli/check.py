@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -87,7 +88,7 @@ class _Report:
 
 
 def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> PolicySet:
-    from exporter.config import ConfigError, read_secret
+    from exporter.config import ConfigError
     from exporter.policies.model import PolicySet, load_policies
     from exporter.policies.new_normal import load_new_normals
     from exporter.web_config import load_web_config, tls_context
@@ -112,25 +113,39 @@ def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> 
     except ConfigError as error:
         faults.append(str(error))
     faults += _check_names(settings, report)
-    secrets = (
-        (settings.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN"),
-        (settings.clickhouse.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
-        *((file, "") for access in settings.snmp.access for file in access.secret_files),
-        *((server.token_file, "") for server in settings.host_targets.http),
-    )
-    for path, variable in secrets:
-        try:
-            read_secret(path, variable)
-        except ConfigError as error:
-            if secrets_needed:
-                faults.append(str(error))
-            else:
-                report.warning(str(error))
+    unread = _check_secrets(settings, report)
+    if secrets_needed:
+        faults += unread
+    else:
+        for fault in unread:
+            report.warning(fault)
     for fault in faults:
         report.fault(fault)
     if faults:
         raise typer.Exit(2)
     return policies
+
+
+def _check_secrets(settings: Config, report: _Report) -> list[str]:
+    """What cannot be read; a warning for what anybody on this machine can."""
+    from exporter.config import ConfigError, read_secret
+
+    faults = []
+    files = [
+        settings.http.webhook_token_file,
+        settings.clickhouse.password_file,
+        *(file for access in settings.snmp.access for file in access.secret_files),
+        *(server.token_file for server in settings.host_targets.http),
+    ]
+    for file in filter(None, files):
+        try:
+            read_secret(file, "")
+        except ConfigError as error:
+            faults.append(str(error))
+        else:
+            if Path(file).stat().st_mode & stat.S_IROTH:
+                report.warning(f"{file}: everybody here can read it: chmod o= {file}")
+    return faults
 
 
 def _check_names(settings: Config, report: _Report) -> list[str]:

@@ -69,6 +69,18 @@ def test_what_check_finds_is_told_to_machines(tmp_path: Path) -> None:
     assert f"{config}:1" in fault
 
 
+def test_check_warns_of_secrets_that_everybody_can_read(tmp_path: Path) -> None:
+    secret = tmp_path / "writer.password"
+    secret.write_text("geheim")
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text(yaml.safe_dump({"clickhouse": {"password_file": str(secret)}}))
+    for mode, warned in ((0o600, False), (0o640, False), (0o644, True)):
+        secret.chmod(mode)
+        printed = _run("check", "--offline", "--json", "--config", str(config))
+        assert ("everybody here can read it" in printed) is warned
+        assert "geheim" not in printed
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
