@@ -34,7 +34,7 @@ _CONFIG: Final = """<clickhouse>
   <backups><allowed_disk>backups</allowed_disk></backups>
   <merge_tree>
     <auto_statistics_types></auto_statistics_types>
-    <merge_selector_base>20</merge_selector_base>
+    <merge_selector_base>50</merge_selector_base>
   </merge_tree>
   <storage_configuration><disks>
     <backups><type>local</type><path>{data_dir}/backups/</path></backups>
