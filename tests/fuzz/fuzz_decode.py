@@ -7,6 +7,7 @@ the command (``-max_total_time=60``); new inputs go to the first folder named.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import tempfile
@@ -17,13 +18,14 @@ import atheris
 with atheris.instrument_imports(include=["exporter.decode"]):
     from exporter import config
     from exporter.decode import Decoder
+    from exporter.decode.option_names import describe
 
 from tests.support.netflow import batch
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 SETTINGS = config.Decode(
     max_devices=4, max_templates_per_device=16, max_fields_per_template=64,
-    max_waiting_bytes_per_device=4096, max_waiting_bytes=8192,
+    max_waiting_bytes_per_device=4096, max_waiting_bytes=8192, inner_packets=True,
 )  # fmt: skip
 
 
@@ -37,7 +39,9 @@ def datagrams(data: bytes) -> list[bytes]:
 
 
 def test_one_input(data: bytes) -> None:
-    decoder = Decoder(SETTINGS, [])
+    decoder = Decoder(
+        SETTINGS, [], on_options=lambda *record: json.dumps(describe(*record), allow_nan=False)
+    )  # fmt: skip
     parts = datagrams(data)
     for part in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
         for flows in decoder.decode(batch(*part)):
