@@ -50,7 +50,3 @@ class Sampling:
             return self.general
         rates = set(self.samplers.values())
         return rates.pop() if len(rates) == 1 else 0
-
-    def of_sampler(self, sampler: int) -> int:
-        """The rate of a sampler named in a record, else the general one; 0 where none was told."""
-        return self.samplers.get(sampler, self.general)

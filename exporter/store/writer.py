@@ -85,7 +85,6 @@ class Writer:
         self._spool_retry_at = 0.0
         self._stop_at: float | None = None
         self._insert_until = 0.0
-        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._spooler = threading.Thread(target=self._run_spooler, name="spool", daemon=True)
         prefix = uuid.uuid4().hex
@@ -140,7 +139,6 @@ class Writer:
             if thread.is_alive():
                 thread.join(max(0.0, self._stop_at - time.monotonic()) + 0.2)
         with self._changed:
-            self._stopped = True
             if self._inserting is not None and self._sender.keep(self._inserting, tried=True):
                 self._inserting_rows = 0
             lost = self._queues.rows + self._inserting_rows + self._spooling_rows

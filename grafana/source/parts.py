@@ -11,7 +11,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders import prometheus, stat, table, text, timeseries
+from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common, dashboard
@@ -219,14 +219,6 @@ def stat_panel(
     if target:
         panel = panel.data_links([link("Open", target)])
     return panel  # type: ignore[no-any-return]
-
-
-def text_panel(title: str, description: str, content: str, height: int) -> text.Panel:
-    """Markdown over the whole width."""
-    from grafana_foundation_sdk.models.text import TextMode
-
-    panel = place(text.Panel(), (WIDTH, height), title, description)
-    return panel.mode(TextMode.MARKDOWN).content(content)  # type: ignore[no-any-return]
 
 
 def merge() -> dashboard.DataTransformerConfig:
