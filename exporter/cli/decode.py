@@ -19,7 +19,8 @@ def decode(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE…", help="Raw datagrams (one UDP payload a file), pcap or pcapng."
+            metavar="FILE…",
+            help="Raw datagrams (one UDP payload a file), pcap, pcapng, or *.ipfix.",
         ),
     ],
     config: ConfigOption = None,

@@ -99,7 +99,7 @@ class FileDecoder:
             return
         path, datagram, raw = self._places[number]
         if raw:
-            self._fault(f"{path}: offset {octet}: {reason}")
+            self._fault(f"{path}: offset {datagram.offset + octet}: {reason}")
         else:
             self._fault(
                 f"{path}: offset {datagram.offset}: {reason} at octet {octet} of the datagram"

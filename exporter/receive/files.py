@@ -1,4 +1,4 @@
-"""Datagrams from files: one raw UDP payload a file, or pcap and pcapng captures."""
+"""Datagrams from files: one raw UDP payload a file, pcap and pcapng captures, files of IPFIX."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from exporter.receive.frames import FrameError, UdpReader, network_packet
 log = logging.getLogger(__name__)
 
 _MAX_PAYLOAD: Final = 65_535
+
+#: Files of IPFIX messages (RFC 5655) are known by their name, as they begin like a datagram.
+_MESSAGES: Final = ".ipfix"
+_MESSAGE_HEADER: Final = 16
+_IPFIX: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ def log_error(error: FileError) -> None:
 def read_datagrams(path: Path, report: Report = log_error) -> Iterator[Datagram]:
     """All UDP datagrams of a file in its order; pcap and pcapng are known by their first bytes.
 
+    A message in a file of IPFIX (``*.ipfix``) counts as a datagram.
+
     What is damaged or not wholly captured is given to ``report`` and the rest is used: of a
     datagram that lost its end, what is there.
 
@@ -56,8 +63,11 @@ def read_datagrams(path: Path, report: Report = log_error) -> Iterator[Datagram]
             if is_capture(file.peek(4)):
                 yield from _captured(path, file, report)
                 return
-            payload = file.read(_MAX_PAYLOAD + 1)
             changed = path.stat().st_mtime_ns // 1_000_000
+            if path.suffix == _MESSAGES:
+                yield from _messages(path, file, changed, report)
+                return
+            payload = file.read(_MAX_PAYLOAD + 1)
     except OSError as error:
         raise FileError(path, 0, error.strerror or str(error)) from error
     if not payload:
@@ -65,6 +75,24 @@ def read_datagrams(path: Path, report: Report = log_error) -> Iterator[Datagram]
     if len(payload) > _MAX_PAYLOAD:
         raise FileError(path, 0, "neither pcap nor pcapng, and too long for one datagram")
     yield Datagram(payload, bytes(16), 0, 0, changed, 0)
+
+
+def _messages(path: Path, file: BinaryIO, changed: int, report: Report) -> Iterator[Datagram]:
+    offset = 0
+    while head := file.read(_MESSAGE_HEADER):
+        length = int.from_bytes(head[2:4], "big")
+        if len(head) < _MESSAGE_HEADER or head[:2] != bytes((0, _IPFIX)):
+            report(FileError(path, offset, "no IPFIX message"))
+            return
+        if length < _MESSAGE_HEADER:
+            report(FileError(path, offset + 2, "impossible length of an IPFIX message"))
+            return
+        message = head + file.read(length - _MESSAGE_HEADER)
+        if len(message) < length:
+            missing = length - len(message)
+            report(FileError(path, offset, f"message lacks its last {missing} bytes"))
+        yield Datagram(message, bytes(16), 0, 0, changed, offset)
+        offset += length
 
 
 def _captured(path: Path, file: BinaryIO, report: Report) -> Iterator[Datagram]:

@@ -115,6 +115,34 @@ def test_options_records_of_ipfix_come_without_flows_too(tmp_path: Path) -> None
     }  # fmt: skip
 
 
+def test_a_file_of_ipfix_is_a_row_of_messages(tmp_path: Path) -> None:
+    first = ipfix(template10(256, FLOW), set_of(256, flow()))
+    second = ipfix(set_of(256, flow(octets=5)), set_of(9, b""), sequence=1)
+    path = tmp_path / "flows.ipfix"
+    path.write_bytes(first + second)
+    result = decode(path)
+    assert [r["bytes"] for r in map(json.loads, result.stdout.splitlines())] == [300, 5]
+    assert result.stderr == f"{path}: offset {len(first) + len(second)}: reserved_set\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        (b"\0\x0a\0\x20" + bytes(20), "message lacks its last 8 bytes"),
+        (b"\0\x0a\0\x0f" + bytes(20), "impossible length of an IPFIX message"),
+        (bytes(20), "no IPFIX message"),
+        (b"\0\x0a", "no IPFIX message"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_ipfix_is_told(tmp_path: Path, rest: bytes, reason: str) -> None:
+    path = tmp_path / "flows.ipfix"
+    path.write_bytes(ipfix(template10(256, FLOW), set_of(256, flow())) + rest)
+    result = decode(path)
+    assert len(result.stdout.splitlines()) == 1
+    assert reason in result.stderr
+    assert result.exit_code == 1
+
+
 def test_a_fault_names_file_and_offset(tmp_path: Path) -> None:
     good = netflow9(template9(256, FLOW), set_of(256, flow()))
     paths = write(tmp_path, bad=good + struct.pack("!HH", 256, 900) + b"abc", noise=b"\0\1abc")
