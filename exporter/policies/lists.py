@@ -19,7 +19,8 @@ from typing import Final, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from exporter.config import FileName, Section
+from exporter.config import ConfigError, FileName, Section
+from exporter.config.load import read_text
 from exporter.policies.filter import ListUse
 
 ListKind = Literal["addresses", "names"]
@@ -133,11 +134,11 @@ def _text(file: Path) -> str:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise ListError(f"{file}: larger than {_MAX_BYTES >> 20} MiB")
-        return file.read_text(encoding="utf-8-sig")  # some programs put a mark at the beginning
+        return read_text(file)
     except OSError as error:
         raise ListError(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ListError(f"{file}: not UTF-8: {error}") from error
+    except ConfigError as error:
+        raise ListError(str(error)) from error
 
 
 def _word(line: str) -> str:

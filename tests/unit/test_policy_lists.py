@@ -35,7 +35,7 @@ def test_names_are_told_apart_by_their_labels(tmp_path: Path) -> None:
         (b"", "list.txt: holds no entry"),
         (b"192.0.2.1\n192.0.2.1/33\n", "list.txt:2: "),
         (b"192.0.2.1 192.0.2.2\n", "list.txt:1: '192.0.2.2' follows the entry"),
-        (b"192.0.2.1\n\xff\n", "list.txt: not UTF-8"),
+        (b"192.0.2.1\n\xff\n", "list.txt:2: not UTF-8"),
         (b"192.0.2.1\0\n", "list.txt:1: "),
     ],
 )
