@@ -27,6 +27,10 @@ _CALL: Final = 512
 #: Batches whose memory is kept for others while nobody needs it.
 _KEPT: Final = 4
 _LINE: Final = 64
+#: A slot that any message fits, in an odd number of cache lines, too.
+_LARGEST_SLOT: Final = LARGEST_BYTES + _LINE
+#: Usual slots that messages fill on average for them to get the largest ones.
+_LONG_MESSAGE: Final = 4
 _NAME_BYTES: Final = 32
 _SOCKADDR_IN6: Final = struct.Struct("=H2x4x16s4x")
 _V4_MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -113,7 +117,7 @@ class DatagramBuffer:
 
     A message lies in its slot, side by side with its neighbours and ready for the decoder. What is
     longer than a slot goes on elsewhere and is put together after the call, which costs a copy;
-    where most are long, slots of the next call are. Messages of several datagrams (see
+    where most are long, the next call has longer slots. Messages of several datagrams (see
     :func:`take_coalesced`) are divided when the batch is taken.
 
     ``batched=False`` reads one datagram a call, as on systems without ``recvmmsg``.
@@ -157,7 +161,7 @@ class DatagramBuffer:
         self._senders = np.zeros((slots, _NAME_BYTES), np.uint8)
         # A batch that is not full has room for one more call, whatever that brings.
         self._limit = slots * self._slot_bytes
-        self._memory = _Memory(self._limit + _CALL * (LARGEST_BYTES + _LINE) + SPARE_BYTES)
+        self._memory = _Memory(self._limit + _CALL * _LARGEST_SLOT + SPARE_BYTES)
         self._data = self._memory.take()
         self._used = 0
 
@@ -216,7 +220,9 @@ class DatagramBuffer:
         self.filled += datagrams
         self._expected = -(-datagrams // count)
         stride = self._slot_bytes
-        if largest > stride and 2 * size >= count * largest:
+        if size >= _LONG_MESSAGE * stride * count:
+            stride = _LARGEST_SLOT
+        elif largest > stride and 2 * size >= count * largest:
             stride = (-(-largest // _LINE) | 1) * _LINE
         if stride != self._stride:
             self._divide(stride)
@@ -224,17 +230,16 @@ class DatagramBuffer:
 
     def _put_together(self, lengths: _Numbers) -> _Numbers:
         """Lay messages side by side, with what of them was too long; returns where they begin."""
-        data, stride = self._data.data, self._stride
+        data, stride, begin = self._data.data, self._stride, self._used
         parts: list[bytes | memoryview] = []
         for number, length in enumerate(lengths.tolist()):
-            slot = self._used + number * stride
+            slot = begin + number * stride
             parts.append(data[slot : slot + min(length, stride)])
             if length > stride:
                 rest = number * LARGEST_BYTES
                 parts.append(self._rests[rest : rest + length - stride])
             parts.append(bytes(-length & 3))
         joined = b"".join(parts)
-        begin = self._used
         self._used += len(joined)
         data[begin : self._used] = joined
         rooms = (lengths + 3) & ~3

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.bench import receivers
+from tests.bench import link, receivers
 from tests.bench.enrichment import BATCH_FLOWS, enrichment_cost
 from tests.bench.measure import decode_cost, memory, peak_rate, receive_cost
 from tests.bench.report import OURS, Results
@@ -52,7 +53,7 @@ class Size:
 
 
 FULL = Size(
-    500_000, 250_000, 250_000, 50_000, 10_000, 25_000, 1_500_000, 1_000_000, 1.5, (1, 100, 2000)
+    500_000, 1_000_000, 250_000, 50_000, 10_000, 25_000, 1_500_000, 1_000_000, 1.5, (1, 100, 2000)
 )
 QUICK = Size(200_000, 100_000, 200_000, 20_000, 5_000, 20_000, 400_000, 800_000, 0.7, (1, 100))
 
@@ -80,7 +81,7 @@ def _who(kind: Kind) -> list[tuple[str, receivers.Starter]]:
     return chosen
 
 
-def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
+def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool) -> list[Step]:
     """All measurements of one workload; the first of them makes its packets."""
     file = folder / "workload.npz"
     made: list[Workload] = []
@@ -106,6 +107,22 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
             flows_per_second=size.busy_rate, idle_seconds=0.5,
         )))  # fmt: skip
 
+    def together(name: str) -> Step:
+        def run(results: Results) -> None:
+            with link.coalescing() as way:
+                address = way.address
+                starters = {
+                    OURS: partial(receivers.ours, address=address),
+                    "nfcapd": receivers.nfcapd(address=address),
+                }
+                results.coalesced.append(receive_cost(
+                    made[0], file, name, starters[name], flows=size.flows,
+                    warm_up_flows=size.warm_up, flows_per_second=size.rate, idle_seconds=0.5,
+                    way=way,
+                ))  # fmt: skip
+
+        return Step(f"{name}, coalesced", run)
+
     def peak(name: str, starter: receivers.Starter) -> Step:
         return Step(f"{name}, highest rate", lambda results: results.peaks.append(peak_rate(
             made[0], file, name, starter, start=size.rate, seconds=size.peak_seconds,
@@ -116,6 +133,8 @@ def _steps(kind: Kind, size: Size, folder: Path, *, peaks: bool) -> list[Step]:
         Step("decode alone", lambda results: results.costs.append(decode_cost(made[0], file))),
         *(cost(name, starter) for name, starter in _who(kind)),
     ]
+    if coalesced:
+        steps += [together(n) for n, _ in _who(kind) if n in (OURS, "nfcapd")]
     if kind.name != "sflow5":  # a million samples are 250,000 datagrams: beyond the sender
         steps += [busy(n, starter) for n, starter in _who(kind) if n in (OURS, "nfcapd")]
     if peaks and kind.name in PEAKS:
@@ -161,8 +180,15 @@ def main(
     results = Results(quick, os.getloadavg()[0])
     errors = Console(stderr=True)
     failures: list[str] = []
+    no_link = link.why_not() if chosen else ""
+    if no_link:
+        errors.print(f"Bursts that an interface coalesces are not measured: {no_link}")
     with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder:
-        steps = [s for kind in chosen for s in _steps(kind, size, Path(folder), peaks=peaks)]
+        steps = [
+            step
+            for kind in chosen
+            for step in _steps(kind, size, Path(folder), coalesced=not no_link, peaks=peaks)
+        ]
         steps += [] if only else _memory_steps(size)
         if not only or any(part in ENRICHMENT for part in only):
             steps += _enrichment_steps()

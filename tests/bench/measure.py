@@ -14,13 +14,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.processes import cpu_seconds, memory_bytes, settle, udp_socket
-from tests.bench.receivers import ROOT, Receiver, Starter
+from tests.bench.receivers import LOOPBACK, ROOT, Receiver, Starter
 from tests.bench.workloads import KINDS, Workload, build
 
 #: Flows of the warm-up that are sent slowly, so that templates are known.
 _SLOW_FLOWS = 2000
 #: Longest that a socket may take to empty after the last datagram for a rate to count as kept.
 _BACKLOG_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Way:
+    """How packets get to the receiver.
+
+    That is the address that it listens on, what the addresses of devices begin with, and what the
+    sending process is started by.
+    """
+
+    address: str = LOOPBACK
+    devices: str = "127.0.1"
+    command: tuple[str, ...] = ()
+
+
+ON_LOOPBACK = Way()
 
 
 @dataclass(frozen=True)
@@ -60,9 +76,10 @@ class Memory:
 class Sender:
     """The sending process for one workload and port."""
 
-    def __init__(self, file: Path, port: int) -> None:
+    def __init__(self, file: Path, port: int, way: Way = ON_LOOPBACK) -> None:
+        argv = [*way.command, sys.executable, "-m", "tests.bench.sender", str(file)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.sender", str(file), str(port)],
+            [*argv, way.address, str(port), way.devices],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         self._line()
@@ -116,6 +133,7 @@ def receive_cost(
     warm_up_flows: int,
     flows_per_second: float,
     idle_seconds: float,
+    way: Way = ON_LOOPBACK,
 ) -> Cost:
     """One receiver: the first flows of the workload to warm up, then ``flows`` of them, evenly."""
     slow = workload.until(_SLOW_FLOWS)
@@ -123,7 +141,7 @@ def receive_cost(
     last = workload.until(warm_up_flows + flows)
     warm_up, sent = (int(workload.flows_before[at]) for at in (first, last))
     rate = flows_per_second * last / sent
-    with running(starter) as receiver, Sender(file, receiver.port) as sender:
+    with running(starter) as receiver, Sender(file, receiver.port, way) as sender:
         sender.send(0, slow, 500)
         sender.send(slow, first, rate)
         settle(receiver.processes, receiver.port, idle_seconds=0.5)

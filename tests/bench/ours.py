@@ -1,8 +1,9 @@
 """Our receiver and decoders alone, as processes to be measured.
 
-``python -m tests.bench.ours receive PORT SOCKET_BUFFER_BYTES`` receives and decodes until SIGTERM,
-then prints what it decoded. ``python -m tests.bench.ours decode FILE`` decodes a file's datagrams
-from memory, in batches like the receiver's, and prints the CPU seconds that it took.
+``python -m tests.bench.ours receive ADDRESS PORT SOCKET_BUFFER_BYTES`` receives and decodes until
+SIGTERM, then prints what it decoded. ``python -m tests.bench.ours decode FILE`` decodes the
+datagrams of a file from memory, in batches like the receiver's, and prints the CPU seconds that it
+took.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from exporter.receive.datagrams import DatagramBatch
 from exporter.receive.udp import BATCH_DATAGRAMS, open_receivers
 
 
-def receive(port: int, buffer_bytes: int) -> None:
+def receive(address: str, port: int, buffer_bytes: int) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    settings = Receive(udp=[UdpListener(port=port)], socket_buffer_bytes=buffer_bytes)
+    listener = UdpListener(address=address, port=port)
+    settings = Receive(udp=[listener], socket_buffer_bytes=buffer_bytes)
     decoder = Decoder(Config().decode, [])
     flows = octets = 0
     with open_receivers(settings) as receivers:
@@ -75,6 +77,6 @@ def decode(path: Path) -> None:
 if __name__ == "__main__":
     keep_freed_memory()  # as `flow-exporter run` does
     if sys.argv[1] == "receive":
-        receive(int(sys.argv[2]), int(sys.argv[3]))
+        receive(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         decode(Path(sys.argv[2]))

@@ -1,7 +1,8 @@
 """Who is measured: our receiver and decoders, the whole collector, nfcapd, nfacctd, sfacctd.
 
-Each listens on a free port of loopback with the same socket buffer. ``finish`` ends it and says how
-many flows came out at its other end; what is missing there was lost somewhere inside.
+Each listens on a free port, of loopback unless told otherwise, with the same socket buffer.
+``finish`` ends it and says how many flows came out at its other end; what is missing there was lost
+somewhere inside.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Receiver:
 Starter = Callable[[Path], AbstractContextManager[Receiver]]
 
 
+LOOPBACK = "127.0.0.1"
 #: Socket buffer that everyone asks for. The kernel gives it to a process with CAP_NET_ADMIN that
 #: insists, as ours does; the others get at most net.core.rmem_max.
 BUFFER_BYTES = 64 << 20
@@ -57,11 +59,12 @@ def _started(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def ours(folder: Path) -> Iterator[Receiver]:
+def ours(folder: Path, address: str = LOOPBACK) -> Iterator[Receiver]:
     """Receive and decode, the flows dropped: what nfcapd does short of its file."""
     port = free_udp_port()
     log = folder / "ours.log"
-    argv = [sys.executable, "-m", "tests.bench.ours", "receive", str(port), str(BUFFER_BYTES)]
+    argv = [sys.executable, "-m", "tests.bench.ours", "receive"]
+    argv += [address, str(port), str(BUFFER_BYTES)]
     with _started(argv, log) as process:
         wait_for(lambda: b"ready" in log.read_bytes(), "our receiver", 30)
 
@@ -107,7 +110,7 @@ def collector(
         yield Receiver(port, (process.pid, store.pid), finish)
 
 
-def nfcapd(*options: str) -> Starter:
+def nfcapd(*options: str, address: str = LOOPBACK) -> Starter:
     """nfcapd, which stores its files on disk; ``-y`` compresses them with LZ4."""
 
     @contextmanager
@@ -116,7 +119,7 @@ def nfcapd(*options: str) -> Starter:
         log = folder / "nfcapd.log"
         files = folder / "nfcapd"
         files.mkdir()
-        argv = [program("nfcapd"), "-b", "127.0.0.1", "-p", str(port), "-w", str(files)]
+        argv = [program("nfcapd"), "-b", address, "-p", str(port), "-w", str(files)]
         argv += ["-t", "3600", "-B", str(BUFFER_BYTES), *options]
         with _started(argv, log) as process:
             wait_for(lambda: b"Startup" in log.read_bytes() and udp_bound(port), "nfcapd")

@@ -32,6 +32,7 @@ class Results:
     load_before: float
     costs: list[Cost] = field(default_factory=list)
     busy: list[Cost] = field(default_factory=list)
+    coalesced: list[Cost] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
     enrichments: list[Enrichment] = field(default_factory=list)
@@ -42,10 +43,12 @@ class Results:
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, header and rows of each table."""
         found = []
-        for costs in filter(None, (self.costs, self.busy)):
-            rate = max(cost.offered for cost in costs)
-            title = f"CPU seconds per million flows (c/M) at {rate / 1e6:g} M flows/s"
-            found.append(_costs(title, costs))
+        together = ", bursts coalesced by the receiving interface"
+        for costs, how in ((self.costs, ""), (self.busy, ""), (self.coalesced, together)):
+            if costs:
+                rate = max(cost.offered for cost in costs)
+                title = f"CPU seconds per million flows (c/M) at {rate / 1e6:g} M flows/s{how}"
+                found.append(_costs(title, costs))
         if self.peaks:
             found.append(_pivot("Highest rate without loss, flows per second", self.peaks, _rate))
         if self.memories:

@@ -1,8 +1,8 @@
-"""The sending process: ``python -m tests.bench.sender FILE PORT``.
+"""The sending process: ``python -m tests.bench.sender FILE ADDRESS PORT DEVICES``.
 
 Reads ``FIRST LAST DATAGRAMS_PER_SECOND`` lines from standard input, sends those datagrams (round
-and round where ``LAST`` is beyond the file) evenly, each device from a loopback address of its
-own, and answers each line with the seconds that it took.
+and round where ``LAST`` is beyond the file) evenly, each device from an address of its own, which
+begins with ``DEVICES``, and answers each line with the seconds that it took.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 _BURST = 16
 
 
-def main(path: Path, port: int) -> None:
+def main(path: Path, address: str, port: int, devices: str) -> None:
     with np.load(path) as saved:
         flat = saved["payload"].tobytes()
         ends = np.cumsum(saved["lengths"])
@@ -27,8 +27,8 @@ def main(path: Path, port: int) -> None:
     sockets = []
     for number in range(max(senders) + 1):
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sender.bind((f"127.0.1.{number + 1}", 0))
-        sender.connect(("127.0.0.1", port))
+        sender.bind((f"{devices}.{number + 1}", 0))
+        sender.connect((address, port))
         sockets.append(sender)
     sends = [sockets[number].send for number in senders]
     print("ready", flush=True)
@@ -53,4 +53,4 @@ def _send(datagrams: list, sends: list, first: int, last: int, rate: float) -> f
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
