@@ -46,6 +46,7 @@ bench: $(VENV)/.dev ## Measure: against nfcapd and nfacctd, the store, its answe
 	@exporter/up/packages.sh nfdump pmacct
 	$(BIN)/python -m tests.bench $(BENCH_FLAGS)
 	$(BIN)/python -m tests.bench.store
+	$(BIN)/python -m tests.bench.sustained
 	$(BIN)/python -m tests.bench.latency
 	$(BIN)/python -m tests.bench.rules
 	$(BIN)/python -m tests.bench.score

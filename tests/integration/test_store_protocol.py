@@ -316,3 +316,22 @@ def test_the_plugin_reads_why_a_query_failed(ask: Ask) -> None:
     answer = plugin(ask, "SELECT * FROM nothing")
     assert code(answer) == (404, "60")
     assert b"UNKNOWN_TABLE" in answer.data
+
+
+@pytest.mark.parametrize("reader", [False, True])
+def test_expressions_are_not_compiled(ask: Ask, reader: bool) -> None:
+    """What a start compiles anew costs more than it saves: also where others would (third time)."""
+    sums = "SELECT sum(number * 3 + 7) FROM numbers(1000) WHERE number % 5 > 1 GROUP BY number % 3"
+    compiled = "SELECT sum(value) FROM system.events WHERE event = 'CompileFunction'"
+    for _ in range(5):
+        assert ask(sums, reader=reader).status == 200
+    assert ask(compiled).data.strip() == b"0"
+
+
+def test_many_parts_wait_for_one_merge(ask: Ask) -> None:
+    """Fewer merges of more parts write each row less often."""
+    settings = ask(
+        "SELECT value FROM system.merge_tree_settings "
+        "WHERE name IN ('auto_statistics_types', 'merge_selector_base') ORDER BY name"
+    )
+    assert settings.data.decode().splitlines() == ["", "50"]
