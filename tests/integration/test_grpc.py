@@ -283,11 +283,14 @@ def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(files: Files) -> 
         renewed = rig.connect(files.trusting(later))
         rig.send(record(), channel=renewed)
         renewed.close()
+        valid = rig.server.stats.certificates
+        assert valid == {files.tls.cert_file: True}
         (files.folder / "cert.pem").write_text("nonsense")
         still = rig.connect(files.trusting(later))
         rig.send(record(), channel=still)
         still.close()
         assert len(rig.taken.rows) == 3
+        assert valid == {files.tls.cert_file: False}
 
 
 def test_a_certificate_that_cannot_be_used_is_an_error_with_its_name(files: Files) -> None:

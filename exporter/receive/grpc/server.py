@@ -70,7 +70,9 @@ class GrpcServer:
         name = f"{host}:{settings.port}"
         try:
             if settings.tls is not None:
-                return self._server.add_secure_port(name, _credentials(settings.tls))
+                return self._server.add_secure_port(
+                    name, _credentials(settings.tls, self.stats)
+                )
             if not address.is_loopback:
                 log.warning("gRPC on %s is not encrypted: set receive.grpc.tls", name)
             return self._server.add_insecure_port(name)
@@ -115,9 +117,9 @@ def _options(settings: config.Grpc, *, reuse_port: bool) -> list[tuple[str, int]
     ]
 
 
-def _credentials(tls: config.GrpcTls) -> grpc.ServerCredentials:
+def _credentials(tls: config.GrpcTls, stats: GrpcStats) -> grpc.ServerCredentials:
     """Certificates that are read again when their files change."""
-    files = _TlsFiles(tls)
+    files = _TlsFiles(tls, stats)
     return grpc.dynamic_ssl_server_credentials(
         files.current(), files.current, bool(tls.client_ca_file)
     )
@@ -129,14 +131,15 @@ def check_tls(tls: config.GrpcTls) -> None:
     Raises:
         ConfigError: one cannot.
     """
-    _TlsFiles(tls).read()
+    _TlsFiles(tls, GrpcStats()).read()
 
 
 class _TlsFiles:
     """Certificate, key and the clients' CA on disk."""
 
-    def __init__(self, tls: config.GrpcTls) -> None:
+    def __init__(self, tls: config.GrpcTls, stats: GrpcStats) -> None:
         self._tls = tls
+        self._stats = stats
         self._state: object = None
         self._current: grpc.ServerCertificateConfiguration | None = None
 
@@ -173,10 +176,12 @@ class _TlsFiles:
         if before is None or self._look() != self._state:
             try:
                 self._current = self.read()
+                self._stats.certificates[self._tls.cert_file] = True
                 log.info("gRPC reads its certificate")
             except ConfigError as error:
                 if before is None:
                     raise
+                self._stats.certificates[self._tls.cert_file] = False
                 log.error("gRPC keeps its certificate: %s", error)
         assert self._current is not None
         return self._current

@@ -28,6 +28,8 @@ class GrpcStats:
         self.waited_seconds = 0.0
         self.flows: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        #: By file of the certificate in use, whether its version on disk could be used, too.
+        self.certificates: dict[str, bool] = {}
 
     def came(self, octets: int) -> None:
         """A message began to be worked on."""
@@ -96,3 +98,12 @@ class GrpcCollector(Collector):
         for reason, number in list(stats.faults.items()):
             faults.add_metric([reason], number)
         yield faults
+        certificates = GaugeMetricFamily(
+            _PREFIX + "certificate_valid",
+            "Whether certificate, key and CA on disk could be used when an agent connected last; "
+            "those before stay in use otherwise.",
+            labels=["file"],
+        )
+        for file, valid in list(stats.certificates.items()):
+            certificates.add_metric([file], valid)
+        yield certificates
