@@ -14,6 +14,7 @@ from typing import Final
 
 from exporter.explore.columns import (
     DIMENSIONS,
+    EXPRESSIONS,
     HOST_COLUMNS,
     MEASURES,
     NAMES,
@@ -81,7 +82,7 @@ def by(name: str) -> Dimension:
         hourly = name if name in _HOUR_COLUMNS else ""
         return Dimension(quote(name), name, name, name=told, hour_column=hourly)
     rolled = told if told in ROLLUP_COLUMNS else "''"
-    return Dimension(quote(name), name, name, name, told, rolled)
+    return Dimension(quote(name), name, EXPRESSIONS.get(name, name), name, told, rolled)
 
 
 def measuring(name: str) -> Choice:

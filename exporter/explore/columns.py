@@ -65,15 +65,23 @@ NAMES = {
     "in_if": "in_if_name",
     "out_if": "out_if_name",
     "device": "owner",
+    "port": "service",
 }
 
+#: The lower one of both ports, which the rollups have: to group by where the question is ours.
+PORT = "port"
+#: What flows do not have as a column.
+EXPRESSIONS = {PORT: "least(src_port, dst_port)"}
+
 #: Those of them that are not called as the dimension is, and ``_name``.
-OTHER_NAMES = {name: told for name, told in NAMES.items() if told != f"{name}_name"}
+OTHER_NAMES = {
+    name: told for name, told in NAMES.items() if told != f"{name}_name" and name not in EXPRESSIONS
+}
 
 #: Columns of the rollups flows_1m and flows_1h to group by.
 ROLLUP_COLUMNS = (
     "device", "device_addr", "site", "role", "in_if", "out_if", "in_if_name", "out_if_name",
-    "proto", "service",
+    "proto", "service", PORT,
 )  # fmt: skip
 
 #: Columns of the rollup networks_1h to group by, and of hosts_1h from either side.

@@ -65,15 +65,17 @@ def key_name(name: str, key: str, dimension: Dimension) -> str:
 def top_keys(question: Question) -> str:
     """The pinned keys and the largest others, as many more as are pinned, of ``flow``."""
     pins = question.pins
-    pinned = limit = ""
+    pinned = limit = only = ""
     if pins:
         shown = display("key_1", question.dimension)
         pinned = f"if(empty({pins}), 0, has({pins}, {shown})) DESC, "
         limit = f" + length({pins})"
+        if question.keys:
+            only = f"\n      HAVING has({pins}, '*') OR has({pins}, {shown})"
     where = f"\n      WHERE NOT ({question.is_earlier})" if question.compare else ""
     return f"""\
       SELECT key_1, key_2 FROM flow{where}
-      GROUP BY key_1, key_2
+      GROUP BY key_1, key_2{only}
       ORDER BY {pinned}{question.total} DESC, key_1, key_2
       LIMIT toUInt16OrZero({question.top}){limit}"""
 

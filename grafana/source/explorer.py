@@ -11,7 +11,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
 from exporter.explore.flows import raw_flows_query, summary_query
+from exporter.explore.hours import COUNTED_HOSTS
 from exporter.explore.keys import keys_query
+from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import absent_series_query, series_query
 from exporter.explore.table import table_query
 
@@ -132,6 +134,12 @@ def _look(panel: timeseries.Panel) -> timeseries.Panel:
     )
 
 
+_HOURLY = (
+    f" Over {ROLLUP_SECONDS // 3600} hours and more addresses, hosts, networks, ASes and countries"
+    " come from hourly rollups where nothing else filters: buckets are hours, of which the last"
+    f" may not be over. Different addresses are those of the {COUNTED_HOSTS} hosts with most flows,"
+    " about 2 % off, and there is no Other."
+)
 _TITLE = "Top ${top} by ${dimension:text}: ${measure:text}"
 _PRESENT = ClickHouseQuery(series_query(QUESTION), series=True)
 _UNIT = ClickHouseQuery(QUESTION.unit_query(), ref_id="unit")
@@ -143,7 +151,8 @@ def _series() -> timeseries.Panel:
             _TITLE,
             "The measure of the keys with the largest total over the range, and all the rest as"
             " Other; pinned keys stay whatever their rank. Buckets without flows read zero; the"
-            " last, unfinished one is left out. Dashed: the same keys in the earlier range.",
+            " last, unfinished one is left out. Dashed: the same keys in the earlier range."
+            + _HOURLY,
             "short",
             [
                 _PRESENT,

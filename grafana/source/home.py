@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from exporter.explore.columns import EXPRESSIONS, PORT
 
 from .alerts import firing
 from .parts import (
@@ -45,7 +49,10 @@ def _top(
     for index, part in enumerate((column, second), start=1):
         if part:
             value = f"${{__data.fields.filter_{index}:percentencode}}"
-            target += f"&var-filters={part}%7C%3D%7C{value}"
+            if part in EXPRESSIONS:
+                target += f"&var-condition={quote(EXPRESSIONS[part])}%20%3D%20{value}"
+            else:
+                target += f"&var-filters={part}%7C%3D%7C{value}"
     links = [link("Data Explorer", target)]
     if profile:
         links.insert(
@@ -201,10 +208,11 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             _top(
-                "Largest destination ports",
-                "Ports that traffic goes to, with the service's name where it has one.",
-                "dst_port",
-                name="dst_service",
+                "Largest ports",
+                "The lower port of each flow, nearly always the service's, with the service's name"
+                " where it has one. Both directions.",
+                PORT,
+                name="service",
                 show_by="src_addr",
             )
         )

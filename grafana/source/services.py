@@ -10,8 +10,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.changes import changes_query
 from exporter.explore.choices import by, measuring
-from exporter.explore.columns import MEASURES
+from exporter.explore.columns import MEASURES, PORT
 from exporter.explore.expressions import TIME
+from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import series_query
 
 from .flows_sql import RANGE, chosen_measure, variable
@@ -38,21 +39,59 @@ UID = "flow-services"
 
 _HERE = replace(RANGE, address=variable("address"), measure=chosen_measure(), top="'12'")
 
+#: Over long ranges the services of so many hosts: of those that receive most flows, most bytes.
+_HOSTS = 500
+_LONG = f"dateDiff('second', $__fromTime, $__toTime) >= {ROLLUP_SECONDS}"
+
+
+def _busy(by: str) -> str:
+    return f"""\
+    SELECT addr FROM hosts_1h
+    WHERE {_LONG} AND time >= toStartOfHour($__fromTime) AND time <= $__toTime
+    GROUP BY addr ORDER BY sum({by}) DESC, addr LIMIT {_HOSTS}"""
+
+
+#: All pairs of a host and a port of a day, with the ports of each client among them, are more than
+#: can be counted while somebody waits: of long ranges only what busy hosts offer.
+_OFFERED = f"""\
+NOT ({_LONG}) OR address_kind != 'any'
+  OR (dst_port <= src_port OR dst_service != '') AND dst_addr IN (
+{_busy("flows_received")}
+    UNION DISTINCT
+{_busy("bytes_received")}
+  )"""
+
+_WHICH = (
+    f" Over {ROLLUP_SECONDS // 3600} hours and more, without an address above: of the {_HOSTS}"
+    f" hosts that receive most flows and the {_HOSTS} that receive most bytes."
+)
+
+#: The port sent to; over long ranges the lower one of a flow, which the rollups have.
+_SENT_TO = replace(by(PORT), column="dst_port", name="dst_service")
+_LOWER = f" Over {ROLLUP_SECONDS // 3600} hours and more by the lower port of each flow."
+
 _PORTS = f"splitByChar(',', trim(BOTH '{{}}' FROM {variable('port')}))"
-_OF_PORTS = f"has({_PORTS}, '*') OR has({_PORTS}, toString(dst_port))"
 
 
 def ports_query() -> str:
     """The ports that most is sent to in the range."""
-    return (
-        f"SELECT toString(dst_port) FROM flows WHERE $__timeFilter({TIME}) AND dst_port != 0"
-        " GROUP BY dst_port ORDER BY sum(bytes) DESC LIMIT 12"
-    )
+    return f"""\
+SELECT toString(port) FROM (
+  SELECT dst_port AS port, bytes FROM flows
+  WHERE NOT ({_LONG}) AND $__timeFilter({TIME})
+  UNION ALL
+  SELECT {PORT} AS port, bytes FROM flows_1m
+  WHERE {_LONG} AND time >= toStartOfMinute($__fromTime) AND time <= $__toTime
+)
+WHERE port != 0
+GROUP BY port
+ORDER BY sum(bytes) DESC
+LIMIT 12"""
 
 
 def _edges(limit: int) -> str:
     """The largest pairs of a network and a service of a host, with their bits per second."""
-    service = "if(dst_service != '', toString(dst_service), toString(dst_port))"
+    service = "if(dst_service != '', toString(dst_service), toString(port))"
     host = (
         "multiIf(dst_host != '', toString(dst_host), dst_network != '', toString(dst_network),"
         " 'elsewhere')"
@@ -60,8 +99,13 @@ def _edges(limit: int) -> str:
     return f"""\
   SELECT if(src_network = '', 'elsewhere', toString(src_network)) AS talks,
     concat({host}, ' ', {service}) AS listens,
-    toFloat64(sum(bytes)) * 8 / {_HERE.seconds} AS bits
-  {_HERE.selected_flows()}
+    toFloat64(sum(octets)) * 8 / {_HERE.seconds} AS bits
+  FROM (
+    SELECT src_network, dst_host, dst_network, dst_service,
+      if(dst_service = '', dst_port, 0) AS port, sum(bytes) AS octets
+    {replace(_HERE, where=_OFFERED).selected_flows()}
+    GROUP BY src_network, dst_host, dst_network, dst_service, port
+  )
   GROUP BY talks, listens
   ORDER BY bits DESC, talks, listens
   LIMIT {limit}"""
@@ -100,7 +144,7 @@ def _graph() -> nodegraph.Panel:
         (12, 12),
         "Who talks to which service",
         "The forty largest pairs of a network and a service of a host; numbers are bits per"
-        " second.",
+        " second." + _WHICH,
     )
     return (  # type: ignore[no-any-return]
         panel.unit("bps")
@@ -111,12 +155,13 @@ def _graph() -> nodegraph.Panel:
 
 def dashboard() -> Dashboard:
     """``flow-services``."""
-    ports = replace(_HERE, dimension=by("dst_port"))
-    chosen = replace(ports, where=_OF_PORTS)
+    ports = replace(_HERE, dimension=_SENT_TO, rollup_if="1")
+    chosen = replace(ports, keys=_PORTS, top=f"if(has({_PORTS}, '*'), '12', '0')")
     listeners = replace(
         _HERE,
         dimension=by("dst_addr"),
         dimension_2=by("dst_port"),
+        where=_OFFERED,
     )
     fan_in = replace(listeners, measure=measuring("unique_src_addr"))
     explorer = "/d/flow-explorer?${__url_time_range}&${address:queryparam}&${measure:queryparam}"
@@ -157,7 +202,7 @@ def dashboard() -> Dashboard:
             table_panel(
                 "Rises and dips",
                 "Services of hosts by how much they changed: averages before and during. What"
-                " changed most comes first, whether it rose or fell.",
+                " changed most comes first, whether it rose or fell." + _WHICH,
                 "short",
                 [ClickHouseQuery(changes_query(listeners, variable("since"), 20)), unit],
                 size=(12, 12),
@@ -185,7 +230,7 @@ def dashboard() -> Dashboard:
             time_series(
                 "Traffic by destination port",
                 "The measure of the largest ports, each as a line of its own, so that one that"
-                " falls is not hidden by one that rises. A port without flows reads zero.",
+                " falls is not hidden by one that rises. A port without flows reads zero." + _LOWER,
                 "short",
                 [ClickHouseQuery(series_query(ports), series=True), unit],
                 size=(12, 9),
@@ -198,7 +243,8 @@ def dashboard() -> Dashboard:
             time_series(
                 "Fan-in",
                 "Different sources of each service of a host in every bucket; the services with"
-                " most of them over the range. Many sources that rise together show as one line.",
+                " most of them over the range. Many sources that rise together show as one line."
+                + _WHICH,
                 "short",
                 [ClickHouseQuery(series_query(fan_in), series=True)],
                 size=(12, 9),
@@ -208,7 +254,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             time_series(
                 "Port ${port}",
-                "The measure of this destination port alone.",
+                "The measure of this destination port alone." + _LOWER,
                 "short",
                 [
                     ClickHouseQuery(series_query(chosen), series=True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exporter.explore.columns import EXPRESSIONS, PORT
 from exporter.explore.expressions import TIME, text, url_filter
 
 #: Only conversations of so many sources are looked at: no other one can carry more than the last
@@ -43,6 +44,7 @@ _HOURLY = {
     ("src_as",): _Hourly("networks_1h", {}),
     ("dst_as",): _Hourly("networks_1h", {}),
     ("device", "in_if"): _Hourly("flows_1h", {}),
+    (PORT,): _Hourly("flows_1h", {}),
 }
 
 # The rollups' hours are of UTC, whatever the server's zone.
@@ -67,7 +69,7 @@ def top_query(
     key_name = {
         "src_as": as_name,
         "dst_as": as_name,
-        "dst_port": "if(key_name != '', key_name,"
+        PORT: "if(key_name != '', key_name,"
         " joinGet('port_names', 'name', toUInt8(6), toUInt16OrZero(toString(key_1))))",
     }.get(key, "key_name")
     if (key, second) == ("src_addr", "dst_addr"):
@@ -112,7 +114,9 @@ def _rows(columns: tuple[str, ...], name: str, where: str) -> str:
     in_range = f"$__timeFilter({TIME}) AND {where}"
     hourly = _HOURLY.get(columns)
     if hourly is None:
-        return read("flows", {}, in_range)
-    edges = read("flows", {}, f"{in_range} AND ({TIME} < first_hour OR {TIME} >= past_hour)")
+        return read("flows", EXPRESSIONS, in_range)
+    edges = read(
+        "flows", EXPRESSIONS, f"{in_range} AND ({TIME} < first_hour OR {TIME} >= past_hour)"
+    )
     hours = f"time >= first_hour AND time < past_hour AND {hourly.where} AND {where}"
     return f"{read(hourly.table, hourly.columns, hours)}\n    UNION ALL\n{edges}"

@@ -555,7 +555,7 @@ def test_home_shows_the_largest_first(reader: Client) -> None:
     for title, key in (
         ("Largest sources", "10.9.9.9"),
         ("Largest destinations", "10.1.0.1"),
-        ("Largest destination ports", "14999"),
+        ("Largest ports", "14999"),
         ("Largest source ASes", "4200000000"),
     ):
         assert ask(reader, "flow-home", title)[0]["Key"] == key
@@ -741,6 +741,9 @@ def test_services_have_a_panel_per_port(reader: Client) -> None:
         assert _names(rows) == {name}
     both = ask(reader, "flow-services", "Port ${port}", port=["443", "20012"])
     assert _names(both) == {"443 https", "20012"}
+    day = ask(reader, "flow-services", "Port ${port}", port="443", start=END - 86400)
+    assert sum(row["Value"] for row in day) > 0
+    assert _names(day) == {"443 https"}
     for hostile in HOSTILE:
         rows = ask(reader, "flow-services", "Port ${port}", port=hostile)
         assert not any(row["Value"] for row in rows)
