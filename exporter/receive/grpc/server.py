@@ -70,9 +70,7 @@ class GrpcServer:
         name = f"{host}:{settings.port}"
         try:
             if settings.tls is not None:
-                return self._server.add_secure_port(
-                    name, _credentials(settings.tls, self.stats)
-                )
+                return self._server.add_secure_port(name, _credentials(settings.tls, self.stats))
             if not address.is_loopback:
                 log.warning("gRPC on %s is not encrypted: set receive.grpc.tls", name)
             return self._server.add_insecure_port(name)

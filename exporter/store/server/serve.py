@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from exporter.store.server.app import Options, Store
+from exporter.store.server.connection import Connection
 from exporter.store.server.engine import Engine
 from exporter.store.server.metrics import StoreMetrics
 from exporter.store.server.users import READER, WRITER, Users
@@ -57,6 +58,7 @@ def serve(options: StoreOptions) -> None:
             app=store,
             host=listen.address,
             port=listen.port,
+            http=Connection,
             ssl_certfile=str(listen.certificate) if listen.certificate else None,
             ssl_keyfile=str(listen.key) if listen.key else None,
             interface="asgi3",

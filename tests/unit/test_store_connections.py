@@ -1,0 +1,91 @@
+"""Peers of the store that never finish a request's head keep no connection; others keep theirs."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from exporter.store.server import connection
+
+ASK = b"POST / HTTP/1.1\r\nHost: store\r\nContent-Length: 4\r\n\r\n"
+
+
+async def _echo(_: Scope, receive: Receive, send: Send) -> None:
+    body = b""
+    while len(body) < 4:
+        body += (await receive()).get("body", b"")
+    headers = [(b"content-length", b"4")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A server whose patience is half a second."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
+    config = uvicorn.Config(
+        _echo, http=connection.Connection, lifespan="off", log_config=None, ws="none"
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+def _connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def _answer(peer: socket.socket) -> bytes:
+    came = b""
+    while b"\r\n\r\n" not in came or len(came.partition(b"\r\n\r\n")[2]) < 4:
+        more = peer.recv(4096)
+        assert more, came
+        came += more
+    return came.partition(b"\r\n\r\n")[2]
+
+
+def _is_ended(peer: socket.socket) -> bool:
+    try:
+        return peer.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("begin", [b"", b"POST / HTTP/1.1\r\nHost: st"])
+def test_who_asks_nothing_or_half_loses_the_connection(port: int, begin: bytes) -> None:
+    with _connect(port) as peer:
+        peer.sendall(begin)
+        assert _is_ended(peer)
+
+
+def test_a_second_request_has_no_longer_than_the_first(port: int) -> None:
+    with _connect(port) as peer:
+        peer.sendall(ASK + b"rows")
+        assert _answer(peer) == b"rows"
+        peer.sendall(b"POST / HT")
+        assert _is_ended(peer)
+
+
+def test_a_body_may_pause(port: int) -> None:
+    with _connect(port) as peer:
+        peer.sendall(ASK + b"ro")
+        time.sleep(1.0)
+        peer.sendall(b"ws")
+        assert _answer(peer) == b"rows"
+
+
+def test_a_head_without_end_is_not_kept(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 600.0)
+    head = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 1000) for number in range(64 << 10))
+    with _connect(port) as peer, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        peer.sendall(b"POST / HTTP/1.1\r\n" + head)
