@@ -27,10 +27,6 @@ _CALL: Final = 512
 #: Batches whose memory is kept for others while nobody needs it.
 _KEPT: Final = 4
 _LINE: Final = 64
-#: A slot that any message fits, in an odd number of cache lines, too.
-_LARGEST_SLOT: Final = LARGEST_BYTES + _LINE
-#: Usual slots that messages fill on average for them to get the largest ones.
-_LONG_MESSAGE: Final = 4
 _NAME_BYTES: Final = 32
 _SOCKADDR_IN6: Final = struct.Struct("=H2x4x16s4x")
 _V4_MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -161,7 +157,7 @@ class DatagramBuffer:
         self._senders = np.zeros((slots, _NAME_BYTES), np.uint8)
         # A batch that is not full has room for one more call, whatever that brings.
         self._limit = slots * self._slot_bytes
-        self._memory = _Memory(self._limit + _CALL * _LARGEST_SLOT + SPARE_BYTES)
+        self._memory = _Memory(self._limit + _CALL * (LARGEST_BYTES + _LINE) + SPARE_BYTES)
         self._data = self._memory.take()
         self._used = 0
 
@@ -220,9 +216,7 @@ class DatagramBuffer:
         self.filled += datagrams
         self._expected = -(-datagrams // count)
         stride = self._slot_bytes
-        if size >= _LONG_MESSAGE * stride * count:
-            stride = _LARGEST_SLOT
-        elif largest > stride and 2 * size >= count * largest:
+        if largest > stride and 2 * size >= count * largest:
             stride = (-(-largest // _LINE) | 1) * _LINE
         if stride != self._stride:
             self._divide(stride)
