@@ -66,6 +66,11 @@ def _find_recvmmsg() -> Any:
 
 _RECVMMSG: Final = _find_recvmmsg()
 
+#: Copies from one address to another, without letting go of Python's lock for so short a time.
+_MEMMOVE: Final = ctypes.PYFUNCTYPE(
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
+)(("memmove", ctypes.PyDLL(None)))
+
 
 def take_coalesced(sock: socket.socket) -> bool:
     """Let the kernel give datagrams of one sender as one message (UDP_GRO).
@@ -145,8 +150,8 @@ class DatagramBuffer:
         self._headers_before = memoryview(bytes(self._headers_octets))
         # The rests of long messages. The kernel touches only what they need.
         self._rests = memoryview(mmap.mmap(-1, _CALL * LARGEST_BYTES))
-        rests = np.frombuffer(self._rests, np.uint8).ctypes.data
-        self._iov[:, 1, 0] = rests + index * LARGEST_BYTES
+        self._rests_address = np.frombuffer(self._rests, np.uint8).ctypes.data
+        self._iov[:, 1, 0] = self._rests_address + index * LARGEST_BYTES
         self._divide(self._slot_bytes)
         # The messages of a batch: where, how long, of datagrams of which size (0: of one, as
         # nearly always), when and by whom.
@@ -224,20 +229,21 @@ class DatagramBuffer:
 
     def _put_together(self, lengths: _Numbers) -> _Numbers:
         """Lay messages side by side, with what of them was too long; returns where they begin."""
-        data, stride, begin = self._data.data, self._stride, self._used
-        parts: list[bytes | memoryview] = []
-        for number, length in enumerate(lengths.tolist()):
-            slot = begin + number * stride
-            parts.append(data[slot : slot + min(length, stride)])
-            if length > stride:
-                rest = number * LARGEST_BYTES
-                parts.append(self._rests[rest : rest + length - stride])
-            parts.append(bytes(-length & 3))
-        joined = b"".join(parts)
-        self._used += len(joined)
-        data[begin : self._used] = joined
+        stride, begin = self._stride, self._used
         rooms = (lengths + 3) & ~3
         starts: _Numbers = begin + np.cumsum(rooms) - rooms
+        self._used += int(rooms.sum())
+        data = self._data.ctypes.data
+        slots = self._data[begin : begin + len(lengths) * stride].copy()
+        slot, rest = slots.ctypes.data, self._rests_address
+        for to, length in zip((data + starts).tolist(), lengths.tolist(), strict=True):
+            if length > stride:
+                _MEMMOVE(to, slot, stride)
+                _MEMMOVE(to + stride, rest, length - stride)
+            else:
+                _MEMMOVE(to, slot, length)
+            slot += stride
+            rest += LARGEST_BYTES
         return starts
 
     def _read_many(self, sock: socket.socket, room: int) -> int:
