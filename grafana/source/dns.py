@@ -102,6 +102,13 @@ def pairs_query(*, rare: bool, limit: int = 100) -> str:
     GROUP BY dns_name HAVING uniqExact(src_addr) = 1
   )
 """
+    # What else is told of a pair is costly, for millions of them: first which ones are shown.
+    largest = f"""\
+  AND (src_addr, dns_name) IN (
+    SELECT src_addr, dns_name FROM dns_queries WHERE {_WHERE}
+    GROUP BY src_addr, dns_name ORDER BY count() DESC, dns_name, src_addr LIMIT {limit}
+  )
+"""
     order = '"Questions", dns_name' if rare else '"Questions" DESC, dns_name'
     return f"""\
 WITH
@@ -114,7 +121,7 @@ FROM (
     min({TIME}) AS "First asked", max({TIME}) AS "Last asked"
   FROM dns_queries
   WHERE {_WHERE}
-{only if rare else ""}  GROUP BY client, dns_name
+{only if rare else largest}  GROUP BY client, dns_name
 )
 ORDER BY {order}, client
 LIMIT {limit}
