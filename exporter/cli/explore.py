@@ -101,7 +101,7 @@ def explore(
     elif as_csv:
         typer.echo(show.as_csv(asked, keys), nl=False)
     else:
-        show_table(show.table(asked, keys))
+        show_table(show.AnswerTable(asked, keys))
         if not keys:
             typer.echo("no flows match", err=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for machines.")]
 
@@ -19,15 +19,18 @@ _WIDE: Final = 10_000
 _CONTROLS: Final = dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)])
 
 
-def show_table(table: Table) -> None:
-    """Print it; colours and wrapping on a terminal only, cells as they are and never as markup."""
+def show_table(table: RenderableType) -> None:
+    """Print it; colours and wrapping on a terminal only, cells as they are and never as markup.
+
+    Lines that are longer than those of the terminal are not cut.
+    """
     from rich.console import Console
     from rich.segment import Segment, Segments
 
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(width=width, markup=False, emoji=False)
     shown = [Segment(text.translate(_CONTROLS), style) for text, style, _ in console.render(table)]
-    console.print(Segments(shown), end="")
+    console.print(Segments(shown), end="", crop=False)
 
 
 def show_line(text: str) -> None:

@@ -6,20 +6,26 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 
 from exporter.explore.ask import Asked, Key
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
+_BARS_HEADER: Final = "over time"
+_MOST_BARS: Final = 30
+#: No name or key is folded to less.
+_FOLDED: Final = 4
 
 
-def sparkline(values: Sequence[float], width: int = 30) -> str:
+def sparkline(values: Sequence[float], width: int = _MOST_BARS) -> str:
     """A bar per value, or per largest of several where there are more than ``width``."""
     if not values:
         return ""
@@ -39,24 +45,89 @@ def human(value: float) -> str:
     return f"{value:.4g}{prefix}"
 
 
-def table(asked: Asked, keys: Sequence[Key]) -> Table:
-    """A row per key; the unit is in the title."""
-    span = f"{_time(asked.start)} to {_time(asked.end)} UTC"
-    made = Table(box=None, title=f"{asked.measured.label}, {span}", title_justify="left")
-    for name in (*asked.by, "name"):
-        made.add_column(name, no_wrap=True)
-    compares = asked.compare != "none"
-    numbers = ["average", "p95", "max", "last", "total"]
-    numbers += [f"a {asked.compare} before", "change"] if compares else []
-    for name in numbers:
-        made.add_column(name, justify="right", no_wrap=True)
-    made.add_column("over time", no_wrap=True)
-    for key in keys:
-        row = [human(n) for n in (key.average, key.p95, key.maximum, key.last, key.total)]
-        if compares:
-            row += [human(key.earlier or 0), "" if key.change is None else f"{key.change:+.0%}"]
-        made.add_row(*key.key, key.name, *row, sparkline(key.values))
-    return made
+@dataclass
+class _Column:
+    header: str
+    cells: Sequence[str]
+    justify: JustifyMethod = "left"
+    width: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        lines = (line for cell in (self.header, *self.cells) for line in cell.split("\n"))
+        self.width = max(map(cell_len, lines))
+
+
+@dataclass(frozen=True)
+class AnswerTable:
+    """A row per key, made for the width that it is shown at; the unit is in the title."""
+
+    asked: Asked
+    keys: Sequence[Key]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Numbers are whole, and sparklines have the room that keys and numbers leave, or none.
+
+        Where that is too little, columns move together, then names are folded, and keys last. What
+        is wider even so is left to the terminal to break.
+        """
+        texts = self._texts()
+        columns = [*texts, *self._numbers(" before")]
+        left = 1
+        room = options.max_width - _needed(columns, left)
+        bars = min(room - 2, _MOST_BARS)
+        if bars >= len(_BARS_HEADER):
+            lines = [sparkline(key.values, bars) for key in self.keys]
+            columns.append(_Column(_BARS_HEADER, lines))
+        elif room < 0:
+            columns = [*texts, *self._numbers("\nbefore")]
+            left = 0
+            excess = _needed(columns, left) - options.max_width
+            *keys, names = texts
+            _fold(keys, _fold([names], excess))
+        asked = self.asked
+        title = f"{asked.measured.label}, {_time(asked.start)} to {_time(asked.end)} UTC"
+        made = Table(box=None, title=title, title_justify="left", padding=(0, 1, 0, left))
+        for each in columns:
+            made.add_column(each.header, justify=each.justify, width=each.width, overflow="fold")
+        for row in zip(*(each.cells for each in columns), strict=True):
+            made.add_row(*row)
+        width = max(options.max_width, _needed(columns, left))
+        yield from console.render(made, options.update(width=width))
+
+    def _texts(self) -> list[_Column]:
+        by = enumerate(self.asked.by)
+        keys = [_Column(name, [key.key[at] for key in self.keys]) for at, name in by]
+        return [*keys, _Column("name", [key.name for key in self.keys])]
+
+    def _numbers(self, before: str) -> list[_Column]:
+        made = {
+            "average": [human(key.average) for key in self.keys],
+            "p95": [human(key.p95) for key in self.keys],
+            "max": [human(key.maximum) for key in self.keys],
+            "last": [human(key.last) for key in self.keys],
+            "total": [human(key.total) for key in self.keys],
+        }
+        if self.asked.compare != "none":
+            made[f"a {self.asked.compare}{before}"] = [human(key.earlier or 0) for key in self.keys]
+            changes = (key.change for key in self.keys)
+            made["change"] = ["" if change is None else f"{change:+.0%}" for change in changes]
+        return [_Column(header, cells, "right") for header, cells in made.items()]
+
+
+def _needed(columns: Sequence[_Column], left: int) -> int:
+    """Width of a table of ``columns``, with so many spaces to the left of each and one after it."""
+    return sum(left + each.width + 1 for each in columns)
+
+
+def _fold(columns: Sequence[_Column], excess: int) -> int:
+    """Take ``excess`` from the widest columns: what is left of it when all are narrow."""
+    while excess > 0:
+        widest = max(columns, key=lambda each: each.width)
+        if widest.width <= _FOLDED:
+            break
+        widest.width -= 1
+        excess -= 1
+    return excess
 
 
 def as_json(asked: Asked, keys: Sequence[Key]) -> str:
