@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from types import TracebackType
 from typing import Final
 
 _PIPE_BYTES: Final = 1 << 20
@@ -34,12 +33,7 @@ class PipeEnd:
     def __enter__(self) -> PipeEnd:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
 
@@ -81,10 +75,5 @@ class Pipe:
     def __enter__(self) -> Pipe:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
