@@ -62,8 +62,9 @@ NOT ({_LONG}) OR address_kind != 'any'
   )"""
 
 _WHICH = (
-    f" Over {ROLLUP_SECONDS // 3600} hours and more, without an address above: of the {_HOSTS}"
-    f" hosts that receive most flows and the {_HOSTS} that receive most bytes."
+    f" Over {ROLLUP_SECONDS // 3600} hours and more, without an address above: only flows to a"
+    f" named service or to the lower of their two ports, of the {_HOSTS} hosts that receive most"
+    f" flows and the {_HOSTS} that receive most bytes."
 )
 
 #: The port sent to; over long ranges the lower one of a flow, which the rollups have.
