@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.explore.expressions import url_filter
+from exporter.explore.expressions import TIME, url_filter
 from exporter.explore.keys import display, key_name, second_display, second_filter
 from exporter.explore.question import Question
 
@@ -27,12 +27,15 @@ def moment_constants(question: Question, since_ms: str) -> str:
 def changes_query(question: Question, since_ms: str, limit: int = 10) -> str:
     """One row per key: ``Before``, ``During``, ``Change``; what changed most comes first.
 
-    Values are averages over the buckets of each time, so that counts of different values compare
-    however long both are.
+    Values are averages over each time. Counts of different values are those of a bucket, on
+    average, so that they compare however long both times are.
     """
     per_bucket = question.divisor(question.step)
     before = f"greatest(intDiv(dateDiff('second', range_start, split), {question.step}), 1)"
     during = f"greatest(intDiv(dateDiff('second', split, range_end), {question.step}), 1)"
+    # Different values are counted in each bucket; of all else both times as wholes will do.
+    period = f"if({question.counts}, {question.bucket}, if({TIME} < split, range_start, split))"
+    before, during = (f"if({question.is_share}, 1, {each})" for each in (before, during))
     return f"""\
 WITH
 {question.constants_list()},
@@ -53,7 +56,7 @@ FROM (
   FROM (
     SELECT *, {question.shared("sum_of_key", "bucket")} AS value
     FROM (
-      SELECT key_1, key_2, {question.bucket} AS bucket, max(name) AS name,
+      SELECT key_1, key_2, {period} AS bucket, max(name) AS name,
         {question.total} AS sum_of_key, sum(bytes) AS octets
       FROM flow
       GROUP BY key_1, key_2, bucket

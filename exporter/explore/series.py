@@ -14,12 +14,17 @@ def series_query(question: Question) -> str:
 
     Where an earlier range is asked for, the same keys in it too, at the present times: ``series``
     of these ends with ``, earlier``.
+
+    Names, and keys over time, are read of the top keys' flows only. Other is what they leave of
+    all; different values do not subtract, so these are counted of all flows.
     """
     question = in_hours(question)
-    value = f"{question.total} / {question.divisor(question.bucket_seconds)}"
+    per_bucket = question.divisor(question.bucket_seconds)
     kept = (
         "is_top" if question.keys else "NOT from_states OR is_top" if question.asked_step else "1"
     )
+    # Alone a key needs the others only to be a share of all.
+    with_others = question.is_share if question.keys else f"NOT {question.counts}"
     return f"""\
 WITH
 {question.constants_list()},
@@ -27,22 +32,36 @@ WITH
 SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FROM (
   SELECT time, is_earlier, {question.shared("total", "is_earlier, time")} AS Value,
     max(any_name) OVER (PARTITION BY is_top, top_1, top_2) AS name,
+    is_top OR max(total) OVER (PARTITION BY is_top, top_1, top_2) > 0 AS is_shown,
     if(is_top, arrayStringConcat(arrayFilter(part -> part != '', [
       {display("top_1", question.dimension)},
       {second_display("top_2", question.dimension_2)},
       {key_name("name", "top_1", question.dimension)}]), ' '), 'Other') AS series
   FROM (
-    SELECT bucket AS time, is_earlier, is_top, top_1, top_2, max(name) AS any_name,
-      {value} AS total
+    SELECT bucket AS time, is_earlier, is_top, top_1, top_2, any_name,
+      if(is_top OR {question.counts}, found, greatest(0, found
+        - sumIf(found, is_top) OVER (PARTITION BY is_earlier, bucket))) / {per_bucket} AS total
     FROM (
+      SELECT bucket, is_earlier, is_top, top_1, top_2, max(name) AS any_name,
+        {question.total} AS found
+      FROM (
 {ranked_flows(question)}
+      )
+      WHERE is_top OR {question.counts}
+      GROUP BY bucket, is_earlier, is_top, top_1, top_2
+      UNION ALL
+      SELECT bucket, is_earlier, toUInt8(0), defaultValueOfArgumentType(any(key_1)),
+        defaultValueOfArgumentType(any(key_2)), '', {question.total} AS found
+      FROM (SELECT *, {question.is_earlier} AS is_earlier, {question.bucket} AS bucket FROM flow)
+      WHERE {with_others}
+      GROUP BY bucket, is_earlier
     )
-    GROUP BY bucket, is_earlier, is_top, top_1, top_2
     ORDER BY is_earlier, is_top, top_1, top_2, time
       WITH FILL FROM range_start TO range_end STEP {question.step}
   )
   WHERE {kept}
 )
+WHERE is_shown
 ORDER BY time, series
 {question.settings}"""
 
