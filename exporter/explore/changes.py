@@ -8,6 +8,9 @@ from exporter.explore.question import Question
 
 #: Bounds must be crossed for some minutes before an alert fires.
 LEAD_SECONDS = 300
+#: Of so many keys, those with most flows, different values are counted: of all, those of a day are
+#: more than fit into memory.
+COUNTED_KEYS = 500
 
 
 def moment_constants(question: Question, since_ms: str) -> str:
@@ -28,7 +31,8 @@ def changes_query(question: Question, since_ms: str, limit: int = 10) -> str:
     """One row per key: ``Before``, ``During``, ``Change``; what changed most comes first.
 
     Values are averages over each time. Counts of different values are those of a bucket, on
-    average, so that they compare however long both times are.
+    average, so that they compare however long both times are; they are those of ``COUNTED_KEYS``
+    keys.
     """
     per_bucket = question.divisor(question.step)
     before = f"greatest(intDiv(dateDiff('second', range_start, split), {question.step}), 1)"
@@ -59,6 +63,9 @@ FROM (
       SELECT key_1, key_2, {period} AS bucket, max(name) AS name,
         {question.total} AS sum_of_key, sum(bytes) AS octets
       FROM flow
+      WHERE NOT {question.counts} OR (key_1, key_2) IN (
+        SELECT key_1, key_2 FROM flow GROUP BY key_1, key_2
+        ORDER BY count() DESC, key_1, key_2 LIMIT {COUNTED_KEYS})
       GROUP BY key_1, key_2, bucket
     )
   )

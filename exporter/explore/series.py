@@ -15,16 +15,17 @@ def series_query(question: Question) -> str:
     Where an earlier range is asked for, the same keys in it too, at the present times: ``series``
     of these ends with ``, earlier``.
 
-    Names, and keys over time, are read of the top keys' flows only. Other is what they leave of
-    all; different values do not subtract, so these are counted of all flows.
+    Where nothing filters, names and keys over time are read of the top keys' flows only: Other is
+    what they leave of all.
     """
     question = in_hours(question)
     per_bucket = question.divisor(question.bucket_seconds)
     kept = (
         "is_top" if question.keys else "NOT from_states OR is_top" if question.asked_step else "1"
     )
+    together = _together(question)
     # Alone a key needs the others only to be a share of all.
-    with_others = question.is_share if question.keys else f"NOT {question.counts}"
+    with_others = question.is_share if question.keys else "1"
     return f"""\
 WITH
 {question.constants_list()},
@@ -39,7 +40,7 @@ SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FR
       {key_name("name", "top_1", question.dimension)}]), ' '), 'Other') AS series
   FROM (
     SELECT bucket AS time, is_earlier, is_top, top_1, top_2, any_name,
-      if(is_top OR {question.counts}, found, greatest(0, found
+      if(is_top OR {together}, found, greatest(0, found
         - sumIf(found, is_top) OVER (PARTITION BY is_earlier, bucket))) / {per_bucket} AS total
     FROM (
       SELECT bucket, is_earlier, is_top, top_1, top_2, max(name) AS any_name,
@@ -47,13 +48,13 @@ SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FR
       FROM (
 {ranked_flows(question)}
       )
-      WHERE is_top OR {question.counts}
+      WHERE is_top OR {together}
       GROUP BY bucket, is_earlier, is_top, top_1, top_2
       UNION ALL
       SELECT bucket, is_earlier, toUInt8(0), defaultValueOfArgumentType(any(key_1)),
         defaultValueOfArgumentType(any(key_2)), '', {question.total} AS found
       FROM (SELECT *, {question.is_earlier} AS is_earlier, {question.bucket} AS bucket FROM flow)
-      WHERE {with_others}
+      WHERE {with_others} AND NOT {together}
       GROUP BY bucket, is_earlier
     )
     ORDER BY is_earlier, is_top, top_1, top_2, time
@@ -64,6 +65,17 @@ SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FR
 WHERE is_shown
 ORDER BY time, series
 {question.settings}"""
+
+
+def _together(question: Question) -> str:
+    """Whether Other is summed beside the top keys rather than subtracted: constant.
+
+    Different values do not subtract, and to look twice for what matches a filter costs more.
+    """
+    unfiltered = question.rollup_if or "0"
+    if question.address:
+        unfiltered += f" AND trim({question.address}) = ''"
+    return f"({question.counts} OR NOT ({unfiltered}))"
 
 
 def absent_series_query(question: Question) -> str:

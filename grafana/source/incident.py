@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from exporter.explore.changes import LEAD_SECONDS, changes_query, distinct_query
+from exporter.explore.changes import COUNTED_KEYS, LEAD_SECONDS, changes_query, distinct_query
 from exporter.explore.choices import by
 from exporter.explore.columns import DIMENSIONS, MEASURES
 from exporter.explore.flows import raw_flows_query
@@ -189,7 +189,8 @@ def dashboard() -> Dashboard:
     minutes = LEAD_SECONDS // 60
     during = (
         f" During begins {minutes} minutes before the alert; values are averages of both times, and"
-        " what changed most comes first."
+        " what changed most comes first. Different values are those of the"
+        f" {COUNTED_KEYS} keys with most flows."
     )
     made = (
         start(
