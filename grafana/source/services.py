@@ -8,7 +8,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import nodegraph
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from exporter.explore.changes import changes_query
+from exporter.explore.changes import COUNTED_KEYS, changes_query
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import MEASURES, PORT
 from exporter.explore.expressions import TIME
@@ -203,7 +203,8 @@ def dashboard() -> Dashboard:
             table_panel(
                 "Rises and dips",
                 "Services of hosts by how much they changed: averages before and during. What"
-                " changed most comes first, whether it rose or fell." + _WHICH,
+                " changed most comes first, whether it rose or fell. Different values are those of"
+                f" the {COUNTED_KEYS} services of hosts with most flows." + _WHICH,
                 "short",
                 [ClickHouseQuery(changes_query(listeners, variable("since"), 20)), unit],
                 size=(12, 12),
