@@ -1,4 +1,4 @@
-"""YAML files as typed objects, with the line of each fault; and secrets from files."""
+"""YAML files as typed objects, with the line of each fault; secrets from files; their versions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from exporter.config.section import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+FileVersion = tuple[int, ...]
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
@@ -63,6 +64,23 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8: {error.reason}") from error
+
+
+def version_of(found: os.stat_result) -> FileVersion:
+    """What tells versions of a file apart.
+
+    Its time of change, too: of a file that may now be read nothing else is another, nor of one
+    that was put there with the old one's times.
+    """
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def version_at(path: str) -> FileVersion | None:
+    """The version of a file, ``None`` where there is none."""
+    try:
+        return version_of(Path(path).stat())
+    except OSError:
+        return None
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,12 @@ from prometheus_client.registry import Collector
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.config import ConfigError
+from exporter.config.load import version_at
 from exporter.distinct import distinct
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
-from exporter.enrich.name_files import version_of
 from exporter.enrich.texts import Texts
 
 log = logging.getLogger(__name__)
-
-State = tuple[int, ...] | None
 
 
 class GeoFiles(Collector):
@@ -55,7 +52,7 @@ class GeoFiles(Collector):
         """
         if settings == self._settings:
             return
-        states = {path: state_of(path) for path in settings.files}
+        states = {path: version_at(path) for path in settings.files}
         with self._lock:
             self._files = {path: MmdbFile(path) for path in settings.files}
             self._states = states
@@ -69,7 +66,7 @@ class GeoFiles(Collector):
         """Read what has changed; to be called every few seconds."""
         with self._lock:
             for path, before in list(self._states.items()):
-                now = state_of(path)
+                now = version_at(path)
                 if now == before:
                     continue
                 self._states[path] = now
@@ -116,15 +113,6 @@ class GeoFiles(Collector):
         yield failures
         yield read
         yield memory
-
-
-def state_of(path: str) -> State:
-    """What tells versions of a file apart; ``None`` where there is none."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return version_of(found)
 
 
 class GeoSearch:

@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.config import ConfigError
-from exporter.config.load import read_text
-from exporter.enrich.geo import GeoFiles, State, state_of
+from exporter.config.load import read_text, version_at
+from exporter.enrich.geo import GeoFiles
 from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class AsNames(Collector):
         self._client_factory = client_factory
         self._files = files
         self._list_file = list_file
-        self._state = state_of(list_file) if list_file else None
+        self._state = version_at(list_file) if list_file else None
         self._listed = read_names(list_file) if list_file else {}
         self._stored: dict[int, str] | None = None
         self._valid = True
@@ -108,7 +108,7 @@ class AsNames(Collector):
 
     def _look(self) -> None:
         """Read the list again if it has changed; a broken one leaves the old in force."""
-        now: State = state_of(self._list_file) if self._list_file else None
+        now = version_at(self._list_file) if self._list_file else None
         if now == self._state:
             return
         self._state = now

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.config import Config, ConfigError, Device, Host, Network
+from exporter.config.load import FileVersion, version_of
 from exporter.config.name_files import load_devices, load_hosts, load_networks
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class _File:
     """One file: its last good content, and what was last seen of it."""
 
     entries: Sequence[Any] = ()
-    version: tuple[int, ...] | None = None
+    version: FileVersion | None = None
     loaded_at: float = 0.0
     fault: str = ""
 
@@ -160,12 +160,3 @@ class NameFiles(Collector):
 def _matching(patterns: Sequence[str]) -> list[Path]:
     found = {Path(name) for pattern in patterns for name in glob.glob(pattern)}  # noqa: PTH207
     return sorted(found)
-
-
-def version_of(found: os.stat_result) -> tuple[int, ...]:
-    """What tells versions of a file apart.
-
-    Its time of change, too: of a file that may now be read nothing else is another, nor of one
-    that was put there with the old one's times.
-    """
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

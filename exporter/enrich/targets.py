@@ -27,10 +27,10 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from exporter.config import ConfigError, HostTargets, HttpTargets, read_secret
+from exporter.config.load import version_of
 from exporter.config.name_files import TargetGroup, TargetGroups, load_targets, target_host
 from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts, Layer
-from exporter.enrich.name_files import version_of
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from exporter.config.load import FileVersion, version_at
 from exporter.policies.lists import ListError, LoadedList, PolicyList, read_list
 from exporter.policies.model import Policy
 from exporter.store.session import Client
@@ -34,7 +35,7 @@ class ListState:
     loaded: LoadedList
     read_at: float
     failures: int = 0
-    signature: tuple[int, int] = (0, 0)
+    file_version: FileVersion | None = None
 
 
 class ListKeeper:
@@ -71,7 +72,7 @@ class ListKeeper:
                 each.loaded,
                 now,
                 old[name].failures if name in old else 0,
-                _signature(Path(each.file)),
+                version_at(each.file),
             )
             for name, each in lists.items()
         }
@@ -80,10 +81,10 @@ class ListKeeper:
         """Read the files again that have changed."""
         for name, each in list(self._files.items()):
             state = self._states[name]
-            signature = _signature(Path(each.file))
-            if signature == state.signature:
+            version = version_at(each.file)
+            if version == state.file_version:
                 continue
-            state.signature = signature
+            state.file_version = version
             try:
                 state.loaded = read_list(Path(each.file), each.type)
             except ListError as error:
@@ -129,12 +130,3 @@ def store_list(client: Client, loaded: LoadedList, now: float) -> None:
         for entry in loaded.entries
     ]
     client.insert("policy_lists", rows, column_names=_COLUMNS)
-
-
-def _signature(file: Path) -> tuple[int, int]:
-    """What changes when a file does; nothing of a file that is not there."""
-    try:
-        found = file.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)

@@ -229,6 +229,8 @@ def test_a_list_that_changes_is_taken_over_and_one_that_breaks_is_not(
 
     evaluated.evaluate()
     assert keys("10.0.0.2\n", 10**18) == {"10.0.0.2"}
+    assert keys("10.0.0.1\n", 10**18) == {"10.0.0.1"}, "with size and time of the one before"
+    assert keys("10.0.0.2\n", 10**18) == {"10.0.0.2"}
     assert keys("10.0.0.1\nnonsense\n", 2 * 10**18) == {"10.0.0.2"}
     failed = evaluated.samples("flow_exporter_policy_list_failures_total")
     assert failed == {(("list", "pools"),): 0.0, (("list", "threats"),): 1.0}

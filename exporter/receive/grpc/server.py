@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.config import ConfigError
+from exporter.config.load import version_at
 from exporter.receive.grpc.service import SERVICE, CollectorService
 from exporter.receive.grpc.stats import GrpcStats
 from exporter.receive.sources import Offer
@@ -186,15 +187,7 @@ class _TlsFiles:
 
     def _look(self) -> object:
         files = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
-        return [_identity(name) for name in files if name]
-
-
-def _identity(name: str) -> tuple[int, int, int] | None:
-    try:
-        found = Path(name).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        return [version_at(name) for name in files if name]
 
 
 def _content(name: str) -> bytes:
