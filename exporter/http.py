@@ -196,7 +196,7 @@ def _in_time(receive: Receive) -> Receive:
 
 
 class _Connection(H11Protocol):
-    """Ends when its peer sends no whole request, or does not read its answer.
+    """Ends when its peer sends no whole request, or does not read all of its answer, in time.
 
     Uvicorn itself waits for ever: a few such peers would take all connections that there may be.
     """
