@@ -170,11 +170,11 @@ def test_who_never_asks_loses_the_connection_to_others(monkeypatch, begin):
 
 
 def test_who_does_not_read_the_answer_loses_it(monkeypatch):
-    monkeypatch.setattr(exporter.http, "_PATIENCE_SECONDS", 0.3)
     size = 64 << 20  # more than the kernel's buffers hold
     large = Route("/large", lambda _: PlainTextResponse(b"x" * size))
     with Served(routes=[large]) as served:
         assert len(served.ask("/large")[1]) == size
+        monkeypatch.setattr(exporter.http, "_PATIENCE_SECONDS", 0.3)
         with socket.create_connection(("127.0.0.1", served.server.port)) as client:
             client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             time.sleep(1.5)  # reads nothing for longer than the server is patient
