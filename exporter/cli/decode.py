@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
-
-if TYPE_CHECKING:
-    from exporter.decode.files import FileDecoder
 
 
 @app.command()
@@ -50,25 +46,17 @@ def decode(
     from exporter.decode.files import FileDecoder
     from exporter.decode.option_names import describe
 
-    told: list[dict[str, object]] = []
+    def show(row: dict[str, object]) -> None:
+        typer.echo(json.dumps(row, ensure_ascii=False))
+
     settings = read_config(config)
     decoder = FileDecoder(
         settings.decode, settings.devices, lambda text: typer.echo(text, err=True),
-        (lambda *record: told.append(describe(*record))) if options else None,
+        (lambda *record: show(describe(*record))) if options else None,
     )  # fmt: skip
-    for row in _rows(decoder, files, told):
-        typer.echo(json.dumps(row, ensure_ascii=False))
+    for batch in decoder.decode(files):
+        for row in batch.rows():
+            show(row)
     decoder.finish()
     if decoder.faults:
         raise typer.Exit(1)
-
-
-def _rows(
-    decoder: FileDecoder, files: list[Path], told: list[dict[str, object]]
-) -> Iterator[dict[str, object]]:
-    """Flows, and what is in ``told`` by then, which is emptied."""
-    for batch in decoder.decode(files):
-        yield from told
-        told.clear()
-        yield from batch.rows()
-    yield from told

@@ -12,6 +12,8 @@ from typing import Final
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.decode.decoder import Decoder
+from exporter.decode.options import Record
+from exporter.decode.state import Stream
 from exporter.decode.templated import OnOptions
 from exporter.receive.captures import FileError, is_capture
 from exporter.receive.files import Datagram, batches, read_datagrams
@@ -25,14 +27,22 @@ _NANOSECONDS: Final = {5: 12}
 
 
 class FileDecoder:
-    """Decodes files as one stream; ``report`` gets a line per fault, ``faults`` counts them."""
+    """Decodes files as one stream; ``report`` gets a line per fault, ``faults`` counts them.
+
+    ``on_options`` hears of options records, of some datagrams at a time, and before their flows.
+    """
 
     def __init__(
         self, settings: config.Decode, devices: Sequence[config.Device],
         report: Callable[[str], None], on_options: OnOptions | None = None,
     ) -> None:  # fmt: skip
         self._report = report
-        self.decoder = Decoder(settings, devices, on_error=self._error, on_options=on_options)
+        self._on_options = on_options
+        self._options: list[tuple[Stream, int, int, Record]] = []
+        self.decoder = Decoder(
+            settings, devices, on_error=self._error,
+            on_options=None if on_options is None else self._heard,
+        )  # fmt: skip
         self._places: list[tuple[Path, Datagram, bool]] = []
         self.faults = 0
         self._reported: Counter[str] = Counter()
@@ -83,11 +93,20 @@ class FileDecoder:
             for _, datagram, raw in self._places
         ]
         for batch in batches(datagrams, _BATCH):
-            yield from self.decoder.decode(batch)
+            flows = self.decoder.decode(batch)
+            if self._on_options is not None:
+                for record in self._options:
+                    self._on_options(*record)
+                self._options.clear()
+            yield from flows
         for number, octet, reason in sorted(self._found):
             self._tell(reason, number, octet)
         self._found.clear()
         self._places.clear()
+
+    def _heard(self, stream: Stream, template: int, received: int, record: Record) -> None:
+        # Told on later: the decoder would take what goes wrong there for a fault of its own.
+        self._options.append((stream, template, received, record))
 
     def _error(self, reason: str, number: int, octet: int) -> None:
         self._reported[reason] += 1
