@@ -11,9 +11,9 @@ import os
 import socket
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -93,19 +93,18 @@ def sustain(flows_per_second: float, minutes: float) -> Sustained:
         with (
             running(lambda at: receivers.collector(at, sections)) as up,
             Sender(file, up.port) as sender,
+            ThreadPoolExecutor(1) as thread,
         ):
             sender.send(0, _SLOW_DATAGRAMS, 500)
             cpu = [cpu_seconds(pid) for pid in up.processes]
             rate = flows_per_second / per_datagram
-            sending = threading.Thread(
-                target=lambda: setattr(result, "seconds", sender.send(_SLOW_DATAGRAMS, last, rate))
-            )
-            sending.start()
+            sending = thread.submit(sender.send, _SLOW_DATAGRAMS, last, rate)
             began = time.monotonic()
-            while sending.is_alive():
-                sending.join(_SAMPLE_SECONDS)
+            while not sending.done():
+                wait([sending], _SAMPLE_SECONDS)
                 at = min(last, _SLOW_DATAGRAMS + int((time.monotonic() - began) * rate))
                 _sample(result, up.processes, http, _flows_until(made, at))
+            result.seconds = sending.result()
             result.sent = _flows_until(made, last)
             result.drained_seconds = _drain(result, up.processes, http)
             used = [cpu_seconds(pid) for pid in up.processes]
