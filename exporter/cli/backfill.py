@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import fail
 from exporter.cli.times import parse_moment
 
 if TYPE_CHECKING:
@@ -77,15 +78,15 @@ def backfill(
     try:
         client = connect(settings.clickhouse)
     except StoreError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     try:
         task = Backfill(client, chosen, loaded.loaded_lists, start, end)
         with progress("days of policies", task.steps) as advance:
             samples = task.write(prometheus_data, lambda: advance(1))
     except BlockError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except ClickHouseError as error:
-        _fail(str(explain(error, settings.clickhouse)), 1)
+        fail(str(explain(error, settings.clickhouse)), 1)
     finally:
         client.close()
     for name, count in samples.items():
@@ -114,19 +115,14 @@ def _policies(configured: str, file: Path | None) -> PolicySet:
     try:
         return load_policies(path)
     except ConfigError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
 
 
 def _chosen(policies: list[Policy], names: list[str]) -> list[Policy]:
     known = {policy.name: policy for policy in policies}
     for name in names:
         if name not in known:
-            _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+            fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
         if not known[name].measured.has_past:
-            _fail(f"policy {name}: {known[name].measure} cannot be known of the past", 2)
+            fail(f"policy {name}: {known[name].measure} cannot be known of the past", 2)
     return [known[name] for name in names] if names else [p for p in policies if p.has_baseline]
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)

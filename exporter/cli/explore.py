@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
 from exporter.cli.completion import dimensions, measures
-from exporter.cli.output import show_table
+from exporter.cli.output import fail, show_table
 from exporter.cli.times import parse_length, parse_moment
 
 
@@ -85,7 +85,7 @@ def explore(
             pinned=tuple(pin or ()),
         )
     except ValueError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     try:
         client = connect(settings.clickhouse)
         try:
@@ -93,9 +93,9 @@ def explore(
         finally:
             client.close()
     except StoreError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except DatabaseError as error:
-        _fail(str(explain(error, settings.clickhouse)), 1)
+        fail(str(explain(error, settings.clickhouse)), 1)
     if as_json:
         typer.echo(show.as_json(asked, keys))
     elif as_csv:
@@ -111,8 +111,3 @@ def _last(text: str) -> int:
         return parse_length(text)
     except ValueError as error:
         raise ValueError(f"--last: {error}") from error
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)

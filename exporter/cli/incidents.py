@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
-from exporter.cli.output import JsonOption, show_json, show_line, show_table
+from exporter.cli.output import JsonOption, fail, show_json, show_line, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -124,9 +124,9 @@ def show_incident(
     settings = read_config(config)
     rows = _ask(settings, _SHOW, {"fingerprint": fingerprint})
     if not rows:
-        _fail(f"no alert has a fingerprint that begins with {fingerprint!r}", 1)
+        fail(f"no alert has a fingerprint that begins with {fingerprint!r}", 1)
     if len({row["fingerprint"] for row in rows}) > 1:
-        _fail("several alerts begin so: " + ", ".join({row["fingerprint"] for row in rows}), 1)
+        fail("several alerts begin so: " + ", ".join({row["fingerprint"] for row in rows}), 1)
     latest = rows[0]
     started_ms = int(latest["starts_at"].timestamp() * 1000)
     evidence = _ask(
@@ -186,11 +186,6 @@ def _ask(settings: Config, sql: str, parameters: dict[str, Any]) -> list[dict[st
         finally:
             client.close()
     except StoreError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except DatabaseError as error:
-        _fail(str(explain(error, settings.clickhouse)), 1)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)
+        fail(str(explain(error, settings.clickhouse)), 1)

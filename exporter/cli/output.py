@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -36,6 +36,12 @@ def show_table(table: RenderableType) -> None:
 def show_line(text: str) -> None:
     """Print one line, or some."""
     typer.echo(text.translate(_CONTROLS))
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Say on the standard error what is wrong, and end with this exit code."""
+    typer.echo(text.translate(_CONTROLS), err=True)
+    raise typer.Exit(code)
 
 
 def show_json(value: Any) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
-from exporter.cli.output import JsonOption, show_json, show_table
+from exporter.cli.output import JsonOption, fail, show_json, show_table
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -83,7 +83,7 @@ def check_policies(
             finally:
                 client.close()
         except StoreError as error:
-            _fail(str(error), 1)
+            fail(str(error), 1)
     for fault in faults:
         typer.echo(fault, err=True)
     if faults:
@@ -128,9 +128,9 @@ def evaluate_policy(
         finally:
             client.close()
     except StoreError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except DatabaseError as error:
-        _fail(str(explain(error, settings.clickhouse)), 1)
+        fail(str(explain(error, settings.clickhouse)), 1)
     rows = sorted(rows, key=lambda row: row[-2], reverse=True)
     if as_json:
         show_json(
@@ -199,13 +199,13 @@ def say_new_normal(
         finally:
             client.close()
     except StoreError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except ClickHouseError as error:
-        _fail(str(explain(error, settings.clickhouse)), 1)
+        fail(str(explain(error, settings.clickhouse)), 1)
     found = [labels for labels in values if wanted.items() <= dict(labels).items()]
     if len(found) != 1:
         shown = "; ".join(" ".join(f"{n}={t}" for n, t in labels) for labels in found[:10])
-        _fail(f"{len(found)} keys match: {shown}" if found else "no key matches", 2)
+        fail(f"{len(found)} keys match: {shown}" if found else "no key matches", 2)
     ordered = sorted(values[found[0]])
     p05, p50, p95 = (quantile_of(ordered, quantile) for quantile in (0.05, 0.5, 0.95))
     written = settings.policies.model_copy(update={"file": str(path)}).new_normals
@@ -222,7 +222,7 @@ def say_new_normal(
             ),
         )
     except (ConfigError, OSError) as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     unit = policy.measured.unit
     typer.echo(f"{written}: usual is {p50:,.10g} {unit}, from {p05:,.10g} to {p95:,.10g}")
 
@@ -248,13 +248,13 @@ def _load(settings: Config, file: Path | None) -> PolicySet:
     try:
         return load_policies(_path(settings, file))
     except ConfigError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
 
 
 def _named(policies: PolicySet, name: str) -> Policy:
     known = {policy.name: policy for policy in policies.policies}
     if name not in known:
-        _fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+        fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
     return known[name]
 
 
@@ -270,8 +270,3 @@ def _bounds(policy: Policy) -> str:
         joint = " and " if policy.combine == "all" else " or "
         sides.append(f"{prefix}{word} {joint.join(tests)}")
     return "; ".join(sides)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from exporter.cli.app import ConfigOption, app, parse_target, read_config
 from exporter.cli.completion import scenarios
+from exporter.cli.output import fail
 from exporter.cli.times import parse_length, parse_moment
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def simulate(
                 others,
             )
         except OSError as error:
-            _fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
+            fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
     _show(totals, agents_to, as_json=as_json)
 
 
@@ -199,7 +200,7 @@ def _served(story: Story, now: int, seed: int, port: int, opened: ExitStack) -> 
     try:
         server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
     except OSError as error:
-        _fail(f"flow-exporter simulate: 127.0.0.1:{port}: {error.strerror}", 1)
+        fail(f"flow-exporter simulate: 127.0.0.1:{port}: {error.strerror}", 1)
     opened.callback(server.shutdown)
     typer.echo(f"Metrics: http://127.0.0.1:{server.server_port}/metrics", err=True)
     return metrics
@@ -248,8 +249,3 @@ def _show(totals: dict[str, Totals], agents_to: str, *, as_json: bool) -> None:
 
 def _text(moment: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(code)

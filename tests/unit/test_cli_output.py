@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import typer
 from rich.table import Table
 
-from exporter.cli.output import show_line, show_table
+from exporter.cli.output import fail, show_line, show_table
 
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\x9b2J\x7f"
 HARMLESS = "]0;title[31mred2J"
@@ -27,3 +28,12 @@ def test_a_table_shows_brackets_and_no_escape_sequences(
 def test_a_line_holds_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     show_line(HOSTILE + "é")
     assert capsys.readouterr().out == HARMLESS + "é\n"
+
+
+def test_a_fault_holds_none_either_and_ends_with_its_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        fail(HOSTILE, 2)
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == HARMLESS + "\n"
