@@ -12,11 +12,10 @@ import logging
 import socket
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from operator import is_not
 from pathlib import Path
 from typing import Final
@@ -30,6 +29,7 @@ from exporter.config import ConfigError, HostTargets, HttpTargets, read_secret
 from exporter.config.load import version_of
 from exporter.config.name_files import TargetGroup, TargetGroups, load_targets, target_host
 from exporter.distinct import pack_address
+from exporter.enrich.fetch import fetch
 from exporter.enrich.host_names import HostFacts, Layer
 
 log = logging.getLogger(__name__)
@@ -163,12 +163,11 @@ class TargetNames(Collector):
         if now < origin.due:
             return
         origin.due = now + server.refresh_seconds
-        request = urllib.request.Request(server.url, headers={"Accept": "application/json"})  # noqa: S310
+        secrets = {}
         if server.token_file:
-            token = read_secret(server.token_file, "")
-            request.add_unredirected_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            body = _body(answer, time.monotonic() + _HTTP_TIMEOUT_SECONDS)
+            secrets["Authorization"] = f"Bearer {read_secret(server.token_file, '')}"
+        headers = {"Accept": "application/json"}
+        body = fetch(server.url, headers, secrets, _HTTP_TIMEOUT_SECONDS, _MAX_ANSWER_BYTES)
         try:
             origin.groups = TargetGroups.model_validate(json.loads(body)).root
         except ValidationError as error:
@@ -223,22 +222,6 @@ def _read(origin: _Origin, path: Path) -> None:
     origin.version = version
     origin.groups = load_targets(path)
     origin.valid = True
-
-
-def _body(answer: HTTPResponse, until: float) -> bytes:
-    """All of an answer, however slowly it comes.
-
-    Raises:
-        ConfigError: it is too long, or takes too long.
-    """
-    body = bytearray()
-    while part := answer.read1(1 << 16):
-        body += part
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise ConfigError(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes")
-        if time.monotonic() > until:
-            raise ConfigError(f"the answer takes longer than {_HTTP_TIMEOUT_SECONDS:g} s")
-    return bytes(body)
 
 
 def _shown(urls: Sequence[str]) -> dict[str, str]:
