@@ -20,6 +20,7 @@ import bcrypt
 from pydantic import Field, field_validator, model_validator
 
 from exporter.config import ConfigError, FileName, Section, load_yaml
+from exporter.config.load import check_regular
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _HEADERS = (
@@ -117,11 +118,14 @@ def tls_context(settings: TlsServerConfig) -> ssl.SSLContext:
         "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
     }[settings.client_auth_type]
     try:
+        for name in (settings.cert_file, settings.key_file):
+            check_regular(Path(name))
         context.load_cert_chain(settings.cert_file, settings.key_file)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"{settings.cert_file}, {settings.key_file}: {error}") from error
     if settings.client_ca_file:
         try:
+            check_regular(Path(settings.client_ca_file))
             context.load_verify_locations(settings.client_ca_file)
         except OSError as error:
             raise ConfigError(f"{settings.client_ca_file}: {error}") from error

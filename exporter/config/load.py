@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +51,32 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         loader.dispose()
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is no file, nor a link to one: to read a pipe or a device may never end.
+
+    Raises:
+        OSError: it is none, or there is nothing.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = (
+            "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        )
+        raise OSError(errno.EINVAL, f"is {kind}, where a regular file is needed", str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a regular file.
+
+    Raises:
+        OSError: it cannot be read, or is none.
+    """
+    check_regular(path)
+    return path.read_bytes()
+
+
 def read_text(path: Path) -> str:
     """A file of UTF-8; the mark that some programs put at its beginning is left out.
 
@@ -56,7 +84,7 @@ def read_text(path: Path) -> str:
         ConfigError: it cannot be read, or is not UTF-8: then with the line.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     try:
@@ -164,7 +192,7 @@ def read_secret(path: str, environment: str) -> str:
     if not path:
         return os.environ.get(environment, "")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return read_bytes(Path(path)).decode().strip()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError:

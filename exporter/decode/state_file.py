@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporter.batch import format_address
+from exporter.config.load import read_bytes
 from exporter.decode.layout import Field
 from exporter.decode.state import LimitError, State, Stream, packed_address
 from exporter.decode.templates import FIRST_TEMPLATE, Definition
@@ -47,7 +48,7 @@ def save(path: Path, state: State) -> None:
 def load(path: Path, state: State) -> None:
     """Take up what the file holds, as far as the bounds in force allow it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']} is not known")
         streams = content["streams"]

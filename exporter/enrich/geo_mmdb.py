@@ -24,6 +24,7 @@ from maxminddb.decoder import Decoder
 from numpy.typing import NDArray
 
 from exporter.config import ConfigError
+from exporter.config.load import read_bytes
 from exporter.distinct import is_ipv4
 from exporter.key_index import KeyIndex
 from exporter.logs import RareLog
@@ -58,7 +59,7 @@ class MmdbFile:
         self._path = path
         self._log = RareLog(log)
         try:
-            content = Path(path).read_bytes()
+            content = read_bytes(Path(path))
             metadata = _metadata(content)
             self._tree, self._nodes = _tree(content, metadata)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:

@@ -22,6 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.config import ConfigError, Device, Snmp, SnmpAccess
+from exporter.config.load import read_bytes
 from exporter.distinct import pack_address
 from exporter.enrich.learned_interfaces import LearnedInterface, LearnedInterfaces
 from exporter.logs import RareLog
@@ -206,7 +207,7 @@ class SnmpPoller(Collector):
 
     def _load(self, file: Path) -> None:
         try:
-            saved = json.loads(file.read_text(encoding="utf-8"))
+            saved = json.loads(read_bytes(file))
             for address, interfaces in saved.items():
                 if address in self._targets:
                     found = {

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.config import ConfigError
-from exporter.config.load import version_at
+from exporter.config.load import read_bytes, version_at
 from exporter.receive.grpc.service import SERVICE, CollectorService
 from exporter.receive.grpc.stats import GrpcStats
 from exporter.receive.sources import Offer
@@ -163,8 +163,8 @@ class _TlsFiles:
         )
         try:
             return grpc.ssl_server_certificate_configuration(
-                [(_content(tls.key_file), _content(tls.cert_file))],
-                _content(tls.client_ca_file) if tls.client_ca_file else None,
+                [(read_bytes(Path(tls.key_file)), read_bytes(Path(tls.cert_file)))],
+                read_bytes(Path(tls.client_ca_file)) if tls.client_ca_file else None,
             )
         except OSError as error:
             raise ConfigError(f"{error.filename}: {error.strerror}") from error
@@ -188,7 +188,3 @@ class _TlsFiles:
     def _look(self) -> object:
         files = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
         return [version_at(name) for name in files if name]
-
-
-def _content(name: str) -> bytes:
-    return Path(name).read_bytes()
