@@ -178,6 +178,7 @@ class CollectorProcess(Collector):
             self._size_keeper,
             self._as_names,
             self._inventory,
+            self._http.connections,
         ):
             self._registry.register(part)
         if self._grpc is not None:

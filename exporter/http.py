@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from exporter.config import ConfigError, Http
+from exporter.listening import Connections, Listener
 from exporter.metrics.exposition import render
 from exporter.web_config import Access, WebConfig, tls_context
 
@@ -35,7 +36,10 @@ log = logging.getLogger(__name__)
 _BODY_SECONDS = 10.0
 #: A peer that should ask, or read its answer, has this long, and at most twice as long.
 _PATIENCE_SECONDS = 10.0
-_MAX_CONNECTIONS = 64
+#: From here on requests are answered with 503.
+_BUSY_CONNECTIONS = 64
+_MAX_CONNECTIONS = 256
+_MAX_CONNECTIONS_OF_A_HOST = 16
 _START_SECONDS = 10.0
 _STOP_SECONDS = 3
 
@@ -230,6 +234,8 @@ class _Connection(H11Protocol):
 class HttpServer:
     """Serves an application from a thread of its own, between :meth:`start` and :meth:`stop`.
 
+    ``connections`` counts who is connected.
+
     Raises:
         HttpServerError: the address cannot be listened on.
         ConfigError: a certificate cannot be used.
@@ -238,17 +244,21 @@ class HttpServer:
     def __init__(self, settings: Http, web: WebConfig, app: ASGIApp) -> None:
         self._tls = web.tls_server_config
         self._context = tls_context(self._tls) if self._tls else None
-        self._socket = _listen(settings)
+        self.connections = Connections(
+            "flow_exporter_http", total=_MAX_CONNECTIONS, each=_MAX_CONNECTIONS_OF_A_HOST
+        )
+        self._socket = Listener.of(_listen(settings), self.connections)
         self.port: int = self._socket.getsockname()[1]
         options = uvicorn.Config(
             app,
+            loop="asyncio",  # others do not ask the listener
             http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
+            limit_concurrency=_BUSY_CONNECTIONS,
             timeout_graceful_shutdown=_STOP_SECONDS,
             ssl_context_factory=self._make_context if self._tls else None,
         )

@@ -98,6 +98,29 @@ def test_a_long_answer_takes_little_memory(store: RunningStore) -> None:
     assert highest - before < 200
 
 
+def test_connections_are_bounded_and_the_store_goes_on(store: RunningStore) -> None:
+    def is_closed(client: socket.socket) -> bool:
+        client.settimeout(0.0)
+        try:
+            return client.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
+    with contextlib.ExitStack() as opened:
+        many = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", store.port)))
+            for _ in range(530)
+        ]
+        # Those that never ask lose theirs as well, but only after a while.
+        assert eventually(lambda: any(map(is_closed, many)))
+        assert not all(map(is_closed, many))
+    assert eventually(lambda: metric(store, "flow_store_connections") < 10)
+    assert metric(store, 'flow_store_refused_connections_total{reason="total"}') > 0
+    assert store.ask("default", "SELECT 1") == [(1,)]
+
+
 def test_an_unfinished_insert_stores_nothing(store: RunningStore) -> None:
     with store.client() as client:
         client.command("CREATE TABLE IF NOT EXISTS unfinished (a UInt64) ENGINE = MergeTree "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from exporter.listening import Connections
 from exporter.store.server.metrics import StoreMetrics
 from exporter.store.server.settings import READER_SETTINGS
 
@@ -11,7 +12,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_text
 
 
 def test_every_metric_is_described() -> None:
-    metrics = list(StoreMetrics(lambda: 0, lambda: "1").collect())
+    connections = Connections("flow_store", total=1, each=1)
+    metrics = list(StoreMetrics(lambda: 0, lambda: "1", connections).collect())
     assert len(metrics) == PAGE.count("| `flow_store_")
     for metric in metrics:
         name = metric.name + ("_total" if metric.type == "counter" else "")

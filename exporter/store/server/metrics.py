@@ -16,19 +16,27 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from exporter.listening import Connections
+
 KINDS: Final = ("query", "insert")
 OUTCOMES: Final = ("ok", "error", "cancelled")
 _BOUNDS: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 
 
 class StoreMetrics(Collector):
-    """Counts what the server does; ``data_bytes`` is asked at each scrape."""
+    """Counts what the server does; ``data_bytes`` is asked at each scrape.
+
+    What ``connections`` tells of those that are open belongs to it, too.
+    """
 
     content_type = exposition.CONTENT_TYPE_LATEST
 
-    def __init__(self, data_bytes: Callable[[], int], version: Callable[[], str]) -> None:
+    def __init__(
+        self, data_bytes: Callable[[], int], version: Callable[[], str], connections: Connections
+    ) -> None:
         self._data_bytes = data_bytes
         self._version = version
+        self._connections = connections
         self._lock = threading.Lock()
         self._finished = {(kind, outcome): 0 for kind in KINDS for outcome in OUTCOMES}
         self._seconds = {kind: [0] * (len(_BOUNDS) + 1) for kind in KINDS}
@@ -126,3 +134,4 @@ class StoreMetrics(Collector):
             "flow_store_data_bytes", "Bytes on disk of all active parts of tables.",
             self._data_bytes(),
         )  # fmt: skip
+        yield from self._connections.collect()

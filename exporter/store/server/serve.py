@@ -6,14 +6,20 @@ import signal
 import socket as sockets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 
+from exporter.listening import Connections, Listener
 from exporter.store.server.app import Options, Store
 from exporter.store.server.connection import Connection
 from exporter.store.server.engine import Engine
 from exporter.store.server.metrics import StoreMetrics
 from exporter.store.server.users import READER, WRITER, Users
+
+#: All that may be open; half of them may be one host's, as dashboards of many people come from one.
+_MAX_CONNECTIONS: Final = 512
+_MAX_CONNECTIONS_OF_A_HOST: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +52,21 @@ def serve(options: StoreOptions) -> None:
     """
     listen = options.listen
     # Taking the address first tells a wrong one before the engine starts.
-    socket = _bind(listen)
+    connections = Connections("flow_store", total=_MAX_CONNECTIONS, each=_MAX_CONNECTIONS_OF_A_HOST)
+    socket = Listener.of(_bind(listen), connections)
     with socket, Engine(options.data_dir, options.server_memory_bytes) as engine:
         users = Users.of(options.data_dir)
         metrics = StoreMetrics(
             lambda: engine.scalar("SELECT sum(bytes_on_disk) FROM system.parts WHERE active"),
             lambda: engine.version,
+            connections,
         )
         store = Store(engine, users, options.options, metrics)
         config = uvicorn.Config(
             app=store,
             host=listen.address,
             port=listen.port,
+            loop="asyncio",  # others do not ask the listener
             http=Connection,
             ssl_certfile=str(listen.certificate) if listen.certificate else None,
             ssl_keyfile=str(listen.key) if listen.key else None,

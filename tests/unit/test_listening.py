@@ -1,0 +1,145 @@
+"""A server keeps connections for others, however many one host opens."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import exporter.listening
+from exporter.config import Http
+from exporter.http import Guard, Health, HttpServer, create_app
+from exporter.listening import Connections, Listener
+from exporter.web_config import WebConfig
+
+
+def value(connections: Connections, name: str, reason: str | None = None) -> float:
+    registry = CollectorRegistry()
+    registry.register(connections)
+    labels = {} if reason is None else {"reason": reason}
+    found = registry.get_sample_value(f"served_{name}", labels)
+    assert found is not None
+    return found
+
+
+def admitted(connections: Connections, address: str) -> bool:
+    try:
+        connections.enter(address)
+    except ConnectionAbortedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("address", "same", "other"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("192.0.2.1", "::ffff:192.0.2.1", "::ffff:192.0.2.2"),
+        ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ("fe80::1%eth0", "fe80::2", "fe81::1"),
+    ],
+)
+def test_a_host_has_its_share_whatever_address_of_its_own_it_uses(
+    address: str, same: str, other: str
+) -> None:
+    connections = Connections("served", total=10, each=2)
+    assert admitted(connections, address)
+    assert admitted(connections, same)
+    assert not admitted(connections, same)
+    assert admitted(connections, other)
+    assert value(connections, "connections") == 3
+    assert value(connections, "refused_connections_total", "host") == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_has_all_there_are(address: str) -> None:
+    connections = Connections("served", total=10, each=2)
+    assert [admitted(connections, address) for _ in range(11)] == [True] * 10 + [False]
+    assert not admitted(connections, "192.0.2.1")
+    assert value(connections, "refused_connections_total", "total") == 2
+
+
+def test_who_leaves_may_come_again() -> None:
+    connections = Connections("served", total=2, each=1)
+    for _ in range(5):
+        host = connections.enter("192.0.2.1")
+        assert not admitted(connections, "192.0.2.1")
+        connections.leave(host)
+    assert value(connections, "connections") == 0
+
+
+def test_refusals_are_logged_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    connections = Connections("served", total=10, each=1)
+    assert sum(admitted(connections, "192.0.2.7") for _ in range(50)) == 1
+    said = "a connection from 192.0.2.7 was refused: all 1 that this host may have are open"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+def _far(address: str) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(address)
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
+    """The collector's server, to which addresses of loopback are other hosts."""
+    monkeypatch.setattr(exporter.listening, "_host_of", _far)
+    guard = Guard(WebConfig(), alerts_have_token=False)
+    app = create_app(CollectorRegistry(), Health(), [], lambda: None, guard)
+    running = HttpServer(Http(port=0), WebConfig(), app)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def _connected(port: int, source: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+
+
+def _status(port: int, source: str) -> bytes:
+    with contextlib.suppress(ConnectionError), _connected(port, source) as client:
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return client.recv(12)
+    return b""
+
+
+def test_one_host_leaves_connections_of_the_collector_to_others(server: HttpServer) -> None:
+    idle = [_connected(server.port, "127.0.0.2") for _ in range(40)]
+    assert _status(server.port, "127.0.0.2") == b""
+    assert _status(server.port, "127.0.0.3") == b"HTTP/1.1 200"
+    for client in idle:
+        client.close()
+    _until(lambda: _status(server.port, "127.0.0.2") == b"HTTP/1.1 200")
+
+
+def test_a_listener_is_taken_over_whole() -> None:
+    connections = Connections("served", total=1, each=1)
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        opened.settimeout(20)
+        port = opened.getsockname()[1]
+        with Listener.of(opened, connections) as listener:
+            assert opened.fileno() == -1
+            first = socket.create_connection(("127.0.0.1", port))
+            accepted, _ = listener.accept()
+            second = socket.create_connection(("127.0.0.1", port))
+            with pytest.raises(ConnectionAbortedError):
+                listener.accept()
+            assert second.recv(1) == b""
+            accepted.close()
+            accepted.close()
+            assert value(connections, "connections") == 0
+            for client in (first, second):
+                client.close()
