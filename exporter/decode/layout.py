@@ -96,7 +96,8 @@ class Layout:
         self.inner_packets = table.inner_packets
         self.sizes = [0]
         used: list[dict[str, tuple[str, int]]] = [{}]
-        ranked: list[tuple[int, bool, Step]] = []
+        ranked: list[tuple[tuple[int, bool], bool, Step]] = []
+        inner = _inner_fields(fields)
         for number, field in enumerate(fields):
             found, reverse = _lookup(table, field)
             segment, name, length = len(self.sizes) - 1, f"f{number}", field.length
@@ -110,7 +111,8 @@ class Layout:
                     used[segment][name] = (form[0], self.sizes[segment] + form[1])
             if found is not None and readable:
                 rank, element = found
-                ranked.append((rank, reverse, _step(element, segment, name, length)))
+                step = _step(element, segment, name, length)
+                ranked.append(((rank, number not in inner), reverse, step))
             if length == VARIABLE:
                 self.sizes.append(0)
                 used.append({})
@@ -127,8 +129,7 @@ class Layout:
                 for name in window.dtype.names or ()
             }
             ranked = [(r, back, replace(s, segment=place[s.name])) for r, back, s in ranked]
-        inner = _inner_fields(fields)
-        ranked.sort(key=lambda entry: (entry[0], int(entry[2].name[1:]) not in inner))
+        ranked.sort(key=lambda entry: entry[0])
         self.forward = _without_shadowed([s for _, reverse, s in ranked if not reverse])
         self.reverse = _without_shadowed([s for _, reverse, s in ranked if reverse])
         self.ipv4 = _only_ipv4(self.forward)
@@ -146,17 +147,16 @@ _SOURCE_IPV4: Final = 8
 _SOURCE_IPV6: Final = 27
 
 #: Readings whose value may have any length at all.
-_OCTETS: Final = frozenset(
-    {Reading.TEXT, Reading.APPLICATION, Reading.AVC_HOST, Reading.FRAME, Reading.PACKET}
-)
+_OCTETS: Final = frozenset({*TEXT_READINGS, *SECTION_READINGS})
 
 #: Elements whose reverse (RFC 5103) would contradict the flow key, which is simply swapped.
 _NO_REVERSE: Final = frozenset(
     {
         "src_addr", "dst_addr", "src_port", "dst_port", "proto", "etype", "ip_version",
         "nat_src_addr", "nat_dst_addr", "nat_src_port", "nat_dst_port", "in_if", "out_if",
-        "reverse_bytes", "reverse_packets", "packet_section", "frame_size", "sampler",
-        "system_init",
+        "reverse_bytes", "reverse_packets", "packet_section", "frame_size", "frame_type", "sampler",
+        "system_init", "inner_src_addr", "inner_dst_addr", "inner_proto", "inner_src_port",
+        "inner_dst_port",
     }
 )  # fmt: skip
 
@@ -257,8 +257,8 @@ def _inner_fields(fields: tuple[Field, ...]) -> range:
 
 def _only_ipv4(steps: list[Step]) -> bool:
     """Whether source and destination, as far as there are any, can be nothing but IPv4."""
-    told = [step.length for step in steps if step.column in ("src_addr", "dst_addr")]
-    sections = any(step.reading in (Reading.FRAME, Reading.PACKET) for step in steps)
+    told = [step.length for step in steps if step.column.endswith(("src_addr", "dst_addr"))]
+    sections = any(step.reading in SECTION_READINGS for step in steps)
     return bool(told) and set(told) == {4} and not sections
 
 
