@@ -121,7 +121,7 @@ def after_hours(question: Question, time: str = TIME) -> str:
 
 def flow_state() -> str:
     """The state of a flow, to be merged with those of hours."""
-    return f"initializeAggregation('{STATE}', if(of_sources, dst_addr, src_addr))"
+    return f"initializeAggregation('{STATE}', cityHash64(if(of_sources, dst_addr, src_addr)))"
 
 
 def hour_rows(question: Question) -> str:

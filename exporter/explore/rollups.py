@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STATE: Final = "uniqCombinedState(12)"
 #: What stands for a state of different addresses where nothing is counted.
-NO_STATE: Final = f"initializeAggregation('{STATE}', toIPv6('::'))"
+NO_STATE: Final = f"initializeAggregation('{STATE}', toUInt64(0))"
 
 #: Length of a range from which rollups are read.
 ROLLUP_SECONDS: Final = 12 * 3600
