@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -29,13 +28,12 @@ from exporter.http import Guard, Health, HttpServer, create_app
 from exporter.incidents.freezer import EvidenceFreezer
 from exporter.incidents.http import routes
 from exporter.incidents.recorder import AlertRecorder
+from exporter.loaded import Loaded, waiting
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
-from exporter.policies.check import refused_queries
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.metrics import PolicyCollector
-from exporter.policies.model import PolicySet, load_policies
-from exporter.policies.new_normal import NewNormal, NewNormalCollector, load_new_normals
+from exporter.policies.new_normal import NewNormalCollector
 from exporter.policies.speeds import known_speeds
 from exporter.receive.collector import ReceiveCollector
 from exporter.receive.dnstap import DnstapReceiver
@@ -44,33 +42,15 @@ from exporter.receive.grpc import GrpcServer
 from exporter.receive.grpc.stats import GrpcCollector
 from exporter.receive.udp import open_receivers
 from exporter.resources import resource
-from exporter.store.client import StoreError, connect
+from exporter.store.client import connect
 from exporter.store.readiness import StoreReadiness
 from exporter.store.retention import SizeKeeper
 from exporter.store.writer import Writer
-from exporter.web_config import load_web_config
 
 log = logging.getLogger(__name__)
 
 #: Flows are in the table this long after the writer's longest wait, or their insert is late.
 _INSERT_SECONDS: Final = 5.0
-
-#: What a reload takes over; a change of any other setting is told in the log and waits.
-_RELOADED: Final = frozenset(
-    {
-        "device_files",
-        "devices",
-        "geo",
-        "host_files",
-        "host_targets",
-        "hosts",
-        "network_files",
-        "networks",
-        "policies",
-        "services",
-        "snmp",
-    }
-)
 
 
 class CollectorProcess(Collector):
@@ -92,9 +72,8 @@ class CollectorProcess(Collector):
         self._using_names = threading.Lock()
         self._reloaded_at = time.time()
         self._reload_succeeded = True
-        policies = _policies(config)
-        self._new_normals = NewNormalCollector(_new_normals(config))
-        web = load_web_config(config.http.web_config_file)
+        loaded = Loaded.of(config)
+        self._new_normals = NewNormalCollector(loaded.new_normals)
         token = read_secret(config.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN")
         self._readiness = StoreReadiness(
             config.clickhouse,
@@ -106,7 +85,7 @@ class CollectorProcess(Collector):
         self._size_keeper = SizeKeeper(config.clickhouse, lambda: connect(config.clickhouse))
         self._evaluator = PolicyEvaluator(
             lambda: connect(config.clickhouse),
-            policies,
+            loaded.policies,
             delay_seconds=config.clickhouse.batch_seconds + _INSERT_SECONDS,
             query_timeout_seconds=config.policies.query_timeout_seconds,
             speeds=self._interface_speeds,
@@ -126,7 +105,7 @@ class CollectorProcess(Collector):
         )
         self._decoder = Decoder(config.decode, self._names.config.devices)
         counters = TrafficCounters(config.counters)
-        self._guard = Guard(web, alerts_have_token=bool(token))
+        self._guard = Guard(loaded.web, alerts_have_token=bool(token))
         self._registry = CollectorRegistry()
         app = create_app(
             self._registry,
@@ -136,7 +115,7 @@ class CollectorProcess(Collector):
             self._guard,
         )
         with ExitStack() as undo:
-            self._http = HttpServer(config.http, web, app)
+            self._http = HttpServer(config.http, loaded.web, app)
             undo.callback(self._http.stop)
             receivers = open_receivers(config.receive)
             undo.callback(receivers.stop)
@@ -247,46 +226,25 @@ class CollectorProcess(Collector):
         with self._reloading:
             try:
                 new = load_config(self._file)
-                policies = _policies(new)
-                self._ask_about(policies, Path(new.policies.file))
-                new_normals = _new_normals(new)
-                web = load_web_config(new.http.web_config_file)
-                self._http.reload_certificate(web)
+                loaded = Loaded.of(new)
+                if not self._readiness.reason():
+                    running = [state.policy for state in self._evaluator.states()]
+                    loaded.ask_about_policies(running)
+                self._http.reload_certificate(loaded.web)
                 self._names.configure(new)
             except ConfigError as error:
                 self._reload_succeeded = False
                 log.error("the configuration was not reloaded: %s", error)
                 raise
             self._use_names()
-            self._evaluator.reload(policies)
-            self._new_normals.replace(new_normals)
-            self._guard.replace(web)
+            self._evaluator.reload(loaded.policies)
+            self._new_normals.replace(loaded.new_normals)
+            self._guard.replace(loaded.web)
             self._reloaded_at = time.time()
             self._reload_succeeded = True
-            for name in _waiting(self._config, new):
+            for name in waiting(self._config, new):
                 log.warning("%s has changed, which takes effect at the next start", name)
             log.info("the configuration was reloaded")
-
-    def _ask_about(self, policies: PolicySet, file: Path) -> None:
-        """Have ClickHouse look at the policies of ``file`` that are new or changed, if it answers.
-
-        Raises:
-            ConfigError: it would not evaluate one of them.
-        """
-        running = [state.policy for state in self._evaluator.states()]
-        if self._readiness.reason() or all(policy in running for policy in policies.policies):
-            return
-        try:
-            client = connect(self._config.clickhouse)
-            try:
-                faults = refused_queries(client, file, policies, running)
-            finally:
-                client.close()
-        except (StoreError, ClickHouseError, OSError) as error:
-            log.warning("ClickHouse could not be asked about the policies: %s", error)
-            return
-        if faults:
-            raise ConfigError("\n".join(faults))
 
     def collect(self) -> Iterator[Metric]:
         """About the process as such."""
@@ -355,22 +313,3 @@ def _grpc(config: Config, devices: Sequence[Device]) -> GrpcServer | None:
     if settings is None:
         return None
     return GrpcServer(settings, devices, reuse_port=config.receive.reuse_port)
-
-
-def _policies(config: Config) -> PolicySet:
-    return load_policies(Path(config.policies.file)) if config.policies.file else PolicySet()
-
-
-def _new_normals(config: Config) -> list[NewNormal]:
-    return load_new_normals(config.policies.new_normals) if config.policies.file else []
-
-
-def _waiting(old: Config, new: Config) -> Iterator[str]:
-    """Settings that differ and that only a start takes over."""
-    for name in Config.model_fields:
-        if name not in _RELOADED and getattr(old, name) != getattr(new, name):
-            yield name
-    if old.geo.as_names_file != new.geo.as_names_file:
-        yield "geo.as_names_file"
-    if old.policies.query_timeout_seconds != new.policies.query_timeout_seconds:
-        yield "policies.query_timeout_seconds"
