@@ -13,6 +13,8 @@ Sources named in the table:
 * nProbe: nProbe User Guide, Flow Information Elements (35632.N is 57472 + N in NetFlow v9)
 * Juniper: Junos Flow Monitoring, "Inline Monitoring Services", common properties of a packet
 * CERT: CERT IPFIX registry; elements from 16384 on are the reverse of those before
+* CESNET, Flowmon: libfds, the vendors' registry in ``config/system/elements``
+* FNF: Cisco IOS Flexible NetFlow
 * PAN-OS: Palo Alto Networks, NetFlow Templates
 * others: the vendor's IPFIX field list, named in the row
 """
@@ -48,14 +50,17 @@ class Reading(IntEnum):
     AVC_HOST = auto()  # an application id of 4 octets, sub-application 0x3402, text
     APPLICATION = auto()  # RFC 6759 applicationId: engine, selector
     VRF = auto()  # VRF number, shown by its name where the device tells it
+    DISTINGUISHER = auto()  # RFC 4364 route distinguisher, shown as 65000:1
     DIRECTION = auto()  # 0 ingress, 1 egress
     DSCP = auto()  # the upper six bits of the type of service
+    PRECEDENCE = auto()  # the upper three bits of the type of service
     ICMP = auto()  # type * 256 + code
     FIREWALL_EVENT = auto()  # IANA firewallEvent: 3 is a flow that was denied
     FIREWALL_REASON = auto()  # Cisco ASA's extended event: which list denied the flow
     JUNIPER_PROPERTIES = auto()  # 6 bits of kind; kind 2: why the packet was dropped, or 0
     LABEL = auto()  # 20 bits of MPLS label, 4 bits of the rest
     RCODE = auto()  # DNS response code
+    DNS_FLAGS = auto()  # second word of a DNS header: the response code of a response
     SECONDS = auto()  # since the epoch
     MILLISECONDS = auto()  # since the epoch
     NTP_MICROSECONDS = auto()  # RFC 7011 section 6.1.9: NTP format
@@ -66,6 +71,11 @@ class Reading(IntEnum):
     LATENCY_MS = auto()  # milliseconds, stored as seconds
     FRAME = auto()  # the beginning of an Ethernet frame
     PACKET = auto()  # the beginning of an IP packet
+    LABELLED = auto()  # an MPLS label stack, and the packet after it as far as it is there
+
+
+#: Readings of octets of a sampled packet.
+SECTION_READINGS: Final = frozenset({Reading.FRAME, Reading.PACKET, Reading.LABELLED})
 
 
 class Fill(Enum):
@@ -74,6 +84,7 @@ class Fill(Enum):
     ZERO = auto()  # in the rows where the earlier one is zero or empty
     ABSENT = auto()  # only where the record has none of the earlier ones
     BITS = auto()  # in all rows: its bits are added to those of the earlier one
+    SUM = auto()  # in all rows: added to the earlier one
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +112,16 @@ WORKING: Final = {
     "event_time": "the flow times that the record lacks",
     "client_latency": "`rtt`: twice the latencies of both sides",
     "server_latency": "`rtt`: twice the latencies of both sides",
+    "latency_seconds": "`rtt`: as above, whole seconds",
+    "latency_microseconds": "`rtt`: as above, the rest of a second",
+    "frame_type": "what kind of frame a section begins with: 1 Ethernet, 2 IEEE 802.11",
     "packet_section": "the columns that the packet's headers give",
     "frame_size": "`bytes` of a record that carries a packet's headers",
+    "inner_src_addr": "`src_addr`, with `decode.inner_packets`",
+    "inner_dst_addr": "`dst_addr`, with `decode.inner_packets`",
+    "inner_proto": "`proto`, with `decode.inner_packets`",
+    "inner_src_port": "`src_port`, with `decode.inner_packets`",
+    "inner_dst_port": "`dst_port`, with `decode.inner_packets`",
     "reverse_bytes": "`bytes` of a second flow in the other direction",
     "reverse_packets": "`packets` of a second flow in the other direction",
     **{f"mpls_label_{depth}": "`mpls_labels`" for depth in range(1, 11)},
@@ -133,11 +152,15 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 172, "postPacketTotalCount", "packets", r.UNSIGNED, "IANA", absent),
         e(0, 352, "layer2OctetDeltaCount", "bytes", r.UNSIGNED, "IANA", absent),
         e(0, 353, "layer2OctetTotalCount", "bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 417, "postLayer2OctetDeltaCount", "bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 420, "postLayer2OctetTotalCount", "bytes", r.UNSIGNED, "IANA", absent),
         e(0, 430, "layer2FrameDeltaCount", "packets", r.UNSIGNED, "IANA", absent),
         e(0, 431, "layer2FrameTotalCount", "packets", r.UNSIGNED, "IANA", absent),
         e(0, 132, "droppedOctetDeltaCount", "drop_bytes", r.UNSIGNED, "IANA"),
         e(0, 133, "droppedPacketDeltaCount", "drop_packets", r.UNSIGNED, "IANA"),
         e(0, 134, "droppedOctetTotalCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 424, "droppedLayer2OctetDeltaCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
+        e(0, 425, "droppedLayer2OctetTotalCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
         e(0, 135, "droppedPacketTotalCount", "drop_packets", r.UNSIGNED, "IANA", absent),
         e(3054, 176, "reverseOctetDeltaCount", "reverse_bytes", r.UNSIGNED, "Ixia IxFlow"),
         e(3054, 177, "reversePacketDeltaCount", "reverse_packets", r.UNSIGNED, "Ixia IxFlow"),
@@ -164,14 +187,25 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 45005, "serverIPv4Address", "dst_addr", r.ADDRESS, "AVC"),
         e(9, 12239, "serverIPv6Address", "dst_addr", r.ADDRESS, "AVC"),
         e(V9, 45007, "serverIPv6Address", "dst_addr", r.ADDRESS, "AVC"),
+        # Of a packet inside of VXLAN.
+        e(6876, 881, "tenantSourceIPv4", "inner_src_addr", r.ADDRESS, "VMware NSX"),
+        e(6876, 883, "tenantSourceIPv6", "inner_src_addr", r.ADDRESS, "VMware NSX"),
+        e(6876, 882, "tenantDestIPv4", "inner_dst_addr", r.ADDRESS, "VMware NSX"),
+        e(6876, 884, "tenantDestIPv6", "inner_dst_addr", r.ADDRESS, "VMware NSX"),
+        e(6876, 880, "tenantProtocol", "inner_proto", r.UNSIGNED, "VMware NSX"),
+        e(6876, 886, "tenantSourcePort", "inner_src_port", r.UNSIGNED, "VMware NSX"),
+        e(6876, 887, "tenantDestPort", "inner_dst_port", r.UNSIGNED, "VMware NSX"),
         e(0, 256, "ethernetType", "etype", r.UNSIGNED, "IANA"),
         e(0, 60, "ipVersion", "ip_version", r.UNSIGNED, "IANA"),
         e(0, 4, "protocolIdentifier", "proto", r.UNSIGNED, "IANA"),
         e(0, 193, "nextHeaderIPv6", "proto", r.UNSIGNED, "IANA", absent),
         e(0, 5, "ipClassOfService", "tos", r.UNSIGNED, "IANA"),
+        e(V9, 194, "IP_TOS", "tos", r.UNSIGNED, "FNF"),
         e(0, 195, "ipDiffServCodePoint", "tos", r.DSCP, "IANA"),
+        e(0, 196, "ipPrecedence", "tos", r.PRECEDENCE, "IANA", absent),
         e(0, 98, "postIpDiffServCodePoint", "tos", r.DSCP, "IANA", absent),
         e(0, 55, "postIpClassOfService", "tos", r.UNSIGNED, "IANA", absent),
+        e(0, 257, "postIpPrecedence", "tos", r.PRECEDENCE, "IANA", absent),
         e(0, 52, "minimumTTL", "ttl", r.UNSIGNED, "IANA"),
         e(0, 192, "ipTTL", "ttl", r.UNSIGNED, "IANA"),
         e(0, 53, "maximumTTL", "ttl", r.UNSIGNED, "IANA"),
@@ -204,9 +238,15 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 179, "icmpCodeIPv6", "icmp_code", r.UNSIGNED, "IANA, ASA"),
         # Headers of a sampled packet.
         e(0, 312, "dataLinkFrameSize", "frame_size", r.UNSIGNED, "IANA, RFC 7133"),
-        e(0, 315, "dataLinkFrameSection", "packet_section", r.FRAME, "IANA, RFC 7133"),
+        e(0, 103, "layer2packetSectionSize", "frame_size", r.UNSIGNED, "RFC 3954 (Cisco)"),
+        e(0, 242, "ethernetTotalLength", "frame_size", r.UNSIGNED, "IANA", absent),
+        e(0, 224, "ipTotalLength", "frame_size", r.UNSIGNED, "IANA", absent),
+        e(0, 408, "dataLinkFrameType", "frame_type", r.UNSIGNED, "IANA, RFC 7133"),
+        e(0, 315, "dataLinkFrameSection", "packet_section", r.FRAME, "IANA, RFC 7133", absent),
         e(0, 104, "layer2packetSectionData", "packet_section", r.FRAME, "RFC 3954 (Cisco)", absent),
         e(0, 313, "ipHeaderPacketSection", "packet_section", r.PACKET, "IANA, RFC 5477", absent),
+        e(0, 317, "mplsPayloadPacketSection", "packet_section", r.PACKET, "IANA, RFC 5477", absent),
+        e(0, 316, "mplsLabelStackSection", "packet_section", r.LABELLED, "IANA, RFC 5477", absent),
         # Interfaces and the link layer.
         e(0, 10, "ingressInterface", "in_if", r.UNSIGNED, "IANA"),
         e(0, 252, "ingressPhysicalInterface", "in_if", r.UNSIGNED, "IANA"),
@@ -250,24 +290,31 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 234, "ingressVRFID", "vrf", r.VRF, "IANA"),
         e(0, 235, "egressVRFID", "vrf", r.VRF, "IANA"),
         e(41916, 4321, "vpnId", "vrf", r.VRF, "Viptela"),
+        e(9, 12434, "routingVrfService", "vrf", r.VRF, "Cisco SD-WAN"),
+        e(V9, 45202, "routingVrfService", "vrf", r.VRF, "Cisco SD-WAN"),
         e(637, 91, "natInsideServiceId", "vrf", r.VRF, "Nokia 7750 SR"),
+        e(0, 90, "mplsVpnRouteDistinguisher", "vrf", r.DISTINGUISHER, "IANA"),
         # Address translation.
         e(0, 225, "postNATSourceIPv4Address", "nat_src_addr", r.ADDRESS, "IANA"),
         e(0, 281, "postNATSourceIPv6Address", "nat_src_addr", r.ADDRESS, "IANA"),
         e(V9, 40001, "NF_F_XLATE_SRC_ADDR_IPV4", "nat_src_addr", r.ADDRESS, "ASA"),
+        e(39499, 7233, "xlateSrcAddrIpv4", "nat_src_addr", r.ADDRESS, "Flowmon"),
         e(10704, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(12326, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(0, 226, "postNATDestinationIPv4Address", "nat_dst_addr", r.ADDRESS, "IANA"),
         e(0, 282, "postNATDestinationIPv6Address", "nat_dst_addr", r.ADDRESS, "IANA"),
         e(V9, 40002, "NF_F_XLATE_DST_ADDR_IPV4", "nat_dst_addr", r.ADDRESS, "ASA"),
+        e(39499, 7234, "xlateDstAddrIpv4", "nat_dst_addr", r.ADDRESS, "Flowmon"),
         e(10704, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(12326, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(0, 227, "postNAPTSourceTransportPort", "nat_src_port", r.UNSIGNED, "IANA"),
         e(V9, 40003, "NF_F_XLATE_SRC_PORT", "nat_src_port", r.UNSIGNED, "ASA"),
+        e(39499, 7235, "xlateSrcPort", "nat_src_port", r.UNSIGNED, "Flowmon"),
         e(10704, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(12326, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(0, 228, "postNAPTDestinationTransportPort", "nat_dst_port", r.UNSIGNED, "IANA"),
         e(V9, 40004, "NF_F_XLATE_DST_PORT", "nat_dst_port", r.UNSIGNED, "ASA"),
+        e(39499, 7236, "xlateDstPort", "nat_dst_port", r.UNSIGNED, "Flowmon"),
         e(10704, 11, "connTransportPort", "nat_dst_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(12326, 11, "connTransportPort", "nat_dst_port", r.UNSIGNED, "Barracuda CloudGen"),
         # Times.
@@ -319,8 +366,12 @@ def _builtin() -> tuple[Element, ...]:
         e(CERT, 179, "dnsQName", "dns_name", r.TEXT, "CERT YAF"),
         e(3054, 189, "dnsQuery", "dns_name", r.TEXT, "Ixia IxFlow"),
         e(26866, 1958, "dnsQuery", "dns_name", r.TEXT, "Gigamon"),
+        e(8057, 2, "DNSName", "dns_name", r.TEXT, "CESNET"),
+        e(39499, 121, "dnsQname", "dns_name", r.TEXT, "Flowmon"),
         e(V9, 57680, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
         e(35632, 208, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
+        e(8057, 1, "DNSRCode", "dns_rcode", r.RCODE, "CESNET"),
+        e(39499, 111, "dnsFlagsCodes", "dns_rcode", r.DNS_FLAGS, "Flowmon"),
         e(0, 460, "httpRequestHost", "http_host", r.TEXT, "IANA"),
         e(V9, 57659, "HTTP_HOST", "http_host", r.TEXT, "nProbe"),
         e(35632, 187, "HTTP_HOST", "http_host", r.TEXT, "nProbe"),
@@ -329,6 +380,8 @@ def _builtin() -> tuple[Element, ...]:
         e(3054, 183, "httpHostName", "http_host", r.TEXT, "Ixia IxFlow"),
         e(15397, 18, "serverHostname", "http_host", r.TEXT, "Procera PacketLogic"),
         e(26866, 4676, "httpHost", "http_host", r.TEXT, "Gigamon"),
+        e(39499, 1, "httpHost", "http_host", r.TEXT, "Flowmon"),
+        e(CERT, 117, "httpHost", "http_host", r.TEXT, "CERT YAF"),
         e(V9, 8256, "hostname", "http_host", r.TEXT, "StreamCore"),
         e(0, 457, "httpStatusCode", "http_status", r.UNSIGNED, "IANA"),
         e(9, 12235, "httpHost", "http_host", r.AVC_HOST, "AVC"),
@@ -336,15 +389,30 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 57653, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
         e(35632, 181, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
         e(5951, 144, "httpRspStatus", "http_status", r.UNSIGNED, "Citrix NetScaler AppFlow"),
+        e(39499, 12, "httpStatusCode", "http_status", r.UNSIGNED, "Flowmon"),
         e(15397, 24, "httpResponseStatus", "http_status", r.UNSIGNED, "Procera PacketLogic"),
+        e(5951, 128, "roundTripTime", "rtt", r.LATENCY_MS, "Citrix NetScaler AppFlow"),
         e(V9, 57595, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
         e(35632, 123, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
         e(V9, 57596, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
         e(35632, 124, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
+        *(
+            e(enterprise, base + number, name, column, r.UNSIGNED, "nProbe before 7", Fill.SUM)
+            for enterprise, base in ((V9, 57472), (35632, 0))
+            for number, name, column in (
+                (82, "CLIENT_NW_DELAY_SEC", "latency_seconds"),
+                (83, "CLIENT_NW_DELAY_USEC", "latency_microseconds"),
+                (84, "SERVER_NW_DELAY_SEC", "latency_seconds"),
+                (85, "SERVER_NW_DELAY_USEC", "latency_microseconds"),
+            )
+        ),
         e(V9, 57660, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(35632, 188, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(CERT, 294, "sslServerName", "tls_sni", r.TEXT, "CERT YAF"),
         e(26866, 112, "sslServerName", "tls_sni", r.TEXT, "Gigamon"),
+        e(8057, 808, "TLSSNI", "tls_sni", r.TEXT, "CESNET"),
+        e(8057, 890, "quicSNI", "tls_sni", r.TEXT, "CESNET"),
+        e(39499, 338, "tlsSni", "tls_sni", r.TEXT, "Flowmon"),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import values
 from exporter.decode.biflow import reverse_flows
-from exporter.decode.elements import Fill, Reading
+from exporter.decode.elements import SECTION_READINGS, Fill, Reading
 from exporter.decode.layout import VARIABLE, Layout, Step
 from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
@@ -99,6 +99,7 @@ def _batches(
     received = records.spread(sets.received)
     per_stream = np.bincount(sets.stream, counts, len(streams)).astype(np.int64).tolist()
     merge_section(columns)
+    _inner_packets(columns, wanted=layout.inner_packets)
     _ether_type(columns, count, layout)
     _icmp(columns)
     _mpls(columns)
@@ -143,6 +144,7 @@ class _Reader:
         self._exported: Offsets | None = None
         self._at_export: Uptimes | None = None
         self._started: Array | None = None
+        self._frame_type: Array | None = None
 
     def read(self, steps: Sequence[Step]) -> dict[str, Any]:
         """A column per name that ``steps`` fill."""
@@ -152,11 +154,16 @@ class _Reader:
             if step.column == "system_init":  # goes before all uptimes in the table
                 self._started = column
                 continue
+            if step.column == "frame_type":  # goes before all sections
+                self._frame_type = column
+                continue
             before = columns.get(step.column)
             if before is None:
                 columns[step.column] = column
             elif step.fill is Fill.BITS:
                 columns[step.column] = before | column
+            elif step.fill is Fill.SUM:
+                columns[step.column] = before + column
             else:
                 columns[step.column] = values.fill(before, column)
         return columns
@@ -169,8 +176,8 @@ class _Reader:
             return values.addresses(self._field(step))
         if reading in values.TEXT_READINGS:
             return self._octets(step)
-        if reading is Reading.FRAME or reading is Reading.PACKET:
-            return packet_sections(step, self._records, inner=self._inner_packets)
+        if reading in SECTION_READINGS:
+            return packet_sections(step, self._records, self._frame_type, inner=self._inner_packets)
         field = self._field(step)
         if reading in values.NUMBER_READINGS:
             return self._number_text(reading, values.unsigned(field, np.uint32))
@@ -180,6 +187,8 @@ class _Reader:
             return octets.view(">u4")[:, 0].astype(np.uint32) >> np.uint32(4)
         if reading is Reading.DSCP:
             return values.unsigned(field, np.uint8) << np.uint8(2)
+        if reading is Reading.PRECEDENCE:
+            return values.unsigned(field, np.uint8) << np.uint8(5)
         if reading is Reading.DIRECTION:
             return _DIRECTIONS[values.unsigned(field, np.uint8)]
         if reading in values.STATUS_READINGS:
@@ -324,14 +333,39 @@ def _icmp(columns: dict[str, Any]) -> None:
     columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
 
 
+#: Parts of the half round trips to client and server, and how many of their unit are a second.
+_LATENCIES: Final = (
+    ("client_latency", 1e3), ("server_latency", 1e3), ("latency_seconds", 1.0),
+    ("latency_microseconds", 1e6),
+)  # fmt: skip
+
+
 def _round_trip(columns: dict[str, Any]) -> None:
     """``rtt`` from the half round trips to client and server that a probe between them saw."""
-    sides = [columns.pop(name, None) for name in ("client_latency", "server_latency")]
-    told = [side for side in sides if side is not None]
+    parts = [(columns.pop(name, None), unit) for name, unit in _LATENCIES]
+    told = [2 * part.astype(np.float64) / unit for part, unit in parts if part is not None]
     if told and "rtt" not in columns:
-        columns["rtt"] = (2 * sum(side.astype(np.float32) for side in told) / 1e3).astype(
-            np.float32
-        )
+        columns["rtt"] = sum(told[1:], told[0]).astype(np.float32)
+
+
+#: Columns of a packet in a tunnel.
+_INNER: Final = ("src_addr", "dst_addr", "proto", "src_port", "dst_port")
+
+
+def _inner_packets(columns: dict[str, Any], *, wanted: bool) -> None:
+    """The packet in a tunnel in place of the tunnel's, where it is told and ``wanted``."""
+    told = {name: columns.pop(f"inner_{name}", None) for name in _INNER}
+    source = told["src_addr"]
+    if source is None or not wanted:
+        return
+    rows = ~values.no_address(source)
+    for name, inner in told.items():
+        outer = columns.get(name)
+        if inner is None:
+            inner = np.zeros_like(outer) if outer is not None else None
+        if inner is not None:
+            shown = rows if inner.ndim == 1 else rows[:, np.newaxis]
+            columns[name] = np.where(shown, inner, 0 if outer is None else outer)
 
 
 def _mpls(columns: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from exporter.batch import DTYPES
 from exporter.decode.elements import (
     CERT,
     REVERSE,
+    SECTION_READINGS,
     V9,
     V9_SCOPE,
     Element,
@@ -23,6 +24,7 @@ from exporter.decode.elements import (
     Fill,
     Reading,
 )
+from exporter.decode.values import TEXT_READINGS
 from exporter.schema import BY_NAME
 
 #: Field length that stands for "told in the record" (RFC 7011, section 7).
@@ -146,6 +148,9 @@ _CERT_REVERSE: Final = 1 << 14
 _SOURCE_IPV4: Final = 8
 _SOURCE_IPV6: Final = 27
 
+#: What tells the family of a flow.
+_ADDRESSES: Final = ("src_addr", "dst_addr", "inner_src_addr", "inner_dst_addr")
+
 #: Readings whose value may have any length at all.
 _OCTETS: Final = frozenset({*TEXT_READINGS, *SECTION_READINGS})
 
@@ -257,7 +262,7 @@ def _inner_fields(fields: tuple[Field, ...]) -> range:
 
 def _only_ipv4(steps: list[Step]) -> bool:
     """Whether source and destination, as far as there are any, can be nothing but IPv4."""
-    told = [step.length for step in steps if step.column.endswith(("src_addr", "dst_addr"))]
+    told = [step.length for step in steps if step.column in _ADDRESSES]
     sections = any(step.reading in SECTION_READINGS for step in steps)
     return bool(told) and set(told) == {4} and not sections
 

@@ -4,10 +4,10 @@ Every step handles all packets that have the header in question: rows of bytes a
 one buffer by their offsets and read as big-endian structures, so the cost of Python is paid per
 header type and not per packet.
 
-Read are Ethernet II and SNAP, 802.1Q and 802.1ad tags, PPPoE sessions, MPLS and Ethernet
-pseudowires in it (RFC 4448, with control word), IPv4 (RFC 791), IPv6 (RFC 8200) with extension
-headers, TCP, UDP, SCTP, DCCP, UDP-Lite, ICMP and ICMPv6. A header that is not wholly there leaves
-its columns, and those of the headers after it, at zero.
+Read are Ethernet II and SNAP, IEEE 802.11, PPP, 802.1Q and 802.1ad tags, PPPoE sessions, MPLS and
+Ethernet pseudowires in it (RFC 4448, with control word), IPv4 (RFC 791), IPv6 (RFC 8200) with
+extension headers, TCP, UDP, SCTP, DCCP, UDP-Lite, ICMP and ICMPv6. A header that is not wholly
+there leaves its columns, and those of the headers after it, at zero.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn
+from exporter.decode.framing import unframe
+from exporter.decode.gather import Index, rows_at
 from exporter.receive.datagrams import SPARE_BYTES
-
-Index = NDArray[np.int64]
 
 #: Bytes that must follow the last packet in the buffer, so that no gather leaves it.
 PADDING: Final = SPARE_BYTES
@@ -87,14 +87,6 @@ _IS_EXTENSION: Final = _flags(0, 43, 60, 135, 139, 140, _FRAGMENT, _AUTHENTICATI
 _MAPPED_WORD: Final = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
 
 
-def rows_at(data: NDArray[np.uint8], offsets: Index, layout: np.dtype[Any]) -> Array:
-    """A structure of ``layout`` at each of ``offsets``, all within ``data``."""
-    # Gathering opaque rows and naming their fields afterwards is several times quicker.
-    opaque = np.dtype(f"V{layout.itemsize}")
-    view = np.ndarray((len(data) - layout.itemsize + 1,), opaque, data, strides=(1,))
-    return view[offsets].view(layout)
-
-
 def mapped_address(words: Array) -> NDArray[np.uint8]:
     """IPv4 addresses, four bytes each in the order of the wire, as ``(n, 16)`` mapped ones."""
     address = np.zeros((len(words), 4), np.uint32)
@@ -112,8 +104,9 @@ def dissect(
         data: All packets; at least :data:`PADDING` more bytes follow the last.
         starts: Where each packet begins, shape ``(n,)``.
         ends: Where what was captured of it ends, shape ``(n,)``.
-        first: What each packet begins with, as an EtherType (:data:`ETHERNET`, :data:`IPV4`, …);
-            0 for what is not known, which is not looked into.
+        first: What each packet begins with, as an EtherType (:data:`ETHERNET`, :data:`IPV4`, …) or
+            as :mod:`exporter.decode.framing` has it; 0 for what is not known, which is not looked
+            into.
 
     Returns:
         ``src_mac``, ``dst_mac``, ``etype``, ``src_vlan`` (of the outer tag), ``mpls_labels`` (only
@@ -174,6 +167,7 @@ def _link(
     # Nearly all traffic is plain IP: look for the rest only if there is any.
     others = np.flatnonzero((etype != IPV4) & (etype != IPV6) & (first != 0))
     if len(others):
+        unframe(data, others, first, position, ends, etype, columns)
         _unwrap(data, others, position, ends, etype, columns)
     return etype, position
 

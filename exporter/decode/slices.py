@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.batch import Array
-from exporter.decode.packet import rows_at
+from exporter.decode.gather import rows_at
 from exporter.decode.values import fixed_codes
 from exporter.receive.datagrams import SPARE_BYTES
 

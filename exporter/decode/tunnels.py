@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn
-from exporter.decode.packet import ETHERNET, IPV4, IPV6, Index, dissect, layers, rows_at
+from exporter.decode.gather import Index, rows_at
+from exporter.decode.packet import ETHERNET, IPV4, IPV6, dissect, layers
 
 _UDP: Final = 17
 _GRE: Final = 47

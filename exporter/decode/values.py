@@ -38,6 +38,8 @@ _RCODES: Final = (
     "NXRRSET", "NOTAUTH", "NOTZONE",
 )  # fmt: skip
 
+_DNS_RESPONSE: Final = 0x8000
+
 _DENIED: Final = 3
 _INGRESS_LIST: Final = 1001
 _EGRESS_LIST: Final = 1002
@@ -195,6 +197,22 @@ def rcode(value: int) -> str:
     return _RCODES[value] if value < len(_RCODES) else str(value)
 
 
+def dns_flags(value: int) -> str:
+    """The response code in the second word of a DNS header (RFC 1035), if it is a response's."""
+    return rcode(value & 0xF) if value & _DNS_RESPONSE else ""
+
+
+def route_distinguisher(raw: bytes) -> str:
+    """A route distinguisher (RFC 4364, section 4.2) as ``administrator:number``; 0 is empty."""
+    if len(raw) != 8 or not raw.strip(b"\0"):
+        return ""
+    kind = int.from_bytes(raw[:2], "big")
+    if kind == 1:
+        return f"{'.'.join(map(str, raw[2:6]))}:{int.from_bytes(raw[6:], 'big')}"
+    split = 6 if kind == 2 else 4
+    return f"{int.from_bytes(raw[2:split], 'big')}:{int.from_bytes(raw[split:], 'big')}"
+
+
 # What firewalls and line cards tell of a packet's fate, as forwardingStatus (RFC 7270, section
 # 4.12); 0 where they tell of none.
 
@@ -277,12 +295,14 @@ TEXT_READINGS: Final = {
     Reading.TEXT: clean_text,
     Reading.APPLICATION: application_id,
     Reading.AVC_HOST: avc_host,
+    Reading.DISTINGUISHER: route_distinguisher,
 }
 #: Readings that give a text from a number.
 NUMBER_READINGS: Final = {
     Reading.NUMBER_TEXT: number_text,
     Reading.VRF: number_text,
     Reading.RCODE: rcode,
+    Reading.DNS_FLAGS: dns_flags,
 }
 #: Readings that give a forwarding status from a number of at most 16 bits.
 STATUS_READINGS: Final = {

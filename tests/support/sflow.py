@@ -41,6 +41,12 @@ def gateway(next_hop: str, src_as: int, path: Sequence[Sequence[int]]) -> bytes:
     return part(1003, body + struct.pack("!III", 1, 0xFFFF0001, 100))
 
 
+def mpls(next_hop: str, came: Sequence[int], leaves: Sequence[int]) -> bytes:
+    """Label stack entries (RFC 3032) that a packet came with, and those that it leaves with."""
+    stacks = (struct.pack(f"!I{len(stack)}I", len(stack), *stack) for stack in (came, leaves))
+    return part(1006, address(next_hop) + b"".join(stacks))
+
+
 def flow_sample(
     records: Sequence[bytes], *, rate: int = 100, source: int = 3, pool: int = 1000,
     drops: int = 0, in_if: int = 3, out_if: int = 4, count: int | None = None,

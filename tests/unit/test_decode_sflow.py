@@ -110,8 +110,8 @@ def test_no_several_and_unknown_interfaces_read_zero(sflow: Decoding) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "status"),
-    [(0, 128), (1, 131), (4, 133), (13, 129), (256, 128), (257, 137), (258, 130),
-     (260, 139), (261, 138), (262, 133), (99999, 128)],
+    [(0, 131), (1, 131), (4, 133), (8, 132), (13, 129), (256, 128), (257, 137), (258, 130),
+     (259, 143), (260, 139), (261, 138), (262, 135), (269, 130), (302, 140), (99999, 128)],
 )  # fmt: skip
 def test_a_dropped_packet_tells_why(sflow: Decoding, reason: int, status: int) -> None:
     raw = s.raw_header(FRAME, length=200)
@@ -180,7 +180,7 @@ def test_headers_may_begin_with_other_layers(
 
 
 def test_a_header_of_an_unknown_layer_still_counts(sflow: Decoding) -> None:
-    sample = s.flow_sample([s.raw_header(FRAME, length=100, protocol=7)])
+    sample = s.flow_sample([s.raw_header(FRAME, length=100, protocol=4)])
     (row,) = sflow.rows(s.datagram([sample]))
     assert (row["bytes"], row["proto"], row["src_addr"]) == (10_000, 0, "::")
 
@@ -212,9 +212,9 @@ def test_packets_described_without_a_header_are_flows(sflow: Decoding) -> None:
 
 
 def test_samples_about_other_things_than_packets_are_counted_and_no_flows(sflow: Decoding) -> None:
-    http = s.flow_sample([s.part(2206, bytes(40))])
+    memory = s.flow_sample([s.part(2200, bytes(40))])
     unknown = s.part(4413 << 12 | 1, bytes(16))
-    rows = sflow.rows(s.datagram([http, unknown, s.flow_sample([s.raw_header(FRAME)])]))
+    rows = sflow.rows(s.datagram([memory, unknown, s.flow_sample([s.raw_header(FRAME)])]))
     assert len(rows) == 1
     samples = sflow.decoder.accounting.samples
     assert (samples["no_packet"], samples["unknown"], samples["flow"]) == (1, 1, 2)
@@ -455,6 +455,22 @@ WHOLE = s.datagram(
         s.expanded_flow_sample([s.gateway("192.0.2.1", 1, [[1, 2], [3]]), s.raw_header(FRAME)]),
         s.counters_sample([s.interface_counters(7), s.part(1005, s.opaque(b"eth7"))]),
         s.discarded_packet([s.raw_header(f.ethernet(f.ipv6(TCP, following=6)))], reason=4),
+        s.flow_sample(
+            [
+                s.raw_header(FRAME),
+                s.mpls("192.0.2.1", [16 << 12, 17 << 12 | 0x100], [18 << 12 | 0x100]),
+                s.part(1012, struct.pack("!II", 1, 0x8100_0064)),
+                s.part(1005, struct.pack("!I", 1) + s.opaque(b"/a") + s.opaque(b"www.example")),
+                s.part(2209, struct.pack("!12I", *range(12))),
+            ]
+        ),
+        s.flow_sample(
+            [
+                s.part(2100, struct.pack("!5I", 6, 0xC0000201, 0xC0000202, 80, 50000)),
+                s.part(2206, bytes(8) + s.opaque(b"abcde") * 7 + struct.pack("!QQII", 1, 2, 3, 4)),
+            ]
+        ),
+        s.flow_sample([s.raw_header(b"\xff\x03\0\x21" + f.ipv4(TCP, proto=6), protocol=7)]),
     ]
 )
 
@@ -500,7 +516,7 @@ def test_a_batch_gives_what_its_datagrams_give_alone(payloads: list[bytes]) -> N
     def key(row: dict[str, Any]) -> str:
         # A column that no datagram of a batch has is missing; elsewhere it is zero. Names of
         # interfaces are known to all flows of the batch that tells them.
-        empty = (0, "::", "00:00:00:00:00:00", [], "unknown", "record")
+        empty = (0, "", "::", "00:00:00:00:00:00", [], "unknown", "record")
         return str(sorted((k, v) for k, v in row.items() if v not in empty and "if_name" not in k))
 
     assert sorted(map(key, together)) == sorted(map(key, alone))

@@ -22,7 +22,8 @@ from exporter.decode.sflow.interfaces import (
     PORT_NAME,
     InterfaceCounters,
 )
-from exporter.decode.sflow.records import Packets, read_packets
+from exporter.decode.sflow.packets import Packets
+from exporter.decode.sflow.records import read_packets
 from exporter.decode.sflow.samples import Samples, read_samples
 from exporter.decode.sflow.walk import (
     COUNTERS_SAMPLE,
@@ -40,6 +41,7 @@ from exporter.decode.sflow.walk import (
     walk,
 )
 from exporter.decode.state import State
+from exporter.decode.times import MAX_FUTURE, MAX_PAST
 from exporter.decode.tunnels import dissect_inner
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Direction, SamplingSource, Source, TimeSource
@@ -181,9 +183,7 @@ class SflowDecoder:
         received = times[samples.datagram]
         agent = agents.of[samples.datagram]
         columns["time_received"] = received
-        columns["time_flow_start"] = received.copy()
-        columns["time_flow_end"] = received.copy()
-        columns["time_source"] = np.full(length, TimeSource.RECEIVED, np.int8)
+        _times(columns, packets.observed, received)
         sixteen = agents.addresses().view("V16")[:, 0]
         columns["device_addr"] = sixteen[agent].view(np.uint8).reshape(length, 16)
         columns["observation_domain"] = agents.sub_agents()[agent]
@@ -197,9 +197,10 @@ class SflowDecoder:
             columns["forwarding_status"] = samples.status
             columns["drop_bytes"] = np.where(dropped, estimate, np.uint64(0))
             columns["drop_packets"] = np.where(dropped, wide, np.uint64(0))
-        if not samples.counted.all():
-            estimate = np.where(samples.counted, estimate, np.uint64(0))
-            wide = np.where(samples.counted, wide, np.uint64(0))
+        counted = samples.counted & packets.counted
+        if not counted.all():
+            estimate = np.where(counted, estimate, np.uint64(0))
+            wide = np.where(counted, wide, np.uint64(0))
         columns["bytes"] = estimate
         columns["packets"] = wide
         columns["in_if"] = samples.in_if
@@ -283,6 +284,17 @@ def _name_interfaces(columns: dict[str, Array | DictColumn], agents: Agents, age
         pairs, places = values.distinct(agent << 32 | np.asarray(columns[name]))
         told = [known[pair >> 32].get(pair & 0xFFFFFFFF, "") for pair in pairs.tolist()]
         columns[f"{name}_name"] = values.texts(places.astype(np.uint32), told)
+
+
+def _times(columns: dict[str, Array | DictColumn], observed: Index | None, received: Index) -> None:
+    """When packets were seen: by the device where it tells (and that can be), else received."""
+    columns["time_source"] = source = np.full(len(received), TimeSource.RECEIVED, np.int8)
+    seen = received
+    if observed is not None:
+        sane = (observed >= received - MAX_PAST) & (observed <= received + MAX_FUTURE)
+        seen = np.where(sane, observed, received)
+        source[sane] = TimeSource.RECORD
+    columns["time_flow_start"], columns["time_flow_end"] = seen.copy(), seen.copy()
 
 
 def _direction(samples: Samples) -> Array:

@@ -27,28 +27,38 @@ _CLASS_BITS: Final = np.uint32(24)
 #: Stands for "no interface": the packet begins or ends in the device itself.
 _NO_INTERFACE: Final = (0x3FFFFFFF, 0xFFFFFFFF)
 
-# Reasons of discarding: below 256 they are codes of ICMP Destination Unreachable. Given as
-# forwardingStatus (RFC 7270, section 4.12).
+# Reasons of discarding (sflow.org, sflow_drops.txt): below 256 they are codes of ICMP Destination
+# Unreachable. Given as forwardingStatus (RFC 7270, section 4.12).
 _DROPPED: Final = 128
 _ACL_DENIED: Final = 129
 _ACL_DROPPED: Final = 130
 _UNROUTABLE: Final = 131
+_ADJACENCY: Final = 132
 _CANNOT_FRAGMENT: Final = 133
+_BAD_CHECKSUM: Final = 134
+_BAD_LENGTH: Final = 135
 _BAD_TTL: Final = 137
 _POLICED: Final = 138
 _RANDOM_EARLY: Final = 139
+_REVERSE_PATH: Final = 140
+_HARDWARE: Final = 143
 
 
 def _statuses() -> NDArray[np.uint8]:
     table = np.full(512, _DROPPED, np.uint8)
-    # Code 0 (network unreachable) is what devices send that know no reason.
-    table[[1, 5, 6, 7, 8, 11, 12]] = _UNROUTABLE
+    # No route, also for a network, host, protocol or port; multicast as a source.
+    table[[0, 1, 2, 3, 5, 6, 7, 11, 12, 263, 281]] = _UNROUTABLE
     table[[9, 10, 13]] = _ACL_DENIED
-    table[[4, 262]] = _CANNOT_FRAGMENT
+    table[[258, 269, 292, 306]] = _ACL_DROPPED  # lists, and routes into a black hole
+    table[[8, 279]] = _ADJACENCY
+    table[4] = _CANNOT_FRAGMENT
+    table[[275, 329]] = _BAD_CHECKSUM
+    table[262] = _BAD_LENGTH
     table[257] = _BAD_TTL
-    table[258] = _ACL_DROPPED
-    table[260] = _RANDOM_EARLY
     table[261] = _POLICED
+    table[260] = _RANDOM_EARLY
+    table[[280, 302, 335]] = _REVERSE_PATH
+    table[259] = _HARDWARE  # no buffer left
     return table
 
 

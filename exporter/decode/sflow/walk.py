@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array
 from exporter.decode import values
-from exporter.decode.packet import rows_at
+from exporter.decode.gather import rows_at
 from exporter.receive.datagrams import DatagramBatch
 
 Words = NDArray[np.uint32]
