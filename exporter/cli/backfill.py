@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.connection import connected
 from exporter.cli.output import fail
 from exporter.cli.times import parse_moment
 
@@ -59,12 +60,9 @@ def backfill(
     import signal
     import time
 
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
     from exporter.policies.backfill import Backfill
     from exporter.policies.blocks import BlockError
     from exporter.progress import progress
-    from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
     loaded = _policies(settings.policies.file, file)
@@ -76,19 +74,12 @@ def backfill(
     # A day that is being written ends well, and what is temporary goes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        client = connect(settings.clickhouse)
-    except StoreError as error:
-        fail(str(error), 1)
-    try:
-        task = Backfill(client, chosen, loaded.loaded_lists, start, end)
-        with progress("days of policies", task.steps) as advance:
-            samples = task.write(prometheus_data, lambda: advance(1))
+        with connected(settings.clickhouse) as client:
+            task = Backfill(client, chosen, loaded.loaded_lists, start, end)
+            with progress("days of policies", task.steps) as advance:
+                samples = task.write(prometheus_data, lambda: advance(1))
     except BlockError as error:
         fail(str(error), 1)
-    except ClickHouseError as error:
-        fail(str(explain(error, settings.clickhouse)), 1)
-    finally:
-        client.close()
     for name, count in samples.items():
         typer.echo(f"{name}: {count} samples of {days} days")
     typer.echo(f"{sum(samples.values())} samples in {time.monotonic() - began:.0f} s", err=True)

@@ -9,6 +9,7 @@ import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
 from exporter.cli.completion import dimensions, measures
+from exporter.cli.connection import connected
 from exporter.cli.output import fail, show_table
 from exporter.cli.times import parse_length, parse_moment
 
@@ -61,11 +62,8 @@ def explore(
 
     flow-exporter explore --by dst_port --where "dst_host = 'ag04'" --compare week
     """
-    from clickhouse_connect.driver.exceptions import DatabaseError
-
     from exporter.explore import show
     from exporter.explore.ask import Asked, ask
-    from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
     try:
@@ -86,16 +84,8 @@ def explore(
         )
     except ValueError as error:
         fail(str(error), 2)
-    try:
-        client = connect(settings.clickhouse)
-        try:
-            keys = ask(client, asked)
-        finally:
-            client.close()
-    except StoreError as error:
-        fail(str(error), 1)
-    except DatabaseError as error:
-        fail(str(explain(error, settings.clickhouse)), 1)
+    with connected(settings.clickhouse) as client:
+        keys = ask(client, asked)
     if as_json:
         typer.echo(show.as_json(asked, keys))
     elif as_csv:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.connection import connected
 from exporter.cli.output import JsonOption, fail, show_json, show_line, show_table
 
 if TYPE_CHECKING:
@@ -175,17 +176,5 @@ def _print_evidence(contributors: list[dict[str, Any]]) -> None:
 
 
 def _ask(settings: Config, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    from clickhouse_connect.driver.exceptions import DatabaseError
-
-    from exporter.store.client import StoreError, connect, explain
-
-    try:
-        client = connect(settings.clickhouse)
-        try:
-            return list(client.query(sql, parameters=parameters).named_results())
-        finally:
-            client.close()
-    except StoreError as error:
-        fail(str(error), 1)
-    except DatabaseError as error:
-        fail(str(explain(error, settings.clickhouse)), 1)
+    with connected(settings.clickhouse) as client:
+        return list(client.query(sql, parameters=parameters).named_results())

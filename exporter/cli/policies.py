@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.connection import connected
 from exporter.cli.output import JsonOption, fail, show_json, show_table
 
 if TYPE_CHECKING:
@@ -69,21 +70,14 @@ def check_policies(
     flow-exporter policies check --offline --file alerting/policies.yaml
     """
     from exporter.policies.check import refused_queries
-    from exporter.store.client import StoreError, connect
 
     settings = read_config(config)
     loaded = _load(settings, file)
     policies = loaded.policies
     faults: list[str] = []
     if not offline:
-        try:
-            client = connect(settings.clickhouse)
-            try:
-                faults = refused_queries(client, _path(settings, file), loaded)
-            finally:
-                client.close()
-        except StoreError as error:
-            fail(str(error), 1)
+        with connected(settings.clickhouse) as client:
+            faults = refused_queries(client, _path(settings, file), loaded)
     for fault in faults:
         typer.echo(fault, err=True)
     if faults:
@@ -109,28 +103,18 @@ def evaluate_policy(
     """
     import time
 
-    from clickhouse_connect.driver.exceptions import DatabaseError
     from rich.table import Table
 
     from exporter.policies.list_store import store_lists
     from exporter.policies.query import policy_query
-    from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
     loaded = _load(settings, file)
     policy = _named(loaded, name)
     query = policy_query(policy, int((time.time() - ago) * 1000), lists=loaded.loaded_lists)
-    try:
-        client = connect(settings.clickhouse)
-        try:
-            store_lists(client, policy, loaded.loaded_lists)
-            rows = client.query(query.sql, parameters=query.parameters).result_rows
-        finally:
-            client.close()
-    except StoreError as error:
-        fail(str(error), 1)
-    except DatabaseError as error:
-        fail(str(explain(error, settings.clickhouse)), 1)
+    with connected(settings.clickhouse) as client:
+        store_lists(client, policy, loaded.loaded_lists)
+        rows = client.query(query.sql, parameters=query.parameters).result_rows
     rows = sorted(rows, key=lambda row: row[-2], reverse=True)
     if as_json:
         show_json(
@@ -175,13 +159,10 @@ def say_new_normal(
     import time
     from datetime import UTC, datetime
 
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
     from exporter.config import ConfigError
     from exporter.policies.list_store import store_lists
     from exporter.policies.new_normal import NewNormal, add_new_normal
     from exporter.policies.past import PolicyPast, quantile_of, values_by_key
-    from exporter.store.client import StoreError, connect, explain
 
     settings = read_config(config)
     path = _path(settings, file)
@@ -190,18 +171,10 @@ def say_new_normal(
     wanted = dict(_parse_label(text) for text in key)
     end = int(time.time()) // 60 * 60 - 60
     start = end - hours * 3600
-    try:
-        client = connect(settings.clickhouse)
-        try:
-            store_lists(client, policy, loaded.loaded_lists)
-            past = PolicyPast(client, policy, start, loaded.loaded_lists)
-            values = values_by_key(past.samples(end))
-        finally:
-            client.close()
-    except StoreError as error:
-        fail(str(error), 1)
-    except ClickHouseError as error:
-        fail(str(explain(error, settings.clickhouse)), 1)
+    with connected(settings.clickhouse) as client:
+        store_lists(client, policy, loaded.loaded_lists)
+        past = PolicyPast(client, policy, start, loaded.loaded_lists)
+        values = values_by_key(past.samples(end))
     found = [labels for labels in values if wanted.items() <= dict(labels).items()]
     if len(found) != 1:
         shown = "; ".join(" ".join(f"{n}={t}" for n, t in labels) for labels in found[:10])

@@ -1,0 +1,33 @@
+"""A command's connection to ClickHouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from exporter.cli.output import fail
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from exporter.config import ClickHouse
+
+
+@contextmanager
+def connected(settings: ClickHouse) -> Iterator[Client]:
+    """A client; what ClickHouse fails at while it is used is said, and ends with exit code 1."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    from exporter.store.client import StoreError, connect, explain
+
+    try:
+        client = connect(settings)
+        try:
+            yield client
+        finally:
+            client.close()
+    except StoreError as error:
+        fail(str(error), 1)
+    except ClickHouseError as error:
+        fail(str(explain(error, settings)), 1)
