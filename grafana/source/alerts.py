@@ -164,9 +164,11 @@ def dashboard() -> Dashboard:
             )
             .override_by_name("Severity", colours)
             .override_by_name("Duration", [prop("unit", "s")])
-            .override_by_name("Value", [prop("unit", "short")])
+            .override_by_name("Last value", [prop("unit", "short")])
             .override_by_name(
-                "Dashboard", [links_property(link("Open in dashboard", "${__value.raw}"))]
+                "Dashboard",
+                # A whole URL: raw, or its percent signs are encoded once more.
+                [links_property(link("Open in dashboard", "${__value.raw:raw}"))],
             )
             .override_by_name(
                 "Silence",

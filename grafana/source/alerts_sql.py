@@ -25,7 +25,7 @@ SELECT starts_at AS "Since", ends_at AS "Until",
   dateDiff('second', starts_at, ifNull(ends_at, least(now(), $__toTime))) AS "Duration",
   toString(severity) AS "Severity", toString(alertname) AS "Alert", toString(policy) AS "Policy",
   toString(incident) AS "Incident", annotations['summary'] AS "Summary",
-  annotations['description'] AS "Description", value AS "Value", toString(status) AS "Status",
+  annotations['description'] AS "Description", value AS "Last value", toString(status) AS "Status",
   if(isNull(ends_at), {_MATCHERS}, '') AS "Silence",
   if(match(annotations['dashboard_url'], '^(https?:/)?/'), {_AT_START}, '') AS "Dashboard"
 FROM alerts FINAL

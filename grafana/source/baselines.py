@@ -30,6 +30,16 @@ _VALUE = f"key:flow_policy_value:max{KEY}"
 _USUAL = f"key:flow_policy_baseline:effective{KEY}"
 
 
+def _side(name: str) -> str:
+    """PromQL: one side of the keys' band, with a label that says which."""
+    return f'label_replace(key:flow_policy_baseline:{name}{KEY}, "side", "{name}", "", "")'
+
+
+def _lines(top: int, series: str) -> str:
+    """PromQL: the largest keys, named in legends by the labels that tell them apart."""
+    return f"topk({top}, max without (policy) ({series}))"
+
+
 def dashboard() -> Dashboard:
     """``flow-baselines``."""
     bound = 'policy:flow_policy_static_threshold:max{policy="$policy"}'
@@ -78,7 +88,7 @@ def dashboard() -> Dashboard:
                 " bound.",
                 "short",
                 [
-                    promql(f"topk(10, {_VALUE})"),
+                    promql(_lines(10, _VALUE)),
                     promql(bound, "static bound, {{bound}}", ref_id="static"),
                 ],
                 size=(WIDTH, 9),
@@ -96,7 +106,7 @@ def dashboard() -> Dashboard:
                 "The baseline of the ten keys where it is largest; the label tells where it comes"
                 " from.",
                 "short",
-                [promql(f"topk(10, {_USUAL})")],
+                [promql(_lines(10, _USUAL))],
                 size=(12, 9),
             )
         )
@@ -106,7 +116,7 @@ def dashboard() -> Dashboard:
                 "The value as a share of what is usual at this hour: 1 is as always. The ten keys"
                 " furthest above.",
                 "percentunit",
-                [promql(f"topk(10, {_VALUE} / ignoring (baseline) ({_USUAL} > 0))")],
+                [promql(_lines(10, f"{_VALUE} / ignoring (baseline) ({_USUAL} > 0)"))],
                 size=(12, 9),
             )
         )
@@ -117,8 +127,8 @@ def dashboard() -> Dashboard:
                 " to read it.",
                 "short",
                 [
-                    promql(f"topk(10, key:flow_policy_baseline:lower{KEY})", ref_id="lower"),
-                    promql(f"topk(10, key:flow_policy_baseline:upper{KEY})", ref_id="upper"),
+                    promql(_lines(10, _side("lower")), ref_id="lower"),
+                    promql(_lines(10, _side("upper")), ref_id="upper"),
                 ],
                 size=(12, 9),
             )
@@ -129,7 +139,7 @@ def dashboard() -> Dashboard:
                 "1 where a test is crossed: static and baseline, above and below. All or any of"
                 " them must be, as the policy says.",
                 "none",
-                [promql(f"topk(20, key:flow_policy_breach:bool{KEY})")],
+                [promql(_lines(20, f"key:flow_policy_breach:bool{KEY}"))],
                 size=(12, 9),
             )
         )

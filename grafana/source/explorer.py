@@ -70,9 +70,7 @@ ONE_KEY = replace(
 MULTIPLES = 24
 
 #: Numbers of a row of the top table that are values of the measure.
-_RATES = "/^(Average|95th percentile|Maximum|Last)$/"
-
-_TOTALS = "/^(Total|Earlier)$/"
+_RATES = ("Average", "95th percentile", "Maximum", "Last")
 
 #: Offered on each row: the same traffic, shown by something else.
 _SHOW_BY = (
@@ -126,7 +124,7 @@ def _row_links(variable: str, field: str) -> list[builders.DashboardLink]:
 def _look(panel: timeseries.Panel) -> timeseries.Panel:
     return (
         panel.display_name("${__field.labels.series}")
-        .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
+        .with_transformation(units_from("unit"))
         .override_by_regexp(
             "/, earlier$/", [prop("custom.lineStyle", {"fill": "dash", "dash": [4, 6]})]
         )
@@ -226,10 +224,8 @@ def _table() -> table.Panel:
             size=(24, 11),
             sort="Total",
         )
-        .with_transformation(units_from("unit", {"id": "byRegexp", "options": _RATES}))
-        .with_transformation(
-            units_from("total", {"id": "byRegexp", "options": "/^(Total|Earlier)$/"})
-        )
+        .with_transformation(units_from("unit", *_RATES))
+        .with_transformation(units_from("total", "Total", "Earlier"))
         .override_by_name("Change", [prop("unit", "percentunit")])
         .override_by_name("Key", [links_property(*_row_links("dimension", "filter_1"))])
         .override_by_name("Second key", [links_property(*_row_links("dimension_2", "filter_2"))])

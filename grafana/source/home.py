@@ -168,13 +168,16 @@ def dashboard() -> Dashboard:
         .with_panel(
             time_series(
                 "Traffic by service",
-                "Bits per second of the largest services; flows of no known service have none.",
+                "Bits per second of the largest services, and of flows of no known service.",
                 "bps",
                 [
+                    # What has no service has no label, and without one Grafana says "Value".
                     promql(
-                        "topk(10, sum by (service)"
-                        " (rate(flow_service_bytes_total[$__rate_interval]))) * 8",
-                        "{{service}}",
+                        "label_replace(label_replace(topk(10, sum by (service)"
+                        " (rate(flow_service_bytes_total[$__rate_interval]))) * 8,"
+                        ' "name", "no known service", "service", ""),'
+                        ' "name", "$1", "service", "(.+)")',
+                        "{{name}}",
                     )
                 ],
                 links=[

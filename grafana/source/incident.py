@@ -137,7 +137,7 @@ def _series() -> timeseries.Panel:
             source=CLICKHOUSE,
         )
         .display_name("${__field.labels.series}")
-        .with_transformation(units_from("unit", {"id": "byType", "options": "number"}))
+        .with_transformation(units_from("unit"))
         .override_by_name("Other", [prop("color", {"mode": "fixed", "fixedColor": "#8e8e8e"})])
     )
 
@@ -173,9 +173,7 @@ def _changes(
             ],
             size=(12, 8),
         )
-        .with_transformation(
-            units_from("unit", {"id": "byRegexp", "options": "/^(Before|During|Change)$/"})
-        )
+        .with_transformation(units_from("unit", "Before", "During", "Change"))
         .override_by_name("Key", [links_property(*links)])
         .override_by_regexp("filter_.", [prop("custom.hidden", True)])
     )

@@ -167,7 +167,11 @@ def table_panel(
     source: common.DataSourceRef = CLICKHOUSE,
     sort: str = "",
 ) -> table.Panel:
-    """A table whose columns may be filtered; ``sort`` names the column it starts sorted by."""
+    """A table whose columns may be filtered; ``sort`` names the column it starts sorted by.
+
+    Text is shown as it is: without a unit of its own Grafana takes text that looks like a number
+    for one, shows port 14999 as 15.0 kb/s, and puts that into links as well.
+    """
     panel = place(table.Panel(), size, title, description)
     panel = (
         panel.unit(unit)
@@ -178,6 +182,7 @@ def table_panel(
         .show_header(True)
         .filterable(True)
         .cell_height(common.TableCellHeight.SM)
+        .override_by_field_type("string", [prop("unit", "string")])
     )
     if sort:
         panel = panel.sort_by(
@@ -403,12 +408,17 @@ def alert_annotation() -> builders.AnnotationQuery:
     return made
 
 
-def units_from(ref_id: str, fields: dict[str, str]) -> dashboard.DataTransformerConfig:
-    """Gives these fields the unit that query ``ref_id`` tells in its only row."""
+def units_from(ref_id: str, *columns: str) -> dashboard.DataTransformerConfig:
+    """Gives these columns, or all numbers, the unit that query ``ref_id`` tells in its only row.
+
+    By name, not by pattern: beside a second query a pattern is held against names with the
+    query's in front, such as ``A Before``.
+    """
+    named = {"id": "byNames", "options": {"mode": "include", "names": list(columns)}}
     return dashboard.DataTransformerConfig(
         id_val="configFromData",
         options={
-            "applyTo": fields,
+            "applyTo": named if columns else {"id": "byType", "options": "number"},
             "configRefId": ref_id,
             "mappings": [{"fieldName": "unit", "handlerKey": "unit"}],
         },

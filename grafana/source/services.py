@@ -169,7 +169,7 @@ def dashboard() -> Dashboard:
     only = "&var-filters=dst_addr%7C%3D%7C${__data.fields.filter_1:percentencode}"
     only += "&var-filters=dst_port%7C%3D%7C${__data.fields.filter_2:percentencode}"
     unit = ClickHouseQuery(_HERE.unit_query(), ref_id="unit")
-    number = units_from("unit", {"id": "byType", "options": "number"})
+    number = units_from("unit")
     made = (
         start(
             UID,
@@ -209,9 +209,7 @@ def dashboard() -> Dashboard:
                 [ClickHouseQuery(changes_query(listeners, variable("since"), 20)), unit],
                 size=(12, 12),
             )
-            .with_transformation(
-                units_from("unit", {"id": "byRegexp", "options": "/^(Before|During|Change)$/"})
-            )
+            .with_transformation(units_from("unit", "Before", "During", "Change"))
             .override_by_name(
                 "Key",
                 [

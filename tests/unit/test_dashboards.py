@@ -39,7 +39,7 @@ PANELS = [
 #: Those of Grafana's valueFormats that we use.
 UNITS = {
     "bps", "pps", "cps", "ops", "s", "short", "none", "percentunit", "percent", "decbytes",
-    "dateTimeAsIso",
+    "dateTimeAsIso", "string",
 }  # fmt: skip
 
 #: Variables that Grafana itself knows in links and titles.
@@ -183,7 +183,7 @@ def test_panel_has_options_that_exist(uid: str, panel: dict[str, Any]) -> None:
             assert inner.keys() <= INNER[name]
     custom = set(panel["fieldConfig"]["defaults"].get("custom") or {})
     for override in panel["fieldConfig"].get("overrides", []):
-        assert override["matcher"]["id"] in ("byName", "byRegexp", "byFrameRefID")
+        assert override["matcher"]["id"] in ("byName", "byRegexp", "byFrameRefID", "byType")
         names = [changed["id"] for changed in override["properties"]]
         custom |= {name.removeprefix("custom.") for name in names if name.startswith("custom.")}
         plain = {name for name in names if not name.startswith("custom.")}
