@@ -4,7 +4,8 @@ One block: counts of columns and rows as LEB128, then per column its name, its t
 as ClickHouse keeps them in memory (https://clickhouse.com/docs/interfaces/formats/Native). This is
 revision 0 of the format, what the HTTP interface reads. Fixed-width values are copied as they are;
 texts travel as ``LowCardinality(String)``, a dictionary and codes, which the engine turns into
-``String`` where the column is one.
+``String`` where the column is one; a column of nothing but IPv4 addresses as ``IPv4``, which it
+turns into ``IPv6``: a quarter of the bytes of an insert less.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _CODE_TYPES: Final = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint3
 _TEXT_TYPE: Final = "LowCardinality(String)"
 #: Of any type that numpy moves at once.
 _SIXTEEN_BYTES: Final = np.dtype(np.complex128)
+#: ``::ffff:`` before an IPv4 address in one of IPv6, as the number that memory holds.
+_IPV4_MARK: Final = 0xFFFF0000
 #: Up to so many values, sending those that no row uses is cheaper than finding them.
 _FEW_VALUES: Final = 256
 
@@ -72,19 +75,22 @@ def native_parts(
         yield np.full(rows, value, DTYPES[column.kind]).data.cast("B")
     for column in columns:
         text = column.kind in (Kind.TEXT, Kind.NAME)
-        yield _string(column.name) + _string(_TEXT_TYPE if text else column.clickhouse_type)
+        sent_as, parts = _TEXT_TYPE if text else column.clickhouse_type, list[Array]()
+        if rows and not text and column.kind not in _ITEMS:
+            parts = [_fixed(column, batch) for batch in batches if len(batch)]
+            sent_as, parts = _narrowed(column, parts)
+        yield _string(column.name) + _string(sent_as)
         if not rows:
             continue
-        if text or column.kind in _ITEMS:
+        if not parts:
             codes, values = _merge(column, batches)
             codes = codes if order is None else codes[order]
             yield from (
                 _texts(codes, values) if text else _arrays(codes, values, *_ITEMS[column.kind])
             )
         elif order is None:
-            yield from (_bytes(_fixed(column, batch)) for batch in batches if len(batch))
+            yield from map(_bytes, parts)
         else:
-            parts = [_fixed(column, batch) for batch in batches if len(batch)]
             yield _bytes((parts[0] if len(parts) == 1 else np.concatenate(parts))[order])
 
 
@@ -96,6 +102,18 @@ def _fixed(column: Column, batch: Batch) -> Array:
     if values.shape != (len(batch),):
         raise ValueError(f"column {column.name}: {values.shape} does not hold {len(batch)} rows")
     return values
+
+
+def _narrowed(column: Column, parts: list[Array]) -> tuple[str, list[Array]]:
+    """The type and values to send: addresses that are all of IPv4 by their last four bytes."""
+    if column.kind is Kind.ADDRESS and all(map(_are_ipv4, parts)):
+        return "IPv4", [part.view(np.uint32)[3::4].byteswap() for part in parts]
+    return column.clickhouse_type, parts
+
+
+def _are_ipv4(addresses: Array) -> bool:
+    high = addresses.view(np.uint64)[::2]
+    return bool((addresses.view(np.uint32)[2::4] == _IPV4_MARK).all() and not high.any())
 
 
 def _bytes(values: Array) -> Buffer:

@@ -123,6 +123,27 @@ def test_arrays_need_not_be_contiguous(tmp_path: Path) -> None:
     assert decode(encode_native([batch]), tmp_path) == expected(batch)
 
 
+def test_addresses_that_are_all_of_ipv4_take_four_bytes(tmp_path: Path) -> None:
+    ipv4 = np.zeros((70, 16), np.uint8)
+    ipv4[:, 10:12] = 0xFF
+    ipv4[:, 12:] = np.random.default_rng(1).integers(0, 256, (70, 4))
+    batches = [FlowBatch(30, {"src_addr": ipv4[:30]}), FlowBatch(40, {"src_addr": ipv4[30:]})]
+    assert decode(encode_native(batches), tmp_path) == expected(concat(batches))
+    order = np.random.default_rng(2).permutation(70)
+    data = b"".join(map(bytes, native_parts(batches, present_columns(batches), order=order)))
+    assert decode(data, tmp_path) == expected(concat(batches).take(order))
+    assert len(data) < 70 * 5
+
+
+@pytest.mark.parametrize("place", [0, 7, 8, 9, 10, 11])
+def test_one_address_that_is_not_of_ipv4_is_kept(place: int, tmp_path: Path) -> None:
+    addresses = np.zeros((5, 16), np.uint8)
+    addresses[:, 10:12] = 0xFF
+    addresses[3, place] ^= 1
+    batch = FlowBatch(5, {"src_addr": addresses})
+    assert decode(encode_native([batch]), tmp_path) == expected(batch)
+
+
 def test_a_column_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="bytes"):
         encode_native([FlowBatch(2, {"bytes": np.zeros(3, np.uint64)})])
