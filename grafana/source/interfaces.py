@@ -95,8 +95,9 @@ def providers_query() -> str:
 
     return f"""\
 SELECT provider AS "Provider", interfaces AS "Interfaces",
-  bits_in AS "In", bits_in / sum(bits_in) OVER () AS "In, share", p95_in AS "In, p95",
-  bits_out AS "Out", bits_out / sum(bits_out) OVER () AS "Out, share", p95_out AS "Out, p95"
+  bits_in AS "In", bits_in / nullIf(sum(bits_in) OVER (), 0) AS "In, share", p95_in AS "In, p95",
+  bits_out AS "Out", bits_out / nullIf(sum(bits_out) OVER (), 0) AS "Out, share",
+  p95_out AS "Out, p95"
 FROM (
   SELECT provider, arrayStringConcat(arraySort(groupUniqArrayArray(names)), ', ') AS interfaces,
     sum(in_bits) / {samples} AS bits_in, {p95("in")} AS p95_in,

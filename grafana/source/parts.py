@@ -32,6 +32,9 @@ MAX_BUCKETS = 360
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
+#: Reducers in legends and what the legend calls their columns.
+_CALCS = {"mean": "Mean", "max": "Max", "lastNotNull": "Last *"}
+
 
 @dataclass
 class ClickHouseQuery(Dataquery, Builder[Dataquery]):
@@ -122,7 +125,7 @@ def time_series(
     calcs: Sequence[str] = ("mean", "max", "lastNotNull"),
     links: Sequence[builders.DashboardLink] = (),
 ) -> timeseries.Panel:
-    """Lines (or stacked areas) over time with a legend that can be sorted."""
+    """Lines (or stacked areas) over time; the legend is sorted by the first of its ``calcs``."""
     mode = common.StackingMode.NORMAL if stacked else common.StackingMode.NONE
     panel = place(timeseries.Panel(), size, title, description)
     return (  # type: ignore[no-any-return]
@@ -145,7 +148,7 @@ def time_series(
             .display_mode(common.LegendDisplayMode.TABLE)
             .placement(common.LegendPlacement.BOTTOM)
             .calcs(list(calcs))
-            .sort_by("Mean")
+            .sort_by(_CALCS[calcs[0]])
             .sort_desc(True)
         )
         .tooltip(

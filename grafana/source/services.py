@@ -112,13 +112,18 @@ def _edges(limit: int) -> str:
   LIMIT {limit}"""
 
 
+def _stat(bits: str) -> str:
+    """Bits per second as text such as ``71.23 Kb/s``: of a number the graph prints each digit."""
+    return f"replaceRegexpOne(formatReadableDecimalSize({bits}), 'B$', 'b/s')"
+
+
 def edges_query(limit: int = 40) -> str:
-    """Edges as the node graph takes them: ``id``, ``source``, ``target``, ``mainstat``."""
+    """Edges as the node graph takes them, and ``bits``: ``mainstat`` as a number."""
     return f"""\
 WITH
 {_HERE.constants_list()}
 SELECT concat(talks, ' > ', listens) AS id, concat('from ', talks) AS source, listens AS target,
-  bits AS mainstat
+  {_stat("bits")} AS mainstat, bits
 FROM (
 {_edges(limit)}
 )
@@ -126,17 +131,20 @@ ORDER BY bits DESC, id"""
 
 
 def nodes_query(limit: int = 40) -> str:
-    """Nodes as the node graph takes them: ``id``, ``title``, ``mainstat``."""
+    """Nodes as the node graph takes them, and ``bits``: ``mainstat`` as a number."""
     return f"""\
 WITH
 {_HERE.constants_list()}
-SELECT end.1 AS id, end.2 AS title, sum(bits) AS mainstat
+SELECT id, title, {_stat("sum(part)")} AS mainstat, sum(part) AS bits
 FROM (
+  SELECT end.1 AS id, end.2 AS title, edge.bits AS part
+  FROM (
 {_edges(limit)}
+  ) AS edge
+  ARRAY JOIN [(concat('from ', talks), talks), (listens, listens)] AS end
 )
-ARRAY JOIN [(concat('from ', talks), talks), (listens, listens)] AS end
 GROUP BY id, title
-ORDER BY mainstat DESC, id"""
+ORDER BY bits DESC, id"""
 
 
 def _graph() -> nodegraph.Panel:

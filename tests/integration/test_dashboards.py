@@ -762,8 +762,9 @@ def test_node_graph_edges_join_nodes_that_exist(reader: Client) -> None:
     assert edges[0]["id"] == "lab > ag04 aggregation"
     assert {edge[side] for edge in edges for side in ("source", "target")} == nodes.keys()
     assert len({edge["id"] for edge in edges}) == len(edges)
-    into = sum(edge["mainstat"] for edge in edges if edge["target"] == "ag04 aggregation")
-    assert nodes["ag04 aggregation"]["mainstat"] == pytest.approx(into)
+    into = sum(edge["bits"] for edge in edges if edge["target"] == "ag04 aggregation")
+    assert nodes["ag04 aggregation"]["bits"] == pytest.approx(into)
+    assert nodes["ag04 aggregation"]["mainstat"] == f"{into / 1000:.2f} Kb/s"
 
 
 def test_interfaces_are_billed_by_five_minute_samples(reader: Client) -> None:
