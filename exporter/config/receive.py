@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from exporter.config.dns import DnstapListener
 from exporter.config.section import FileName, Port, Section
-from exporter.schema import BY_NAME
+from exporter.schema import BY_NAME, Kind
 
 
 class UdpListener(Section):
@@ -76,6 +76,17 @@ class Receive(Section):
     )
 
 
+#: Columns that say how and when a record came.
+_NOT_IN_RECORDS: Final = frozenset(
+    {
+        "time_received", "time_source", "device_addr", "device", "observation_domain", "source",
+        "sampling_source",
+    }
+)  # fmt: skip
+#: Of the 16 bits of an element number IPFIX takes one to say that an enterprise follows.
+_LAST_OF_ENTERPRISE: Final = 32767
+
+
 class Element(Section):
     """A NetFlow v9 or IPFIX information element that the built-in table lacks."""
 
@@ -90,7 +101,18 @@ class Element(Section):
     def _known(cls, value: str) -> str:
         if value not in BY_NAME:
             raise ValueError(f"no flow column is named {value!r}")
+        if value in _NOT_IN_RECORDS or BY_NAME[value].kind is Kind.LABELS:
+            raise ValueError(f"{value!r} cannot be filled by an element of records")
         return value
+
+    @model_validator(mode="after")
+    def _numbered(self) -> Self:
+        if self.enterprise and self.id > _LAST_OF_ENTERPRISE:
+            raise ValueError(
+                f"elements of an enterprise have numbers up to {_LAST_OF_ENTERPRISE}; "
+                "for NetFlow v9 leave the enterprise out"
+            )
+        return self
 
 
 class Decode(Section):

@@ -349,7 +349,6 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 57591, "L7_PROTO_NAME", "app", r.TEXT, "nProbe"),
         e(35632, 119, "L7_PROTO_NAME", "app", r.TEXT, "nProbe"),
         e(V9, 56701, "App-ID", "app", r.TEXT, "PAN-OS"),
-        e(25461, 56701, "App-ID", "app", r.TEXT, "PAN-OS"),
         e(3054, 111, "l7ApplicationName", "app", r.TEXT, "Ixia IxFlow"),
         e(15397, 1, "service", "app", r.TEXT, "Procera PacketLogic"),
         e(15397, 2, "baseService", "app", r.TEXT, "Procera PacketLogic"),

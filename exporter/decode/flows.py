@@ -299,10 +299,13 @@ def _ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
         derived = np.full(count, _IPV6, np.uint16)
     else:
         ipv4, other = values.is_ipv4(first), values.is_ipv4(second)
-        # An address of 0 has no family of its own; two of them may be no addresses at all.
+        # An address of 0 has no family of its own; two of them have that of the IP version, if it
+        # is told, and may be no addresses at all.
         empty = [values.no_address(addresses) for addresses in (first, second)]
-        ipv4 = np.where(empty[0], other, ipv4)
-        derived = np.select([ipv4, ~(empty[0] & empty[1])], [_IPV4, _IPV6], 0).astype(np.uint16)
+        none = empty[0] & empty[1]
+        known = np.zeros(count, np.uint8) if version is None else version
+        ipv4 = np.where(none, known == 4, np.where(empty[0], other, ipv4))
+        derived = np.select([ipv4, ~none | (known == 6)], [_IPV4, _IPV6], 0).astype(np.uint16)
         for addresses in present:
             addresses[values.no_address(addresses) & ~ipv4] = 0
     columns["etype"] = derived if told is None else values.fill(told, derived)

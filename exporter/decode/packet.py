@@ -32,7 +32,7 @@ IPV6: Final = 0x86DD
 MPLS: Final = 0x8847
 _MPLS_UPSTREAM: Final = 0x8848
 _PPPOE: Final = 0x8864
-_VLAN_TAGS: Final = (0x8100, 0x88A8, 0x9100)
+_VLAN_TAGS: Final = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # the last three before 802.1ad
 _LARGEST_LENGTH: Final = 1500  # smaller values in an EtherType's place are 802.3 lengths
 
 _MAX_TAGS: Final = 4

@@ -14,6 +14,9 @@ _PAIR: Final = struct.Struct(">HH")
 _TRIPLE: Final = struct.Struct(">HHH")
 _ENTERPRISE: Final = struct.Struct(">I")
 
+#: Highest type of a scope in NetFlow v9: "Template" (RFC 3954, section 6.1).
+_LAST_SCOPE: Final = 5
+
 #: Smallest identifier of a template; below are the sets that define templates.
 FIRST_TEMPLATE: Final = 256
 
@@ -84,8 +87,11 @@ def netflow9_options_templates(body: bytes) -> Iterator[Definition]:
             return  # padding
         if scopes % 4 or options % 4 or end - at < scopes + options:
             raise TemplateError("malformed_template")
+        # Scopes of higher numbers than the RFC has are elements.
         fields = tuple(
-            Field(V9_SCOPE if number < scopes // 4 else V9, element, length)
+            Field(
+                V9_SCOPE if number < scopes // 4 and element <= _LAST_SCOPE else V9, element, length
+            )
             for number, (element, length) in enumerate(
                 _PAIR.iter_unpack(body[at : at + scopes + options])
             )

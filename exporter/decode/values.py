@@ -129,21 +129,11 @@ def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:
 
 def fixed_bytes(field: Array) -> tuple[NDArray[np.uint32], list[bytes]]:
     """Codes and different values of a field of octets (``V<length>``)."""
-    encoded = _encoded(field)
-    return encoded.indices.to_numpy().view(np.uint32), encoded.dictionary.to_pylist()
-
-
-def fixed_codes(field: Array) -> tuple[NDArray[np.uint32], int]:
-    """The same, but only how many different values there are."""
-    encoded = _encoded(field)
-    return encoded.indices.to_numpy().view(np.uint32), len(encoded.dictionary)
-
-
-def _encoded(field: Array) -> pa.DictionaryArray:
     length = field.dtype.itemsize
     packed = np.ascontiguousarray(field)
     array = pa.Array.from_buffers(pa.binary(length), len(packed), [None, pa.py_buffer(packed)])
-    return array.dictionary_encode()
+    encoded = array.dictionary_encode()
+    return encoded.indices.to_numpy().view(np.uint32), encoded.dictionary.to_pylist()
 
 
 def texts(codes: NDArray[np.uint32], shown: Sequence[str]) -> DictColumn:
