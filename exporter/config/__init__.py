@@ -20,7 +20,7 @@ from exporter.config.names import (
     Service,
 )
 from exporter.config.receive import Decode, Element, Grpc, GrpcTls, Receive, UdpListener
-from exporter.config.section import ConfigError, FileName, Section, refuse_twice
+from exporter.config.section import ConfigError, FileName, PlacedError, Section, refuse_twice
 from exporter.config.snmp import Snmp, SnmpAccess
 from exporter.config.sources import Docker, Geo
 
@@ -97,31 +97,33 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _unique(self) -> Config:
-        refuse_twice("devices", [d.address for d in self.devices])
-        refuse_twice("hosts", [h.address for h in self.hosts])
-        refuse_twice("counters", [c.name for c in self.counters])
-        refuse_twice("networks", [n.name for n in self.networks])
-        refuse_twice(
-            "services",
-            [
-                f"{s.port}/{s.protocol}{where and ' at '}{where}"
-                for s in self.services
-                for where in ([*s.addresses, *s.networks] or [""])
-            ],
-        )
-        names = {network.name for network in self.networks}
-        if not self.network_files:
-            for service in self.services:
-                for name in service.networks:
-                    if name not in names:
-                        raise ValueError(f"services: {service.name}: no network is named {name!r}")
+        refuse_twice([d.address for d in self.devices], "devices")
+        refuse_twice([h.address for h in self.hosts], "hosts")
+        refuse_twice([c.name for c in self.counters], "counters")
+        refuse_twice([n.name for n in self.networks], "networks")
+        self._check_services()
         access = {entry.name for entry in self.snmp.access}
-        for device in self.devices:
+        for number, device in enumerate(self.devices):
             if device.snmp and device.snmp not in access:
-                raise ValueError(
-                    f"devices: {device.address}: no snmp.access is named {device.snmp!r}"
+                raise PlacedError(
+                    f"no snmp.access is named {device.snmp!r}", "devices", number, "snmp"
                 )
         return self
+
+    def _check_services(self) -> None:
+        networks = {network.name for network in self.networks}
+        seen: set[str] = set()
+        for number, service in enumerate(self.services):
+            for place in [*service.addresses, *service.networks] or [""]:
+                port = f"{service.port}/{service.protocol}{place and ' at '}{place}"
+                if port in seen:
+                    raise PlacedError(f"{port} is listed twice", "services", number)
+                seen.add(port)
+            for name in service.networks:
+                if name not in networks and not self.network_files:
+                    raise PlacedError(
+                        f"no network is named {name!r}", "services", number, "networks"
+                    )
 
 
 def load_config(path: Path | None) -> Config:

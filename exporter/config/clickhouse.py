@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from exporter.config.section import FileName, Seconds, Section
 
@@ -83,3 +84,14 @@ class ClickHouse(Section):
     retention: dict[RetainedTable, Retention] = Field(
         default_factory=dict, description="How long and how much to keep, by table."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(f"{value!r} is not an http:// or https:// URL")
+        if "@" in url.netloc:
+            raise ValueError("must not hold a user or a password: `user` and `password_file` do")
+        _ = url.port  # raises where it is none
+        return value

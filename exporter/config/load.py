@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from exporter.config.faults import faults_of, shown
 from exporter.config.section import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,8 +28,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     try:
         node = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: {error.problem}") from error
+        raise _yaml_fault(path, error) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {error}") from error
     except RecursionError as error:
@@ -38,17 +38,21 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         data = {} if node is None else loader.construct_document(node)
         return model.model_validate(data, context={"folder": path.parent.absolute()})
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: {error.problem}") from error
+        raise _yaml_fault(path, error) from error
     except ValidationError as error:
         faults = [
-            f"{path}:{_line(node, fault['loc'])}: "
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
+            f"{path}:{_line(node, place)}: {shown(place)}: {what}"
+            for place, what in faults_of(error, model)
         ]
         raise ConfigError("\n".join(faults)) from error
     finally:
         loader.dispose()
+
+
+def _yaml_fault(path: Path, error: yaml.MarkedYAMLError) -> ConfigError:
+    line = error.problem_mark.line + 1 if error.problem_mark else 1
+    advice = ": indent with spaces" if "'\\t'" in str(error.problem) else ""
+    return ConfigError(f"{path}:{line}: {error.problem}{advice}")
 
 
 def check_regular(path: Path) -> None:

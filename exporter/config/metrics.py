@@ -30,7 +30,7 @@ class Counter(Section):
                 raise ValueError(f"no flow column is named {name!r}")
             if column.kind in (Kind.TIME, Kind.FLOAT32, Kind.LABELS) or column.unit:
                 raise ValueError(f"column {name!r} cannot be a label")
-        refuse_twice("labels", value)
+        refuse_twice(value)
         return value
 
     @field_validator("name")

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
+from exporter.config.faults import faults_of, shown
 from exporter.config.load import load_yaml, read_text
 from exporter.config.names import Device, Host, Interface, Network
 from exporter.config.section import ConfigError, Section
@@ -48,7 +49,7 @@ class DeviceGroup(TargetGroup):
         try:
             self.devices()
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from error
+            raise ValueError(_one_line(error, Device)) from error
         return self
 
     def devices(self) -> list[Device]:
@@ -150,7 +151,7 @@ def _hosts_lines(path: Path) -> Iterator[Host]:
         try:
             yield Host(address=words[0].partition("%")[0], name=words[1])
         except ValidationError as error:
-            raise ConfigError(f"{path}:{number}: {_one_line(error)}") from error
+            raise ConfigError(f"{path}:{number}: {_one_line(error, Host)}") from error
 
 
 def _csv_rows(path: Path, model: type[Row]) -> Iterator[tuple[int, Row]]:
@@ -175,7 +176,7 @@ def _csv_rows(path: Path, model: type[Row]) -> Iterator[tuple[int, Row]]:
         try:
             yield number, model.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"{path}:{number}: {_one_line(error)}") from error
+            raise ConfigError(f"{path}:{number}: {_one_line(error, model)}") from error
 
 
 def _cells(path: Path, number: int, line: str) -> list[str]:
@@ -186,8 +187,5 @@ def _cells(path: Path, number: int, line: str) -> list[str]:
         raise ConfigError(f"{path}:{number}: {error}") from error
 
 
-def _one_line(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-        for fault in error.errors()
-    )
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    return "; ".join(f"{shown(place)}: {what}" for place, what in faults_of(error, model))

@@ -26,6 +26,14 @@ class ConfigError(Exception):
     """A file that cannot be used; the text names file and line and says what is wrong."""
 
 
+class PlacedError(ValueError):
+    """What a validator finds wrong at ``place`` below what it looks at: keys and positions."""
+
+    def __init__(self, text: str, *place: int | str) -> None:
+        super().__init__(text)
+        self.place = place
+
+
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values do not change.
 
@@ -35,9 +43,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def refuse_twice(section: str, names: Iterable[str]) -> None:
+def refuse_twice(names: Iterable[str], *place: str) -> None:
+    """Refuse a list, at ``place`` below what is validated, that has one of these names twice."""
     seen: set[str] = set()
-    for name in names:
+    for number, name in enumerate(names):
         if name in seen:
-            raise ValueError(f"{section}: {name} is listed twice")
+            raise PlacedError(f"{name} is listed twice", *place, number)
         seen.add(name)

@@ -58,5 +58,5 @@ class Snmp(Section):
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        refuse_twice("access", [access.name for access in self.access])
+        refuse_twice([access.name for access in self.access], "access")
         return self

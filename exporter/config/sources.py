@@ -37,7 +37,7 @@ class Docker(Section):
     @field_validator("labels")
     @classmethod
     def _labels(cls, value: list[str]) -> list[str]:
-        refuse_twice("labels", map(metric_label, value))
+        refuse_twice(map(metric_label, value))
         return value
 
     @field_validator("url")

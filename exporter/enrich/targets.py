@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from exporter.config import ConfigError, HostTargets, HttpTargets, read_secret
+from exporter.config.faults import faults_of, shown
 from exporter.config.load import version_of
 from exporter.config.name_files import TargetGroup, TargetGroups, load_targets, target_host
 from exporter.distinct import pack_address
@@ -171,9 +172,8 @@ class TargetNames(Collector):
         try:
             origin.groups = TargetGroups.model_validate(json.loads(body)).root
         except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(str(part) for part in fault["loc"])
-            raise ConfigError(f"{where}: {fault['msg']}") from error
+            place, what = next(faults_of(error, TargetGroups))
+            raise ConfigError(f"{shown(place)}: {what}") from error
         origin.valid = True
 
     def _hosts(self, now: float) -> dict[bytes, HostFacts]:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from exporter.config import Section, load_yaml
+from exporter.config.section import PlacedError, refuse_twice
 from exporter.policies.bounds import Bound, Bounds, Breach, Positive
 from exporter.policies.filter import ListUse, find_lists
 from exporter.policies.lists import LoadedList, PolicyList
@@ -287,27 +288,23 @@ class PolicySet(Section):
 
     @model_validator(mode="after")
     def _bounded(self) -> PolicySet:
-        names: set[str] = set()
-        for policy in self.policies:
-            if policy.name in names:
-                raise ValueError(f"policy {policy.name} is listed twice")
-            names.add(policy.name)
+        refuse_twice([policy.name for policy in self.policies], "policies")
+        for number, policy in enumerate(self.policies):
             for use in policy.list_uses:
-                self._check_list(policy, use)
+                self._check_list(number, policy, use)
         total = sum(policy.key_limit for policy in self.policies)
         if total > self.max_series:
-            raise ValueError(f"the policies may follow {total} keys, max_series is less")
+            raise PlacedError(f"the policies may follow {total} keys, which is more", "max_series")
         return self
 
-    def _check_list(self, policy: Policy, use: ListUse) -> None:
+    def _check_list(self, number: int, policy: Policy, use: ListUse) -> None:
+        place = ("policies", number, "filter")
         if use.name not in self.lists:
-            raise ValueError(f"policy {policy.name}: no list is named {use.name!r}")
+            raise PlacedError(f"no list is named {use.name!r}", *place)
         is_address = policy.columns[use.column].kind is Kind.ADDRESS
         kind = self.lists[use.name].type
         if is_address != (kind == "addresses"):
-            raise ValueError(
-                f"policy {policy.name}: list {use.name!r} holds {kind}, {use.column} does not"
-            )
+            raise PlacedError(f"list {use.name!r} holds {kind}, {use.column} does not", *place)
 
 
 def load_policies(path: Path) -> PolicySet:

@@ -10,7 +10,7 @@ import clickhouse_connect
 from clickhouse_connect.driver import exceptions
 from clickhouse_connect.driver.client import Client
 
-from exporter.config import ClickHouse, ConfigError, read_secret
+from exporter.config import ClickHouse, read_secret
 
 #: Codes of ClickHouse's ErrorCodes.cpp that we act on.
 UNKNOWN_IDENTIFIER: Final = 47
@@ -56,11 +56,9 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
 
     Raises:
         StoreError: nobody answers there, or not to this user.
-        ConfigError: the URL or the password file is unusable.
+        ConfigError: the password file is unusable.
     """
     url = urlsplit(settings.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ConfigError(f"clickhouse.url: {settings.url!r} is not an http:// or https:// URL")
     # The driver and its HTTP library log the failures that they also raise, with the whole URL
     # of the request; we report each of them ourselves.
     for library in ("clickhouse_connect", "urllib3.connectionpool"):
