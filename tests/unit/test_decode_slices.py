@@ -8,17 +8,24 @@ from hypothesis import strategies as st
 
 from exporter.decode.slices import sliced_bytes
 from exporter.decode.values import MAX_TEXT, clean_text, clean_texts
-from exporter.receive.datagrams import SPARE_BYTES
 
-#: Lengths around the bounds of the classes that slices are sorted into.
 _LENGTHS = [0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 255, 256, 257, 32_768, 32_769, 65_535]
 
 
 def _sliced(rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The rows as cut out of a buffer in which they lie the other way round."""
     sizes = np.array([len(row) for row in rows], np.int64)
-    ends = 5 + np.cumsum(sizes)
-    codes, values = sliced_bytes(b"start" + b"".join(rows) + bytes(SPARE_BYTES), ends - sizes, ends)
+    ends = 5 + np.cumsum(sizes[::-1])[::-1]
+    buffer = b"start" + b"".join(rows[::-1])
+    codes, values = sliced_bytes(buffer, ends - sizes, ends)
     return [values[code] for code in codes.tolist()], values
+
+
+def test_slices_may_lie_anywhere_and_overlap() -> None:
+    starts, ends = np.array([3, 0, 1, 3, 7, 0]), np.array([7, 7, 4, 7, 7, 3])
+    codes, values = sliced_bytes(b"abcabca", starts, ends)
+    assert [values[code] for code in codes] == [b"abca", b"abcabca", b"bca", b"abca", b"", b"abc"]
+    assert len(values) == 5
 
 
 @settings(deadline=None)  # the first call loads Arrow's functions
