@@ -52,6 +52,28 @@ def test_every_mounted_path_exists_or_is_a_named_volume(
         assert source in COMPOSE["volumes"]
 
 
+def test_logs_come_to_an_end() -> None:
+    for name, service in SERVICES.items():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+
+
+def test_the_exporter_has_as_long_to_stop_and_as_much_memory_as_under_systemd() -> None:
+    unit = (ROOT / "docs/examples/systemd/flow-exporter.service").read_text()
+    seconds = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    memory = re.search(r"^MemoryMax=(\d+)G$", unit, re.MULTILINE)
+    assert seconds
+    assert memory
+    assert SERVICES["exporter"]["stop_grace_period"] == f"{seconds[1]}s"
+    assert SERVICES["exporter"]["mem_limit"] == f"{memory[1]}g"
+
+
+def test_the_exporter_may_do_nothing_but_what_it_needs() -> None:
+    service = SERVICES["exporter"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
 def test_images_are_pinned_to_a_version() -> None:
     for name, service in SERVICES.items():
         assert re.search(r":v?\d+\.\d+", service["image"]), f"{name}: {service['image']}"
