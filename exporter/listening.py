@@ -48,7 +48,7 @@ class Connections(Collector):
         Raises:
             ConnectionAbortedError: there are too many.
         """
-        host = _host_of(address)
+        host = host_of(address)
         with self._lock:
             reason = self._full(host)
             if reason is None:
@@ -137,7 +137,8 @@ class _Accepted(socket.socket):
             connections.leave(self.host)
 
 
-def _host_of(address: str) -> Host:
+def host_of(address: str) -> Host:
+    """The host that has this address."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is None:

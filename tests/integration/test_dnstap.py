@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import stat
 import struct
 import threading
@@ -202,6 +203,25 @@ def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         until("room", 10, lambda: found.receiver.stats.connections == 2)
         with Sender(found.path) as another:
             another.shake_hands()
+        for sender in kept:
+            sender.socket.close()
+
+
+def test_one_host_leaves_connections_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "MAX_CONNECTIONS_OF_A_HOST", 2)
+    # As if it were no address of this machine.
+    monkeypatch.setattr(receiver, "host_of", ipaddress.IPv4Address)
+    with receiving(tmp_path) as found:
+        kept = [Sender(found.tcp) for _ in range(2)]
+        for sender in kept:
+            sender.shake_hands()
+        with Sender(found.tcp) as refused:
+            assert refused.closed()
+        assert found.receiver.stats.closed["too_many"] == 1
+        with Sender(found.path) as local:
+            local.shake_hands()
         for sender in kept:
             sender.socket.close()
 

@@ -94,7 +94,7 @@ def _until(true: Callable[[], bool]) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
     """The collector's server, to which addresses of loopback are other hosts."""
-    monkeypatch.setattr(exporter.listening, "_host_of", _far)
+    monkeypatch.setattr(exporter.listening, "host_of", _far)
     guard = Guard(WebConfig(), alerts_have_token=False)
     app = create_app(CollectorRegistry(), Health(), [], lambda: None, guard)
     running = HttpServer(Http(port=0), WebConfig(), app)

@@ -15,6 +15,7 @@ from exporter.batch import DnsBatch
 from exporter.config.dns import DnstapListener
 from exporter.enrich.addresses import EndFacts
 from exporter.enrich.learned import LearnedNames, Lesson
+from exporter.listening import Host, host_of
 from exporter.logs import RareLog
 from exporter.receive.dnstap.exchanges import Exchange, Exchanges
 from exporter.receive.dnstap.frame_stream import FrameStream, FrameStreamError
@@ -26,8 +27,9 @@ from exporter.receive.udp import ReceiveError
 
 log = logging.getLogger(__name__)
 
-#: Connections at a time; each holds 320 KiB at most.
+#: Connections at a time, each of which holds 320 KiB at most; and those of one other host.
 MAX_CONNECTIONS: Final = 256
+MAX_CONNECTIONS_OF_A_HOST: Final = 32
 #: Bytes read of one connection before others have their turn.
 _READ_BYTES: Final = 64 << 10
 #: Time for the handshake, and for the rest of a frame that has begun.
@@ -39,9 +41,10 @@ _STOP_SECONDS: Final = 2.0
 class _Connection:
     """One resolver."""
 
-    def __init__(self, peer: socket.socket, name: str, now: float) -> None:
+    def __init__(self, peer: socket.socket, name: str, host: Host, now: float) -> None:
         self.socket = peer
         self.name = name
+        self.host = host
         self.stream = FrameStream()
         #: Since when something has been expected.
         self.since = now
@@ -148,16 +151,22 @@ class DnstapReceiver:
                 self._log.warning("accept", f"dnstap: {listener.name}: cannot accept: {error}")
                 time.sleep(_TURN_SECONDS)
             return
-        if len(self._connections) >= MAX_CONNECTIONS:
+        where = address[0] if isinstance(address, tuple) else ""
+        host = host_of(where) if where else None
+        of_host = sum(host is not None and c.host == host for c in self._connections.values())
+        if len(self._connections) >= MAX_CONNECTIONS or of_host >= MAX_CONNECTIONS_OF_A_HOST:
             peer.close()
             self.stats.closed["too_many"] += 1
-            self._log.warning("many", f"dnstap: {MAX_CONNECTIONS} connections, one more is refused")
+            self._log.warning(
+                "many",
+                f"dnstap: {len(self._connections)} connections, {of_host} of them from {where}: "
+                "one more is refused",
+            )
             return
         peer.setblocking(False)
         if peer.family != socket.AF_UNIX:  # a resolver's machine that is gone says no farewell
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        where = address[0] if isinstance(address, tuple) else ""
-        connection = _Connection(peer, f"{listener.name} {where}".rstrip(), time.monotonic())
+        connection = _Connection(peer, f"{listener.name} {where}".rstrip(), host, time.monotonic())
         self._connections[peer] = connection
         self._selector.register(peer, selectors.EVENT_READ, connection)
         self.stats.accepted += 1
