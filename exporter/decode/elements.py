@@ -14,7 +14,7 @@ Sources named in the table:
 * Juniper: Junos Flow Monitoring, "Inline Monitoring Services", common properties of a packet
 * CERT: CERT IPFIX registry; elements from 16384 on are the reverse of those before
 * CESNET, Flowmon: libfds, the vendors' registry in ``config/system/elements``
-* FNF: Cisco IOS Flexible NetFlow
+* Ericsson, Gigamon, Ixia, Niagara: Wireshark's dissector of NetFlow and IPFIX
 * PAN-OS: Palo Alto Networks, NetFlow Templates
 * others: the vendor's IPFIX field list, named in the row
 """
@@ -69,6 +69,7 @@ class Reading(IntEnum):
     BEFORE_EXPORT = auto()  # microseconds before the export time
     DURATION_US = auto()  # microseconds
     LATENCY_MS = auto()  # milliseconds, stored as seconds
+    LATENCY_US = auto()  # microseconds, stored as seconds
     FRAME = auto()  # the beginning of an Ethernet frame
     PACKET = auto()  # the beginning of an IP packet
     LABELLED = auto()  # an MPLS label stack, and the packet after it as far as it is there
@@ -84,7 +85,6 @@ class Fill(Enum):
     ZERO = auto()  # in the rows where the earlier one is zero or empty
     ABSENT = auto()  # only where the record has none of the earlier ones
     BITS = auto()  # in all rows: its bits are added to those of the earlier one
-    SUM = auto()  # in all rows: added to the earlier one
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,6 @@ WORKING: Final = {
     "event_time": "the flow times that the record lacks",
     "client_latency": "`rtt`: twice the latencies of both sides",
     "server_latency": "`rtt`: twice the latencies of both sides",
-    "latency_seconds": "`rtt`: as above, whole seconds",
-    "latency_microseconds": "`rtt`: as above, the rest of a second",
     "frame_type": "what kind of frame a section begins with: 1 Ethernet, 2 IEEE 802.11",
     "packet_section": "the columns that the packet's headers give",
     "frame_size": "`bytes` of a record that carries a packet's headers",
@@ -158,6 +156,8 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 431, "layer2FrameTotalCount", "packets", r.UNSIGNED, "IANA", absent),
         e(0, 132, "droppedOctetDeltaCount", "drop_bytes", r.UNSIGNED, "IANA"),
         e(0, 133, "droppedPacketDeltaCount", "drop_packets", r.UNSIGNED, "IANA"),
+        e(V9, 37000, "PACKETS_DROPPED", "drop_packets", r.UNSIGNED, "Cisco Performance Monitor"),
+        e(9, 4232, "PACKETS_DROPPED", "drop_packets", r.UNSIGNED, "Cisco Performance Monitor"),
         e(0, 134, "droppedOctetTotalCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
         e(0, 424, "droppedLayer2OctetDeltaCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
         e(0, 425, "droppedLayer2OctetTotalCount", "drop_bytes", r.UNSIGNED, "IANA", absent),
@@ -174,6 +174,7 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 27, "sourceIPv6Address", "src_addr", r.ADDRESS, "IANA"),
         e(0, 44, "sourceIPv4Prefix", "src_addr", r.ADDRESS, "IANA"),
         e(0, 170, "sourceIPv6Prefix", "src_addr", r.ADDRESS, "IANA"),
+        e(V9, 24632, "IPV4_INT_ADDR", "src_addr", r.ADDRESS, "Ericsson NAT log"),
         e(0, 366, "staIPv4Address", "src_addr", r.ADDRESS, "IANA, Cisco WLC"),
         e(9, 12236, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
         e(V9, 45004, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
@@ -200,7 +201,6 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 4, "protocolIdentifier", "proto", r.UNSIGNED, "IANA"),
         e(0, 193, "nextHeaderIPv6", "proto", r.UNSIGNED, "IANA", absent),
         e(0, 5, "ipClassOfService", "tos", r.UNSIGNED, "IANA"),
-        e(V9, 194, "IP_TOS", "tos", r.UNSIGNED, "FNF"),
         e(0, 195, "ipDiffServCodePoint", "tos", r.DSCP, "IANA"),
         e(0, 196, "ipPrecedence", "tos", r.PRECEDENCE, "IANA", absent),
         e(0, 98, "postIpDiffServCodePoint", "tos", r.DSCP, "IANA", absent),
@@ -298,6 +298,7 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 225, "postNATSourceIPv4Address", "nat_src_addr", r.ADDRESS, "IANA"),
         e(0, 281, "postNATSourceIPv6Address", "nat_src_addr", r.ADDRESS, "IANA"),
         e(V9, 40001, "NF_F_XLATE_SRC_ADDR_IPV4", "nat_src_addr", r.ADDRESS, "ASA"),
+        e(V9, 24633, "IPV4_EXT_ADDR", "nat_src_addr", r.ADDRESS, "Ericsson NAT log"),
         e(39499, 7233, "xlateSrcAddrIpv4", "nat_src_addr", r.ADDRESS, "Flowmon"),
         e(10704, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(12326, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
@@ -309,6 +310,7 @@ def _builtin() -> tuple[Element, ...]:
         e(12326, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(0, 227, "postNAPTSourceTransportPort", "nat_src_port", r.UNSIGNED, "IANA"),
         e(V9, 40003, "NF_F_XLATE_SRC_PORT", "nat_src_port", r.UNSIGNED, "ASA"),
+        e(V9, 24634, "EXT_PORT_FIRST", "nat_src_port", r.UNSIGNED, "Ericsson NAT log"),
         e(39499, 7235, "xlateSrcPort", "nat_src_port", r.UNSIGNED, "Flowmon"),
         e(10704, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(12326, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
@@ -349,6 +351,8 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 57591, "L7_PROTO_NAME", "app", r.TEXT, "nProbe"),
         e(35632, 119, "L7_PROTO_NAME", "app", r.TEXT, "nProbe"),
         e(V9, 56701, "App-ID", "app", r.TEXT, "PAN-OS"),
+        e(V9, 57899, "APPLICATION_NAME", "app", r.TEXT, "nProbe"),
+        e(35632, 427, "APPLICATION_NAME", "app", r.TEXT, "nProbe"),
         e(3054, 111, "l7ApplicationName", "app", r.TEXT, "Ixia IxFlow"),
         e(15397, 1, "service", "app", r.TEXT, "Procera PacketLogic"),
         e(15397, 2, "baseService", "app", r.TEXT, "Procera PacketLogic"),
@@ -365,10 +369,17 @@ def _builtin() -> tuple[Element, ...]:
         e(CERT, 179, "dnsQName", "dns_name", r.TEXT, "CERT YAF"),
         e(3054, 189, "dnsQuery", "dns_name", r.TEXT, "Ixia IxFlow"),
         e(26866, 1958, "dnsQuery", "dns_name", r.TEXT, "Gigamon"),
+        e(26866, 204, "DnsQueryName", "dns_name", r.TEXT, "Gigamon"),
+        e(3054, 273, "dnsQueryName", "dns_name", r.TEXT, "Ixia IxFlow"),
+        e(3054, 198, "dnsName", "dns_name", r.TEXT, "Ixia IxFlow"),
+        e(47729, 203, "DnsQueryName", "dns_name", r.TEXT, "Niagara Networks"),
         e(8057, 2, "DNSName", "dns_name", r.TEXT, "CESNET"),
         e(39499, 121, "dnsQname", "dns_name", r.TEXT, "Flowmon"),
         e(V9, 57680, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
         e(35632, 208, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
+        e(26866, 203, "DnsResponseCode", "dns_rcode", r.RCODE, "Gigamon"),
+        e(3054, 257, "dnsMsgRcode", "dns_rcode", r.RCODE, "Ixia IxFlow"),
+        e(47729, 202, "DnsResponseCode", "dns_rcode", r.RCODE, "Niagara Networks"),
         e(8057, 1, "DNSRCode", "dns_rcode", r.RCODE, "CESNET"),
         e(39499, 111, "dnsFlagsCodes", "dns_rcode", r.DNS_FLAGS, "Flowmon"),
         e(0, 460, "httpRequestHost", "http_host", r.TEXT, "IANA"),
@@ -388,27 +399,21 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 57653, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
         e(35632, 181, "HTTP_RET_CODE", "http_status", r.UNSIGNED, "nProbe"),
         e(5951, 144, "httpRspStatus", "http_status", r.UNSIGNED, "Citrix NetScaler AppFlow"),
+        e(26866, 2, "HttpRspStatus", "http_status", r.UNSIGNED, "Gigamon"),
         e(39499, 12, "httpStatusCode", "http_status", r.UNSIGNED, "Flowmon"),
         e(15397, 24, "httpResponseStatus", "http_status", r.UNSIGNED, "Procera PacketLogic"),
+        e(3054, 283, "connectionAverageRoundTripTime", "rtt", r.LATENCY_US, "Ixia IxFlow"),
         e(5951, 128, "roundTripTime", "rtt", r.LATENCY_MS, "Citrix NetScaler AppFlow"),
         e(V9, 57595, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
         e(35632, 123, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
         e(V9, 57596, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
         e(35632, 124, "SERVER_NW_LATENCY_MS", "server_latency", r.UNSIGNED, "nProbe"),
-        *(
-            e(enterprise, base + number, name, column, r.UNSIGNED, "nProbe before 7", Fill.SUM)
-            for enterprise, base in ((V9, 57472), (35632, 0))
-            for number, name, column in (
-                (82, "CLIENT_NW_DELAY_SEC", "latency_seconds"),
-                (83, "CLIENT_NW_DELAY_USEC", "latency_microseconds"),
-                (84, "SERVER_NW_DELAY_SEC", "latency_seconds"),
-                (85, "SERVER_NW_DELAY_USEC", "latency_microseconds"),
-            )
-        ),
         e(V9, 57660, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(35632, 188, "TLS_SERVER_NAME", "tls_sni", r.TEXT, "nProbe"),
         e(CERT, 294, "sslServerName", "tls_sni", r.TEXT, "CERT YAF"),
         e(26866, 112, "sslServerName", "tls_sni", r.TEXT, "Gigamon"),
+        e(3054, 201, "tlsSni", "tls_sni", r.TEXT, "Ixia IxFlow"),
+        e(47729, 100, "SslServerNameIndication", "tls_sni", r.TEXT, "Niagara Networks"),
         e(8057, 808, "TLSSNI", "tls_sni", r.TEXT, "CESNET"),
         e(8057, 890, "quicSNI", "tls_sni", r.TEXT, "CESNET"),
         e(39499, 338, "tlsSni", "tls_sni", r.TEXT, "Flowmon"),

@@ -162,8 +162,6 @@ class _Reader:
                 columns[step.column] = column
             elif step.fill is Fill.BITS:
                 columns[step.column] = before | column
-            elif step.fill is Fill.SUM:
-                columns[step.column] = before + column
             else:
                 columns[step.column] = values.fill(before, column)
         return columns
@@ -197,6 +195,8 @@ class _Reader:
             return values.unsigned(field, np.uint64) // np.uint64(1000)
         if reading is Reading.LATENCY_MS:
             return (values.unsigned(field, np.float32) / 1e3).astype(np.float32)
+        if reading is Reading.LATENCY_US:
+            return (values.unsigned(field, np.float64) / 1e6).astype(np.float32)
         if reading is Reading.ICMP:
             return values.unsigned(field, np.uint16)
         return self._time(reading, field)
@@ -336,19 +336,14 @@ def _icmp(columns: dict[str, Any]) -> None:
     columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
 
 
-#: Parts of the half round trips to client and server, and how many of their unit are a second.
-_LATENCIES: Final = (
-    ("client_latency", 1e3), ("server_latency", 1e3), ("latency_seconds", 1.0),
-    ("latency_microseconds", 1e6),
-)  # fmt: skip
-
-
 def _round_trip(columns: dict[str, Any]) -> None:
     """``rtt`` from the half round trips to client and server that a probe between them saw."""
-    parts = [(columns.pop(name, None), unit) for name, unit in _LATENCIES]
-    told = [2 * part.astype(np.float64) / unit for part, unit in parts if part is not None]
+    sides = [columns.pop(name, None) for name in ("client_latency", "server_latency")]
+    told = [side for side in sides if side is not None]
     if told and "rtt" not in columns:
-        columns["rtt"] = sum(told[1:], told[0]).astype(np.float32)
+        columns["rtt"] = (2 * sum(side.astype(np.float32) for side in told) / 1e3).astype(
+            np.float32
+        )
 
 
 #: Columns of a packet in a tunnel.
