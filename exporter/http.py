@@ -141,6 +141,7 @@ class _Guarded:
     def __init__(self, app: ASGIApp, guard: Guard) -> None:
         self._app = app
         self._guard = guard
+        self._checking = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -162,13 +163,18 @@ class _Guarded:
         refusal.headers["Connection"] = "close"
         await refusal(scope, receive, send_with_headers)
 
+    async def _check(self, access: Access, authorization: str) -> bool:
+        """One password at a time: whoever guesses takes a core at most, and no thread of others."""
+        async with self._checking:
+            return await run_in_threadpool(access.allows, authorization)
+
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         alerts = scope["path"].startswith("/api/")
         access = self._guard.access
         if not (access.is_open or (alerts and self._guard.alerts_have_token)):
             authorization = headers.get("authorization", "")
-            if not await run_in_threadpool(access.allows, authorization):
+            if not access.remembers(authorization) and not await self._check(access, authorization):
                 return PlainTextResponse(
                     "unauthorized\n",
                     HTTPStatus.UNAUTHORIZED,

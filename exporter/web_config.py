@@ -137,7 +137,8 @@ class Access:
 
     def __init__(self, users: dict[str, str]) -> None:
         self._users = {user: hashed.encode() for user, hashed in users.items()}
-        self._remembered: dict[bytes, bool] = {}
+        #: Logins that were right; of wrong ones there is no end.
+        self._remembered: dict[bytes, None] = {}
         self._lock = threading.Lock()
 
     @property
@@ -145,32 +146,44 @@ class Access:
         """Whether everybody may."""
         return not self._users
 
+    def remembers(self, authorization: str) -> bool:
+        """Whether everybody may, or the header is one that was right before: without much work."""
+        login = _login(authorization)
+        return self.is_open or (login is not None and self._digest(*login) in self._remembered)
+
     def allows(self, authorization: str) -> bool:
         """Whether the header carries a user's name and password.
 
         Checking a password takes tens of milliseconds: not for an event loop.
         """
-        scheme, _, credentials = authorization.partition(" ")
-        if scheme.lower() != "basic":
+        login = _login(authorization)
+        if self.is_open or login is None:
             return self.is_open
-        try:
-            decoded = base64.b64decode(credentials, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            return self.is_open
-        user, _, password = decoded.partition(":")
-        return self.is_open or self._password_is_right(user, password.encode())
-
-    def _password_is_right(self, user: str, password: bytes) -> bool:
-        if b"\0" in password:
-            return False
-        hashed = self._users.get(user, _NOBODY)
-        login = hashlib.sha256(b"\0".join((user.encode(), hashed, password))).digest()
-        known = self._remembered.get(login)
-        if known is None:
-            # bcrypt takes 72 bytes; Prometheus cuts the rest off.
-            known = bcrypt.checkpw(password[:72], hashed) and user in self._users
+        user, password = login
+        # bcrypt takes 72 bytes; Prometheus cuts the rest off.
+        right = (
+            bcrypt.checkpw(password[:72], self._users.get(user, _NOBODY)) and user in self._users
+        )
+        if right:
             with self._lock:
                 if len(self._remembered) >= _REMEMBERED_LOGINS:
                     self._remembered.pop(next(iter(self._remembered)))
-                self._remembered[login] = known
-        return known
+                self._remembered[self._digest(user, password)] = None
+        return right
+
+    def _digest(self, user: str, password: bytes) -> bytes:
+        hashed = self._users.get(user, _NOBODY)
+        return hashlib.sha256(b"\0".join((user.encode(), hashed, password))).digest()
+
+
+def _login(authorization: str) -> tuple[str, bytes] | None:
+    """User and password of a header, where it has some that bcrypt can compare."""
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(credentials, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    user, _, password = decoded.partition(":")
+    return None if "\0" in password else (user, password.encode())

@@ -7,7 +7,9 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 import pytest
@@ -18,6 +20,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import exporter.http
+import exporter.web_config
 from exporter.config import ConfigError, Http
 from exporter.http import Guard, Health, HttpServer, HttpServerError, create_app
 from exporter.web_config import WebConfig, load_web_config
@@ -206,6 +209,34 @@ def test_users_need_their_password_everywhere():
         assert served.post(**basic("me", "secret"))[0] == 200
         served.guard.replace(WebConfig())
         assert served.ask("/metrics")[0] == 200
+
+
+def test_who_guesses_passwords_holds_up_nobody_who_knows_one(monkeypatch):
+    web = WebConfig(basic_auth_users={"me": PASSWORD})
+    with Served(web) as served, ThreadPoolExecutor(8) as guessing:
+        assert served.ask("/metrics", headers=basic("me", "secret"))[0] == 200
+        free, checks = threading.Event(), []
+
+        def slow(password, _):
+            checks.append(password)
+            assert free.wait(20)
+            return False
+
+        monkeypatch.setattr(exporter.web_config.bcrypt, "checkpw", slow)
+        guesses = [
+            guessing.submit(served.ask, "/metrics", headers=basic("me", f"guess {n}"))
+            for n in range(8)
+        ]
+        try:
+            assert served.ask("/metrics", headers=basic("me", "secret"))[0] == 200
+            assert len(checks) <= 1, "one password is checked at a time"
+        finally:
+            free.set()
+        assert {guess.result()[0] for guess in guesses} == {401}
+        assert len(checks) == 8
+        # However many were wrong, the right one is remembered.
+        monkeypatch.setattr(exporter.web_config.bcrypt, "checkpw", lambda *_: False)
+        assert served.ask("/metrics", headers=basic("me", "secret"))[0] == 200
 
 
 def test_alert_posts_with_a_token_of_their_own_need_no_user():
