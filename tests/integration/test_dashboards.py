@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from exporter.config import ClickHouse
 from exporter.policies.filter import check_filter, is_plain
 from exporter.policies.model import load_policies
 from exporter.schema import BY_NAME
-from exporter.store.migrate import Migrator
-from tests.support.dashboard_flows import END, MINUTES, START, fill
+from tests.support.dashboard_flows import END, MINUTES, START
+from tests.support.dashboards import DASHBOARDS, ROOT, defaults, filled_store
 from tests.support.grafana import (
     CLICKHOUSE,
     AdHoc,
@@ -26,18 +23,10 @@ from tests.support.grafana import (
     clickhouse_queries,
     clickhouse_variables,
     expand_sql,
-    opened_values,
     panels,
     tables_read,
     variables,
 )
-from tests.support.store import running_store
-
-ROOT = Path(__file__).parents[2]
-DASHBOARDS = {
-    path.stem: json.loads(path.read_text(encoding="utf-8"))
-    for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))
-}
 
 #: Values that try to end a string, to comment the rest out, to be a format, a macro or a pattern.
 HOSTILE = (
@@ -60,30 +49,8 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Client]:
     """The store with an hour of flows, as the user that Grafana is."""
-    with running_store() as store:
-        password = store.data_dir / "writer.password"
-        Migrator(
-            ClickHouse(url=store.url, password_file=str(password)), ROOT / "clickhouse/migrations"
-        ).apply()
-        with store.client(database="flow") as writer:
-            fill(writer)
-        with store.client(reader=True, database="flow") as client:
-            yield client
-
-
-def defaults(uid: str) -> dict[str, Value]:
-    """What a dashboard's variables hold when it is opened."""
-    return opened_values(DASHBOARDS[uid]) | OPENED_BY.get(uid, {})
-
-
-#: What a link sets on a dashboard that is about one thing.
-OPENED_BY: dict[str, dict[str, Value]] = {
-    "flow-incident": {
-        "policy": "host_bits",
-        "key": 'policy="host_bits",dst_addr="10.1.0.1",dst_host="ag04"',
-        "since": str((START + 1900) * 1000),
-    },
-}
+    with filled_store() as client:
+        yield client
 
 
 def queries(uid: str) -> dict[str, str]:
