@@ -1,0 +1,47 @@
+"""What all dashboards share: datasources, queries, panels, links, variables, looks."""
+
+from .frame import alert_annotation, finish, start
+from .looks import RED, YELLOW, link, links_property, prop, thresholds
+from .panels import WIDTH, place, stat_panel, table_panel, time_series
+from .queries import CLICKHOUSE, PROMETHEUS, ClickHouseQuery, promql
+from .transformations import merge, rename, units_from
+from .variables import (
+    address_box,
+    custom,
+    matcher_box,
+    policy_text,
+    policy_variable,
+    query_variable,
+    text_box,
+)
+
+__all__ = [
+    "CLICKHOUSE",
+    "PROMETHEUS",
+    "RED",
+    "WIDTH",
+    "YELLOW",
+    "ClickHouseQuery",
+    "address_box",
+    "alert_annotation",
+    "custom",
+    "finish",
+    "link",
+    "links_property",
+    "matcher_box",
+    "merge",
+    "place",
+    "policy_text",
+    "policy_variable",
+    "promql",
+    "prop",
+    "query_variable",
+    "rename",
+    "start",
+    "stat_panel",
+    "table_panel",
+    "text_box",
+    "thresholds",
+    "time_series",
+    "units_from",
+]
