@@ -23,6 +23,7 @@ from .parts import (
     ClickHouseQuery,
     alert_annotation,
     custom,
+    dashboard_link,
     finish,
     link,
     links_property,
@@ -258,18 +259,18 @@ def dashboard() -> Dashboard:
             )
         )
         .link(
-            link(
+            dashboard_link(
                 "The same in the Data Explorer",
                 "/d/flow-explorer?${measure:queryparam}&${filters:queryparam}&${condition:queryparam}"
                 "&var-dimension=src_addr",
-            ).keep_time(True)
+            )
         )
         .link(
-            link(
+            dashboard_link(
                 "All ports of the node",
                 "/d/flow-explorer?${measure:queryparam}&var-dimension=dst_port"
                 "&var-address=${node:percentencode}",
-            ).keep_time(True)
+            )
         )
         .annotation(alert_annotation())
         .with_panel(

@@ -193,6 +193,85 @@ def test_panel_has_options_that_exist(uid: str, panel: dict[str, Any]) -> None:
         assert transformation["id"] in ("merge", "organize", "configFromData")
 
 
+#: Values that options may have, of those that Grafana 11.6 and 13.2 both know: enumerations of
+#: ``@grafana/schema``; reducers, matchers and colour modes from the registries of
+#: ``@grafana/data``.
+VALUES = {
+    "displayMode": {"list", "table", "hidden"},
+    "placement": {"bottom", "right"},
+    "sort": {"asc", "desc", "none"},
+    "cellHeight": {"sm", "md", "lg", "auto"},
+    "colorMode": {"value", "background", "background_solid", "none"},
+    "graphMode": {"none", "line", "area"},
+    "textMode": {"auto", "value", "value_and_name", "name", "none"},
+    "drawStyle": {"line", "bars", "points"},
+    "showPoints": {"auto", "never", "always"},
+    "axisPlacement": {"auto", "top", "right", "bottom", "left", "hidden"},
+    "transform": {"constant", "negative-Y"},
+    "align": {"auto", "left", "right", "center"},
+    "fill": {"solid", "dash", "dot", "square"},
+}
+#: ``mode`` by what it is a mode of.
+MODES = {
+    "tooltip": {"single", "multi", "none"},
+    "stacking": {"none", "normal", "percent"},
+    "thresholds": {"absolute", "percentage"},
+    "color": {"fixed", "shades", "thresholds", "palette-classic", "palette-classic-by-name"},
+    "custom.cellOptions": {"basic", "gradient", "lcd"},
+}
+#: Reducers, and what a legend calls their columns.
+CALCS = {"lastNotNull": "Last *", "mean": "Mean", "max": "Max", "min": "Min", "sum": "Total"}
+CELLS = {"auto", "color-text", "color-background", "gauge", "data-links"}
+LINKS = {"title", "url", "targetBlank"}
+
+
+def settings(value: object, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """All objects within, by the name that each has there; a property of an override by its id."""
+    if isinstance(value, dict):
+        yield name, value
+        for key, inner in value.items():
+            property_id = value.get("id") if key == "value" else None
+            yield from settings(inner, str(property_id or key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from settings(inner, name)
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS)
+def test_options_have_values_that_exist(uid: str, panel: dict[str, Any]) -> None:
+    """Grafana draws something else for one that it does not know."""
+    told = {"options": panel.get("options", {}), "fieldConfig": panel["fieldConfig"]}
+    for name, inner in settings(told):
+        for key, value in inner.items():
+            if key in VALUES and isinstance(value, str):
+                assert value in VALUES[key], (name, key)
+        if "mode" in inner:
+            assert inner["mode"] in MODES[name], name
+        if "calcs" in inner:
+            assert inner["calcs"]
+            assert set(inner["calcs"]) <= CALCS.keys()
+        if name == "legend":
+            assert inner["sortBy"] in {CALCS[calc] for calc in inner["calcs"]}
+        if name == "custom.cellOptions":
+            assert inner["type"] in CELLS
+        if name == "links":
+            assert {"title", "url"} <= inner.keys() <= LINKS
+        if name == "mappings":
+            assert inner["type"] in ("value", "range", "regex", "special")
+        if name in ("color", "thresholds"):
+            assert "mode" in inner
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS)
+def test_values_in_links_say_how_they_are_written(uid: str, panel: dict[str, Any]) -> None:
+    """Without a format Grafana encodes as for a whole URL: ``&`` stays, ``%`` is encoded again."""
+    urls = [inner["url"] for name, inner in settings(panel["fieldConfig"]) if name == "links"]
+    for url in urls:
+        for told in re.findall(r"\$\{__(?:data|field|value)\.([^}]+)\}", url):
+            whole = url.startswith("${__value.raw:")
+            assert told.endswith(":raw" if whole else ":percentencode"), url
+
+
 @pytest.mark.parametrize(("uid", "panel"), PANELS)
 def test_panel_asks_a_provisioned_datasource(uid: str, panel: dict[str, Any]) -> None:
     for source in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):

@@ -1,7 +1,7 @@
 """What all dashboards share: datasources, queries, panels, links, variables, looks."""
 
 from .frame import alert_annotation, finish, start
-from .looks import RED, YELLOW, link, links_property, prop, thresholds
+from .looks import RED, YELLOW, dashboard_link, link, links_property, prop, thresholds
 from .panels import WIDTH, place, stat_panel, table_panel, time_series
 from .queries import CLICKHOUSE, PROMETHEUS, ClickHouseQuery, promql
 from .transformations import merge, rename, units_from
@@ -25,6 +25,7 @@ __all__ = [
     "address_box",
     "alert_annotation",
     "custom",
+    "dashboard_link",
     "finish",
     "link",
     "links_property",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
-from .looks import RED, link
+from .looks import RED, dashboard_link
 from .queries import CLICKHOUSE, PROMETHEUS
 from .variables import datasource_variable
 
@@ -55,7 +55,7 @@ def start(
         ("flow-pipeline", "Pipeline"),
     ):
         if target != uid:
-            made = made.link(link(name, f"/d/{target}").keep_time(True))
+            made = made.link(dashboard_link(name, f"/d/{target}"))
     return made
 
 

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common, dashboard
 
-from .looks import link, prop, thresholds
+from .looks import DataLink, link, prop, thresholds
 from .queries import CLICKHOUSE, PROMETHEUS
 
 WIDTH = 24
@@ -43,7 +43,7 @@ def time_series(
     stacked: bool = False,
     source: common.DataSourceRef = PROMETHEUS,
     calcs: Sequence[str] = ("mean", "max", "lastNotNull"),
-    links: Sequence[builders.DashboardLink] = (),
+    links: Sequence[DataLink] = (),
 ) -> timeseries.Panel:
     """Lines (or stacked areas) over time; the legend is sorted by the first of its ``calcs``."""
     mode = common.StackingMode.NORMAL if stacked else common.StackingMode.NONE
