@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from exporter.config import ConfigError, Http
-from exporter.listening import Connections, Listener
+from exporter.listening import Connections, Listener, cannot_listen
 from exporter.metrics.exposition import render
 from exporter.web_config import Access, WebConfig, tls_context
 
@@ -323,4 +323,4 @@ def _listen(settings: Http) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         where = f"{settings.address} port {settings.port}/tcp"
-        raise HttpServerError(f"cannot listen on {where}: {error.strerror or error}") from error
+        raise HttpServerError(cannot_listen(where, error)) from error

@@ -1,12 +1,14 @@
-"""TCP connections of a server: how many there may be, in all and from one host.
+"""Where servers listen, and how many TCP connections there may be, in all and from one host.
 
-They are counted where they are accepted: whoever never shakes hands has one, too.
+Connections are counted where they are accepted: whoever never shakes hands has one, too.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
+import os
 import socket
 import threading
 from collections import Counter
@@ -26,6 +28,21 @@ _IPV6_HOST_BITS: Final = 64
 
 #: A host; ``None`` is this machine, which is counted in the total only.
 Host = ipaddress.IPv4Address | ipaddress.IPv6Network | None
+
+
+_ADVICE: Final = {
+    errno.EADDRINUSE: ": another program listens there, `ss -lntup` tells which",
+    errno.EADDRNOTAVAIL: ": no interface of this machine has that address",
+    errno.EACCES: ": ports below 1024 take the capability CAP_NET_BIND_SERVICE",
+}
+
+
+def cannot_listen(where: str, error: OSError) -> str:
+    """What to say where it cannot be listened, and what to do about it."""
+    # Python adds to the words of the system; of names that mean no address it has its own.
+    known = error.errno in _ADVICE
+    reason = os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
+    return f"cannot listen on {where}: {reason}{_ADVICE.get(error.errno or 0, '')}"
 
 
 class Connections(Collector):

@@ -36,8 +36,8 @@ def up(
         str,
         typer.Option(
             metavar="LENGTH",
-            help="How much of the past the demo has, such as 2d; 0: none. Two minutes of work for "
-            "four weeks, at the first start.",
+            help="How much of the past the demo has, such as 2d; 0: none. Four weeks take some "
+            "minutes of work, at the first start.",
         ),
     ] = "4w",
     data_dir: Annotated[

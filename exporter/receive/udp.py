@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
 from exporter import config
+from exporter.listening import cannot_listen
 from exporter.receive.buffers import DatagramBuffer, take_coalesced
 from exporter.receive.datagrams import DatagramBatch
 
@@ -125,7 +126,7 @@ def _open(listener: config.UdpListener, settings: config.Receive) -> socket.sock
             listener.address, listener.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
-        raise ReceiveError(f"cannot listen on {where}: {error.strerror}") from error
+        raise ReceiveError(cannot_listen(where, error)) from error
     family, _, _, _, address = found[0]
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -139,7 +140,7 @@ def _open(listener: config.UdpListener, settings: config.Receive) -> socket.sock
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise ReceiveError(f"cannot listen on {where}: {error.strerror}") from error
+        raise ReceiveError(cannot_listen(where, error)) from error
     return sock
 
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 import exporter.listening
 from exporter.config import Http
 from exporter.http import Guard, Health, HttpServer, create_app
-from exporter.listening import Connections, Listener
+from exporter.listening import Connections, Listener, cannot_listen
 from exporter.web_config import WebConfig
 
 
@@ -78,6 +78,26 @@ def test_refusals_are_logged_rarely(caplog: pytest.LogCaptureFixture) -> None:
     assert sum(admitted(connections, "192.0.2.7") for _ in range(50)) == 1
     said = "a connection from 192.0.2.7 was refused: all 1 that this host may have are open"
     assert [record.getMessage() for record in caplog.records] == [said]
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "said"),
+    [
+        ("127.0.0.1", None, "cannot listen on there: Address already in use: another program"),
+        ("192.0.2.1", 0, "cannot listen on there: Cannot assign requested address: no interface"),
+        ("no such name", 0, "cannot listen on there: Name or service not known"),
+    ],
+)
+def test_what_cannot_be_listened_on_is_told_with_what_to_do(
+    address: str, port: int | None, said: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        try:
+            socket.create_server((address, taken.getsockname()[1] if port is None else port))
+        except OSError as error:
+            assert cannot_listen("there", error).startswith(said)
+        else:
+            pytest.fail("it can be listened on")
 
 
 def _far(address: str) -> ipaddress.IPv4Address:

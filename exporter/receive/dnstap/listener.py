@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.config.dns import DnstapListener
+from exporter.listening import cannot_listen
 from exporter.receive.udp import ReceiveError
 
 _BACKLOG: Final = 64
@@ -96,5 +97,5 @@ def _open_tcp(settings: DnstapListener) -> socket.socket:
         listening.setblocking(False)
     except OSError as error:
         listening.close()
-        raise ReceiveError(f"cannot listen on {where}: {error.strerror}") from error
+        raise ReceiveError(cannot_listen(where, error)) from error
     return listening

@@ -10,7 +10,7 @@ from typing import Final
 
 import uvicorn
 
-from exporter.listening import Connections, Listener
+from exporter.listening import Connections, Listener, cannot_listen
 from exporter.store.server.app import Options, Store
 from exporter.store.server.connection import Connection
 from exporter.store.server.engine import Engine
@@ -107,7 +107,5 @@ def _bind(listen: Listen) -> sockets.socket:
         socket.bind((listen.address, listen.port))
     except OSError as error:
         socket.close()
-        raise OSError(
-            error.errno, f"cannot listen on {listen.address}:{listen.port}: {error.strerror}"
-        ) from error
+        raise OSError(cannot_listen(f"{listen.address}:{listen.port}", error)) from error
     return socket
