@@ -186,6 +186,61 @@ def test_every_query_returns_data(prometheus: Prometheus, title: str, target: di
     assert all(value == value for value in values), title
 
 
+def labels_of(running: Prometheus, title: str, target: dict) -> set[str]:
+    """Labels that the series of a query have."""
+    expression = expand_promql(target["expr"], Context(START, END, STEP, chosen(title)))
+    return {label for one in running.query(expression, END) for label in one["metric"]}
+
+
+TABLES = [
+    pytest.param(f"{uid}: {panel['title']}", panel, id=f"{uid}: {panel['title']}")
+    for uid, dashboard in DASHBOARDS.items()
+    for panel in panels(dashboard)
+    if panel["type"] == "table" and panel["datasource"]["type"] == "prometheus"
+]
+
+
+@pytest.mark.parametrize(("title", "panel"), TABLES)
+def test_columns_that_tables_name_are_labels_and_values_of_their_queries(
+    prometheus: Prometheus, title: str, panel: dict
+) -> None:
+    """Grafana names the values of several tables ``Value #A``; text is shown as it is."""
+    columns = {"Time"}
+    for target in panel["targets"]:
+        assert (target["instant"], target["format"]) == (True, "table")
+        several = f" #{target['refId']}" if len(panel["targets"]) > 1 else ""
+        columns |= {f"Value{several}", *labels_of(prometheus, title, target)}
+    merge, organize = panel["transformations"]
+    assert (merge["id"], organize["id"]) == ("merge", "organize")
+    options = organize["options"]
+    # No key of the samples has a baseline that was told.
+    assert options["renameByName"].keys() - {"baseline"} <= columns
+    assert options["indexByName"].keys() == options["renameByName"].keys()
+    # What only some alerts or keys have, and what would say nothing.
+    hidden = {"Time", "Value #A", "__name__", "instance", "job", "dashboard", "policy"}
+    assert options["excludeByName"].keys() <= hidden
+    shown = set(options["renameByName"].values()) | columns - options["excludeByName"].keys()
+    first, *overrides = panel["fieldConfig"]["overrides"]
+    assert first == {
+        "matcher": {"id": "byType", "options": "string"},
+        "properties": [{"id": "unit", "value": "string"}],
+    }
+    assert {override["matcher"]["options"] for override in overrides} <= shown
+
+
+def test_labels_in_legends_and_links_are_those_of_the_series(prometheus: Prometheus) -> None:
+    """Grafana writes nothing for a label that there is not."""
+    for uid, dashboard in DASHBOARDS.items():
+        for panel in panels(dashboard):
+            linked = re.findall(r"__field\.labels\.(\w+)", json.dumps(panel["fieldConfig"]))
+            for target in panel["targets"]:
+                if target["datasource"]["type"] != "prometheus" or ":" in target["expr"]:
+                    continue  # what rules record has few labels in the samples
+                legend = re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))
+                told = labels_of(prometheus, f"{uid}: {panel['title']}", target)
+                assert {*legend, *linked} <= told, (uid, panel["title"])
+
+
 def test_alerts_are_told_with_duration_and_value_of_their_key(prometheus: Prometheus) -> None:
     """As rows that merge: each query gives the same labels, but for where the usual comes from."""
 
