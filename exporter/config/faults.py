@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from exporter.config.section import PlacedError
 
@@ -40,7 +39,7 @@ def faults_of(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[
         cause = fault.get("ctx", {}).get("error")
         if isinstance(cause, PlacedError):
             place += cause.place
-        yield place, _told(fault, model)
+        yield place, _told(fault["type"], fault["msg"], place, cause, model)
 
 
 def shown(place: Place) -> str:
@@ -48,13 +47,11 @@ def shown(place: Place) -> str:
     return ".".join(str(part) for part in place) or "file"
 
 
-def _told(fault: ErrorDetails, model: type[BaseModel]) -> str:
-    kind = fault["type"]
+def _told(kind: str, text: str, place: Place, cause: object, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
-        return _unknown(str(fault["loc"][-1]), _settings_at(model, fault["loc"][:-1]))
-    if kind == "value_error":
-        return str(fault["ctx"]["error"])
-    return _EXPECTED.get(kind, fault["msg"])
+        return _unknown(str(place[-1]), _settings_at(model, place[:-1]))
+    # What pydantic says of our own validators' errors begins with their kind.
+    return str(cause) if isinstance(cause, ValueError) else _EXPECTED.get(kind, text)
 
 
 def _unknown(name: str, known: list[str]) -> str:
