@@ -203,7 +203,7 @@ class _Reader:
 
     def _field(self, step: Step) -> Array:
         """A fixed-length field of all records, where it lies in them."""
-        field: Array = self._records.segments[step.segment][step.name]
+        field: Array = self._records.windows[step.place][step.name]
         return field
 
     def _time(self, reading: Reading, field: Array) -> Array:
@@ -243,10 +243,10 @@ class _Reader:
         records = self._records
         if step.length == VARIABLE:
             codes, found = sliced_bytes(
-                records.buffer, records.starts[step.segment], records.ends[step.segment]
+                records.buffer, records.starts[step.place], records.ends[step.place]
             )
         else:
-            codes, found = values.fixed_bytes(records.segments[step.segment][step.name])
+            codes, found = values.fixed_bytes(records.windows[step.place][step.name])
         if step.reading is Reading.TEXT:
             return values.texts(codes, values.clean_texts(found))
         show = values.TEXT_READINGS[step.reading]

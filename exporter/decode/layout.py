@@ -1,7 +1,7 @@
 """Layouts: what a record looks like, shared by all templates that describe the same fields.
 
-A :class:`Layout` is compiled once: runs of fixed-length fields are read as one numpy structured
-array, and a :class:`Step` says how each stored element becomes a column. Records of the same
+A :class:`Layout` is compiled once: fixed-length fields are read as parts of numpy structured
+arrays, and a :class:`Step` says how each stored element becomes a column. Records of the same
 layout are decoded together whatever device they come from.
 """
 
@@ -51,14 +51,14 @@ class Field(NamedTuple):
 class Step:
     """Read a field into a column.
 
-    ``segment`` and ``name`` say where the field is, ``length`` is its octets. ``segment`` is the
-    number of a segment of the layout, or of a window where the layout has these; for
-    :data:`VARIABLE`, that of the variable-length field. ``dtype`` is that of the column's numbers.
+    ``place`` and ``name`` say where the field is, ``length`` is its octets. ``place`` is the number
+    of a window of the layout; for :data:`VARIABLE`, that of the variable-length field. ``dtype`` is
+    that of the column's numbers.
     """
 
     column: str
     reading: Reading
-    segment: int
+    place: int
     name: str
     length: int
     fill: Fill
@@ -66,12 +66,13 @@ class Step:
 
 
 class Window(NamedTuple):
-    """Octets of a record from ``start`` on: the fields that ``dtype`` names.
+    """Octets of a segment from ``start`` on: the fields that ``dtype`` names.
 
     ``copied`` tells where it pays to copy them from all records before their fields are read: few
     octets lie close together, so that reading field after field stays in the cache.
     """
 
+    segment: int
     start: int
     dtype: np.dtype[Any]
     copied: bool
@@ -80,9 +81,9 @@ class Window(NamedTuple):
 class Layout:
     """Fields in order and how to read them.
 
-    A record is ``segments[0]``, variable field 0, ``segments[1]``, variable field 1, …; a layout
-    without variable fields has one segment, and ``windows`` to read it by. Segments are runs of
-    fixed-length fields, described by the structured type that names the fields in use.
+    A record is segment 0, variable field 0, segment 1, variable field 1, …; a layout without
+    variable fields has one segment. Segments are runs of fixed-length fields, ``sizes`` their
+    octets; those in use are read by ``windows``.
     ``forward`` are the steps that fill columns, in order; ``reverse`` those for the other direction
     (RFC 5103). ``ipv4`` tells that sources and destinations can only be IPv4, ``inner_packets``
     that of packets in tunnels the inner ones are meant.
@@ -90,7 +91,7 @@ class Layout:
 
     __slots__ = (
         "__weakref__", "fields", "forward", "inner_packets", "ipv4", "min_size", "reverse",
-        "segments", "sizes", "windows",
+        "sizes", "windows",
     )  # fmt: skip
 
     def __init__(self, fields: tuple[Field, ...], table: ElementTable) -> None:
@@ -121,16 +122,17 @@ class Layout:
             else:
                 self.sizes[segment] += length
         self.min_size = sum(self.sizes) + self.variable_fields
-        self.segments = [_dtype(*segment) for segment in zip(self.sizes, used, strict=True)]
-        self.windows: list[Window] = []
-        if not self.variable_fields:
-            self.windows = _windows(self.min_size, used[0])
-            place = {
-                name: number
-                for number, window in enumerate(self.windows)
-                for name in window.dtype.names or ()
-            }
-            ranked = [(r, back, replace(s, segment=place[s.name])) for r, back, s in ranked]
+        self.windows = [
+            window
+            for number, (size, named) in enumerate(zip(self.sizes, used, strict=True))
+            for window in _windows(number, size, named)
+        ]
+        place = {
+            name: number
+            for number, window in enumerate(self.windows)
+            for name in window.dtype.names or ()
+        }
+        ranked = [(r, back, replace(s, place=place.get(s.name, s.place))) for r, back, s in ranked]
         ranked.sort(key=lambda entry: entry[0])
         self.forward = _without_shadowed([s for _, reverse, s in ranked if not reverse])
         self.reverse = _without_shadowed([s for _, reverse, s in ranked if reverse])
@@ -166,26 +168,26 @@ _NO_REVERSE: Final = frozenset(
 )  # fmt: skip
 
 
-def _step(element: Element, segment: int, name: str, length: int) -> Step:
+def _step(element: Element, place: int, name: str, length: int) -> Step:
     known = BY_NAME.get(element.column)
     dtype = np.dtype(np.uint64) if known is None else DTYPES.get(known.kind, np.dtype(np.uint32))
-    return Step(element.column, element.reading, segment, name, length, element.fill, dtype)
+    return Step(element.column, element.reading, place, name, length, element.fill, dtype)
 
 
 def _dtype(size: int, used: dict[str, tuple[str, int]]) -> np.dtype[Any]:
-    """The structured type of a segment, with the formats and offsets of the fields in use."""
+    """The structured type of a window, with the formats and offsets of its fields."""
     return np.dtype(
         {
             "names": list(used),
             "formats": [form for form, _ in used.values()],
             "offsets": [at for _, at in used.values()],
-            "itemsize": max(size, 1),
+            "itemsize": size,
         }
     )
 
 
-def _windows(size: int, used: dict[str, tuple[str, int]]) -> list[Window]:
-    """Windows of records of ``size`` octets that show each of the fields in use."""
+def _windows(segment: int, size: int, used: dict[str, tuple[str, int]]) -> list[Window]:
+    """Windows of a segment of ``size`` octets that show each of the fields in use."""
     fields = sorted(
         (at, at + np.dtype(form).itemsize, form, name) for name, (form, at) in used.items()
     )
@@ -201,7 +203,7 @@ def _windows(size: int, used: dict[str, tuple[str, int]]) -> list[Window]:
         fields = fields[len(inside) :]
         start = min(first, size - width)
         shown = {name: (form, at - start) for at, _, form, name in inside}
-        windows.append(Window(start, _dtype(width, shown), copied))
+        windows.append(Window(segment, start, _dtype(width, shown), copied))
     return windows
 
 

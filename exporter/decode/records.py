@@ -25,15 +25,14 @@ _LOCKSTEP: Final = 6
 class Records:
     """All records of one layout in some sets, row by row.
 
-    Rows lie set by set, ``counts`` has how many each set has. ``segments`` holds one structured
-    array per window of the layout, or per segment where it has variable fields; ``starts`` and
-    ``ends`` bound each variable-length field in ``buffer``. ``malformed`` lists sets whose rest
-    could not be parsed.
+    Rows lie set by set, ``counts`` has how many each set has. ``windows`` holds one structured
+    array per window of the layout; ``starts`` and ``ends`` bound each variable-length field in
+    ``buffer``. ``malformed`` lists sets whose rest could not be parsed.
     """
 
     buffer: bytes | memoryview
     length: int
-    segments: list[NDArray[Any]]
+    windows: list[NDArray[Any]]
     counts: Offsets
     starts: list[Offsets] = field(default_factory=list)
     ends: list[Offsets] = field(default_factory=list)
@@ -74,7 +73,7 @@ def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: O
 
 def _from_rows(rows: NDArray[Any], window: Window) -> NDArray[Any]:
     """What a window shows of each of ``rows``."""
-    start, dtype, copied = window
+    _, start, dtype, copied = window
     shape, strides = (len(rows),), (rows.itemsize,)
     if not copied:
         return np.ndarray(shape, dtype, rows, start, strides)
@@ -86,26 +85,21 @@ def _pieces(buffer: bytes | memoryview, offsets: Offsets, size: int) -> NDArray[
     return np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))[offsets]
 
 
-def _gather(buffer: bytes | memoryview, offsets: Offsets, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Pieces of ``buffer`` at any offsets as rows of a structured array."""
-    if not len(offsets) or not dtype.names:
-        return np.zeros(0, dtype)
-    return _pieces(buffer, offsets, dtype.itemsize).view(dtype)
-
-
 def _locate_variable(
     layout: Layout, buffer: bytes | memoryview, start: Offsets, end: Offsets
 ) -> Records:
     parser = _VariableParser(buffer, layout.sizes, layout.min_size)
     parser.run(start, end)
     counts, columns = parser.columns(len(start))
-    segments = [
-        _gather(buffer, offsets, segment)
-        for segment, offsets in zip(layout.segments, columns[0::2], strict=True)
-    ]
-    return Records(
-        buffer, len(columns[0]), segments, counts, columns[1::2], columns[2::2], parser.malformed
-    )
+    total = len(columns[0])
+    if not total:
+        return Records(buffer, 0, [], counts, malformed=parser.malformed)
+    rows = {
+        number: _pieces(buffer, columns[2 * number], layout.sizes[number])
+        for number in {window.segment for window in layout.windows}
+    }
+    windows = [_from_rows(rows[window.segment], window) for window in layout.windows]
+    return Records(buffer, total, windows, counts, columns[1::2], columns[2::2], parser.malformed)
 
 
 class _VariableParser:
@@ -120,10 +114,10 @@ class _VariableParser:
         self._octets = np.frombuffer(buffer, np.uint8)
         self._sizes = sizes
         self._min_size = min_size
-        # Of each step the sets and the rows of their next records, and of sets that were walked
+        # The sets of rows, and the rows: of each step one of each set, and of sets that were walked
         # alone after these steps all rest.
-        self._steps: list[tuple[NDArray[np.intp], list[Offsets]]] = []
-        self._rests: list[tuple[int, Offsets]] = []
+        self._owners: list[NDArray[np.intp]] = []
+        self._rows: list[Sequence[Offsets]] = []
         self.malformed: list[int] = []
 
     def run(self, start: Offsets, end: Offsets) -> None:
@@ -138,7 +132,8 @@ class _VariableParser:
             if np.count_nonzero(good) < len(good):
                 self.malformed.extend(owner[~good].tolist())
                 row = [column[good] for column in row]
-            self._steps.append((owner if len(row[0]) == len(owner) else owner[good], row))
+            self._owners.append(owner if len(row[0]) == len(owner) else owner[good])
+            self._rows.append(row)
             more = position <= last  # none where the record was malformed
             if np.count_nonzero(more) < len(more):
                 owner, position, end, last = owner[more], position[more], end[more], last[more]
@@ -152,21 +147,13 @@ class _VariableParser:
 
         What lies together in the buffer is read together then, which caches reward.
         """
-        counts = np.zeros(sets, np.int64)
-        for owner, _ in self._steps:
-            counts[owner] += 1
-        for number, rows in self._rests:
-            counts[number] += rows.shape[1]
-        first = np.cumsum(counts) - counts
-        columns = np.empty((2 * len(self._sizes) - 1, int(counts.sum())), np.int64)
-        for step, (owner, row) in enumerate(self._steps):
-            place = first[owner] + step
-            for column, values in zip(columns, row, strict=True):
-                column[place] = values
-        for number, rows in self._rests:
-            end = first[number] + counts[number]
-            columns[:, end - rows.shape[1] : end] = rows
-        return counts, list(columns)
+        if not self._rows:
+            return np.zeros(sets, np.int64), [np.zeros(0, np.int64)] * (2 * len(self._sizes) - 1)
+        owner = np.concatenate(self._owners)
+        # Small numbers are sorted without comparing them.
+        order = owner.astype(np.min_scalar_type(sets)).argsort(kind="stable")
+        columns = [np.concatenate(values).take(order) for values in zip(*self._rows, strict=True)]
+        return np.bincount(owner, minlength=sets), columns
 
     def _record(self, position: Offsets) -> list[Offsets]:
         """A row for the record at each ``position``, and where it ends."""
@@ -218,4 +205,5 @@ class _VariableParser:
             self.malformed.append(number)
             break
         if rows:
-            self._rests.append((number, np.array(rows, np.int64).T))
+            self._owners.append(np.full(len(rows), number))
+            self._rows.append(list(np.array(rows, np.int64).T))

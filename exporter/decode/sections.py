@@ -32,9 +32,9 @@ def packet_sections(
     """
     if step.length == VARIABLE:
         data = np.frombuffer(records.buffer, np.uint8)
-        starts, ends = records.starts[step.segment], records.ends[step.segment]
+        starts, ends = records.starts[step.place], records.ends[step.place]
     else:
-        field = np.ascontiguousarray(records.segments[step.segment][step.name])
+        field = np.ascontiguousarray(records.windows[step.place][step.name])
         data = np.frombuffer(field.tobytes() + bytes(PADDING), np.uint8)
         starts = np.arange(len(field)) * step.length
         ends = starts + step.length

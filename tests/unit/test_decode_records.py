@@ -55,7 +55,7 @@ def test_every_record_is_found(counts: list[int], gaps: list[int], backwards: bo
     for number, field in enumerate(LAYOUT.fields):
         (step,) = (step for step in LAYOUT.forward if step.name == f"f{number}")
         if expected:
-            found = records.segments[step.segment][step.name]
+            found = records.windows[step.place][step.name]
             octets = [record[at : at + field.length] for record in expected]
             assert found.tobytes() == b"".join(octets)
         at += field.length
