@@ -18,6 +18,9 @@ Value = str | list[str]
 #: The plugin, as datasources name it.
 CLICKHOUSE = "grafana-clickhouse-datasource"
 
+#: What parts a filter in a URL has are told apart by, and how a value has them.
+_IN_FILTERS = (("|", "__gfp__"), (",", "__gfc__"), ("#", "__gfh__"))
+
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::(?P<format>\w+))?\}|\$(?P<bare>[a-zA-Z]\w*)")
 _MACRO = re.compile(r"\$__(\w+)(?:\(([^()]*)\))?")
 
@@ -167,13 +170,23 @@ def opened(url: str) -> tuple[str, Context]:
     chosen = parse_qs(parts.query, keep_blank_values=True, strict_parsing=True)
     filters = []
     for condition in chosen.pop("var-filters", []):
-        key, operator, value = condition.split("|")
+        key, operator, value = condition.split("#")[0].split("|")
+        value = value.split(",")[0]
+        for character, escape in _IN_FILTERS:
+            value = value.replace(escape, character)
         filters.append(AdHoc(key, operator, value))
     start, end = (int(chosen.pop(name)[0]) // 1000 for name in ("from", "to"))
     held: dict[str, Value] = {
         name.removeprefix("var-"): values[0] for name, values in chosen.items()
     }
     return found[1], Context(start, end, 60, held, filters)
+
+
+def _filter(made: AdHoc) -> str:
+    value = made.value
+    for character, escape in _IN_FILTERS:
+        value = value.replace(character, escape)
+    return quote(f"{made.key}|{made.operator}|{value}", safe="")
 
 
 def followed(link: str, context: Context, row: Mapping[str, Any] | None = None) -> str:
@@ -190,8 +203,7 @@ def followed(link: str, context: Context, row: Mapping[str, Any] | None = None) 
             assert row is not None
             return quote(str(row[name.removeprefix("__data.fields.")]), safe="-_.~")
         if name == "filters":
-            parts = (quote(f"{f.key}|{f.operator}|{f.value}", safe="") for f in context.filters)
-            return "&".join(f"var-filters={part}" for part in parts)
+            return "&".join(f"var-filters={_filter(made)}" for made in context.filters)
         held = str(context.variables[name])
         if form == "queryparam":
             return f"var-{name}={quote(held, safe='')}"
