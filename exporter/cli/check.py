@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -114,16 +115,32 @@ def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> 
         faults.append(str(error))
     faults += _check_names(settings, report)
     unread = _check_secrets(settings, report)
+    named = dict(_named_files(settings.model_dump()))
     if secrets_needed:
         faults += unread
     else:
         for fault in unread:
-            report.warning(fault)
+            report.warning(_with_setting(fault, named))
     for fault in faults:
-        report.fault(fault)
+        report.fault(_with_setting(fault, named))
     if faults:
         raise typer.Exit(2)
     return policies
+
+
+def _named_files(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Texts of the configuration, files among them, and the settings that they are."""
+    if isinstance(value, str):
+        yield value, place
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _named_files(inner, f"{place}.{key}".lstrip("."))
+
+
+def _with_setting(fault: str, named: dict[str, str]) -> str:
+    """A fault of a whole file with the setting that names it: ``file:line`` has no need of it."""
+    file, _, text = fault.partition(": ")
+    return f"{file}: {text} ({named[file]})" if file in named else fault
 
 
 def _check_secrets(settings: Config, report: _Report) -> list[str]:
@@ -161,6 +178,9 @@ def _check_names(settings: Config, report: _Report) -> list[str]:
         checks.append(partial(read_names, settings.geo.as_names_file))
     if settings.receive.grpc and settings.receive.grpc.tls:
         checks.append(partial(check_tls, settings.receive.grpc.tls))
+    for setting, pattern, found in _matches(settings):
+        if not found:
+            report.warning(f"{pattern}: there is no such file ({setting})")
     files = NameFiles()
     files.read(settings)
     faults = files.faults()
@@ -173,6 +193,19 @@ def _check_names(settings: Config, report: _Report) -> list[str]:
     if count and not faults:
         report.ok("files of names, gRPC, countries and AS", f"{count} checked")
     return faults
+
+
+def _matches(settings: Config) -> Iterator[tuple[str, str, bool]]:
+    """Each pattern of files with its setting, and whether there is such a file by now."""
+    patterns = {
+        "device_files": settings.device_files,
+        "network_files": settings.network_files,
+        "host_files": settings.host_files,
+        "host_targets.files": settings.host_targets.files,
+    }
+    for setting, names in patterns.items():
+        for name in names:
+            yield setting, name, bool(glob.glob(name))  # noqa: PTH207
 
 
 def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None:

@@ -69,6 +69,30 @@ def test_what_check_finds_is_told_to_machines(tmp_path: Path) -> None:
     assert f"{config}:1" in fault
 
 
+def test_check_names_the_setting_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text(
+        "policies: {file: gone.yaml}\n"
+        "geo: {files: [gone.mmdb]}\n"
+        "host_files: [gone.csv]\n"
+        "host_targets: {files: ['gone/*.json']}\n"
+        "clickhouse: {password_file: gone.password}\n"
+    )
+    result = CliRunner().invoke(app, ["check", "--offline", "--json", "--config", str(config)])
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    missing = "No such file or directory"
+    assert found["faults"] == [
+        f"{tmp_path}/gone.yaml: {missing} (policies.file)",
+        f"{tmp_path}/gone.mmdb: {missing} (geo.files.0)",
+    ]
+    assert found["warnings"] == [
+        f"{tmp_path}/gone.csv: there is no such file (host_files)",
+        f"{tmp_path}/gone/*.json: there is no such file (host_targets.files)",
+        f"{tmp_path}/gone.password: {missing} (clickhouse.password_file)",
+    ]
+
+
 def test_check_warns_of_secrets_that_everybody_can_read(tmp_path: Path) -> None:
     secret = tmp_path / "writer.password"
     secret.write_text("geheim")
