@@ -152,10 +152,14 @@ class Parts:
                 if first in pieces:
                     pieces[first].append((owner, body, end))
                 continue
+            left = len(kinds)
             for kind, some in pieces.items():
                 rows = np.flatnonzero(kinds == kind)
                 if len(rows):
                     some.append((owner[rows], body[rows], end[rows]))
+                    left -= len(rows)
+                    if not left:
+                        break
         return {kind: _joined(some) for kind, some in pieces.items() if some}
 
 
