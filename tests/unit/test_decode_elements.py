@@ -10,8 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from exporter import config
+from exporter.batch import DTYPES, DictColumn
 from exporter.decode import Decoder
 from exporter.decode.elements import ELEMENTS, REVERSE, V9, WORKING, Element, Fill, Reading
+from exporter.schema import BY_NAME
 from tests.support import frames as f
 from tests.support.netflow import (
     NOW,
@@ -39,7 +41,12 @@ def rows(fields: list[FieldSpec], *records: bytes, version: int = 10, **settings
         datagram = netflow9(template9(256, fields), body)
     else:
         datagram = ipfix(template10(256, fields), body)
-    found = [row for flows in decoder.decode(batch(datagram)) for row in flows.rows()]
+    batches = decoder.decode(batch(datagram))
+    for flows in batches:
+        for name, column in flows.columns.items():
+            if not isinstance(column, DictColumn):
+                assert column.dtype == DTYPES[BY_NAME[name].kind], name
+    found = [row for flows in batches for row in flows.rows()]
     assert not decoder.stats.errors()
     return found
 

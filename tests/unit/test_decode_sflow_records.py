@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from exporter import config
+from exporter.batch import DTYPES, DictColumn
 from exporter.decode.elements import ElementTable
 from exporter.decode.sflow import SflowDecoder
 from exporter.decode.state import State
 from exporter.receive.datagrams import DatagramBatch
+from exporter.schema import BY_NAME
 from tests.support import frames as f
 from tests.support import sflow as s
 
@@ -42,7 +44,12 @@ class Decoding:
         batch = DatagramBatch.of(
             [s.datagram(samples)], senders, np.zeros(1, np.uint16), np.array([NOW], np.int64)
         )
-        return [row for flows in self.decoder.decode(batch) for row in flows.rows()]
+        batches = self.decoder.decode(batch)
+        for flows in batches:
+            for name, column in flows.columns.items():
+                if not isinstance(column, DictColumn):
+                    assert column.dtype == DTYPES[BY_NAME[name].kind], name
+        return [row for flows in batches for row in flows.rows()]
 
     def errors(self) -> dict[str, int]:
         total = self.state.errors_elsewhere.copy()

@@ -1,0 +1,116 @@
+"""Columns that follow from others of a record: EtherType, ICMP, labels, round trips, tunnels."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from exporter.batch import DTYPES, DictColumn
+from exporter.decode import values
+from exporter.decode.layout import Layout
+from exporter.schema import BY_NAME
+
+_ICMP: Final = 1
+_ICMPV6: Final = 58
+_IPV4: Final = 0x0800
+_IPV6: Final = 0x86DD
+
+#: Columns of a packet in a tunnel.
+_INNER: Final = ("src_addr", "dst_addr", "proto", "src_port", "dst_port")
+
+
+def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
+    """``etype`` from the addresses, or the IP version, where the record does not tell it."""
+    version = columns.pop("ip_version", None)
+    told = columns.get("etype")
+    present = [columns[name] for name in ("src_addr", "dst_addr") if name in columns]
+    if not present:
+        if told is None and version is not None:
+            columns["etype"] = np.select([version == 4, version == 6], [_IPV4, _IPV6], 0).astype(
+                np.uint16
+            )
+        return
+    first, second = present[0], present[-1]
+    if layout.ipv4:
+        derived = np.full(count, _IPV4, np.uint16)
+    elif values.no_ipv4(first) and values.no_ipv4(second):
+        derived = np.full(count, _IPV6, np.uint16)
+    else:
+        ipv4, other = values.is_ipv4(first), values.is_ipv4(second)
+        # An address of 0 has no family of its own; two of them have that of the IP version, if it
+        # is told, and may be no addresses at all.
+        empty = [values.no_address(addresses) for addresses in (first, second)]
+        none = empty[0] & empty[1]
+        known = np.zeros(count, np.uint8) if version is None else version
+        ipv4 = np.where(none, known == 4, np.where(empty[0], other, ipv4))
+        derived = np.select([ipv4, ~none | (known == 6)], [_IPV4, _IPV6], 0).astype(np.uint16)
+        for addresses in present:
+            addresses[values.no_address(addresses) & ~ipv4] = 0
+    columns["etype"] = derived if told is None else values.fill(told, derived)
+
+
+def icmp(columns: dict[str, Any]) -> None:
+    """ICMP type and code from their common element, or from the destination port.
+
+    Devices with NetFlow v5 habits put type * 256 + code there and leave the source port 0.
+    """
+    both = columns.pop("icmp", None)
+    if both is not None:
+        for name, part in (("icmp_type", both >> 8), ("icmp_code", both & 0xFF)):
+            part = part.astype(np.uint8)
+            known = columns.get(name)
+            columns[name] = part if known is None else values.fill(known, part)
+        return
+    if "icmp_type" in columns or "proto" not in columns or "dst_port" not in columns:
+        return
+    proto = columns["proto"]
+    rows = (proto == _ICMP) | (proto == _ICMPV6)
+    if not rows.any():
+        return
+    if "src_port" in columns:
+        rows &= columns["src_port"] == 0
+    port = np.where(rows, columns["dst_port"], 0)
+    columns["icmp_type"] = (port >> 8).astype(np.uint8)
+    columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
+
+
+def round_trip(columns: dict[str, Any]) -> None:
+    """``rtt`` from the half round trips to client and server that a probe between them saw."""
+    sides = [columns.pop(name, None) for name in ("client_latency", "server_latency")]
+    told = [side for side in sides if side is not None]
+    if told and "rtt" not in columns:
+        columns["rtt"] = (2 * sum(side.astype(np.float32) for side in told) / 1e3).astype(
+            np.float32
+        )
+
+
+def inner_packets(columns: dict[str, Any], *, wanted: bool) -> None:
+    """The packet in a tunnel in place of the tunnel's, where it is told and ``wanted``."""
+    told = {name: columns.pop(f"inner_{name}", None) for name in _INNER}
+    source = told["src_addr"]
+    if source is None or not wanted:
+        return
+    rows = ~values.no_address(source)
+    for name, inner in told.items():
+        outer = columns.get(name)
+        if outer is None and inner is not None:
+            outer = np.zeros(inner.shape, DTYPES[BY_NAME[name].kind])
+        if outer is not None:
+            columns[name] = changed = outer.copy()
+            changed[rows] = 0 if inner is None else inner[rows]
+
+
+def mpls(columns: dict[str, Any]) -> None:
+    """``mpls_labels`` from the labels of each depth; labels of 0 are not told."""
+    depths = [columns.pop(f"mpls_label_{depth}", None) for depth in range(1, 11)]
+    told = [label for label in depths if label is not None]
+    if not told:
+        return
+    stacks = np.ascontiguousarray(np.stack(told, axis=1).astype(np.uint32))
+    width = stacks.shape[1] * 4
+    codes, found = values.fixed_bytes(stacks.view(f"V{width}")[:, 0])
+    labels = [tuple(x for x in np.frombuffer(raw, np.uint32).tolist() if x) for raw in found]
+    index: dict[tuple[int, ...], int] = {}
+    mapping = np.array([index.setdefault(stack, len(index)) for stack in labels], np.uint32)
+    columns["mpls_labels"] = DictColumn(mapping[codes], list(index))
