@@ -11,10 +11,11 @@ import typer
 from exporter.cli.app import ConfigOption, app, read_config
 from exporter.cli.connection import connected
 from exporter.cli.output import fail
+from exporter.cli.policies import FileOption, load_chosen
 from exporter.cli.times import parse_moment
 
 if TYPE_CHECKING:
-    from exporter.policies.model import Policy, PolicySet
+    from exporter.policies.model import Policy
 
 _DAY = 86400
 
@@ -32,10 +33,7 @@ def backfill(
         list[str] | None,
         typer.Option(help="This policy, may be repeated; else all with a bound by baseline."),
     ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", "-f", help="Policies; by default those of the configuration."),
-    ] = None,
+    file: FileOption = None,
     days: Annotated[int, typer.Option(min=1, max=366, help="How far to go back.")] = 28,
     until: Annotated[
         str,
@@ -65,7 +63,7 @@ def backfill(
     from exporter.progress import progress
 
     settings = read_config(config)
-    loaded = _policies(settings.policies.file, file)
+    loaded = load_chosen(settings, file)
     chosen = _chosen(loaded.policies, policy or [])
     end = _end(until, int(time.time()))
     # An hour more, for the oldest hour that the present one is compared with.
@@ -95,18 +93,6 @@ def _end(until: str, now: int) -> int:
         return min(parse_moment(until), now) // 60 * 60
     except ValueError as error:
         raise typer.BadParameter(f"--until: {error}") from error
-
-
-def _policies(configured: str, file: Path | None) -> PolicySet:
-    from exporter.config import ConfigError
-    from exporter.policies.model import load_policies
-    from exporter.resources import resource
-
-    path = file or (Path(configured) if configured else resource("alerting/policies.yaml"))
-    try:
-        return load_policies(path)
-    except ConfigError as error:
-        fail(str(error), 2)
 
 
 def _chosen(policies: list[Policy], names: list[str]) -> list[Policy]:

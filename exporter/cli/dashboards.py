@@ -29,7 +29,7 @@ def generate(folder: Path) -> dict[str, str]:
     if importlib.util.find_spec("grafana_foundation_sdk") is None:
         raise DashboardsError(
             "grafana-foundation-sdk is not installed; it is needed to write dashboards only:"
-            " pip install 'flow-exporter[dev]'"
+            " pip install '.[dev]' in the checkout"
         )
     name = "flow_exporter_dashboards"
     spec = importlib.util.spec_from_file_location(

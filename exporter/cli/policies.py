@@ -20,7 +20,7 @@ app.add_typer(policies_app, name="policies")
 
 FileOption = Annotated[
     Path | None,
-    typer.Option("--file", "-f", help="Policies; by default those of the configuration."),
+    typer.Option("--file", "-f", help="Policies; else the configuration's, else the shipped ones."),
 ]
 
 
@@ -36,7 +36,7 @@ def list_policies(
     """
     from rich.table import Table
 
-    policies = _load(read_config(config), file).policies
+    policies = load_chosen(read_config(config), file).policies
     if as_json:
         show_json([policy.model_dump(mode="json") for policy in policies])
         return
@@ -72,17 +72,17 @@ def check_policies(
     from exporter.policies.check import refused_queries
 
     settings = read_config(config)
-    loaded = _load(settings, file)
+    loaded = load_chosen(settings, file)
     policies = loaded.policies
     faults: list[str] = []
     if not offline:
         with connected(settings.clickhouse) as client:
-            faults = refused_queries(client, _path(settings, file), loaded)
+            faults = refused_queries(client, chosen_path(settings, file), loaded)
     for fault in faults:
         typer.echo(fault, err=True)
     if faults:
         raise typer.Exit(2)
-    typer.echo(f"ok: {len(policies)} policies")
+    typer.echo(f"ok: {len(policies)} policies in {chosen_path(settings, file)}")
 
 
 @policies_app.command("evaluate")
@@ -109,7 +109,7 @@ def evaluate_policy(
     from exporter.policies.query import policy_query
 
     settings = read_config(config)
-    loaded = _load(settings, file)
+    loaded = load_chosen(settings, file)
     policy = _named(loaded, name)
     query = policy_query(policy, int((time.time() - ago) * 1000), lists=loaded.loaded_lists)
     with connected(settings.clickhouse) as client:
@@ -165,8 +165,8 @@ def say_new_normal(
     from exporter.policies.past import PolicyPast, quantile_of, values_by_key
 
     settings = read_config(config)
-    path = _path(settings, file)
-    loaded = _load(settings, file)
+    path = chosen_path(settings, file)
+    loaded = load_chosen(settings, file)
     policy = _named(loaded, name)
     wanted = dict(_parse_label(text) for text in key)
     end = int(time.time()) // 60 * 60 - 60
@@ -207,19 +207,21 @@ def _parse_label(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _path(settings: Config, file: Path | None) -> Path:
+def chosen_path(settings: Config, file: Path | None) -> Path:
+    """``file``, else what the configuration names, else the shipped policies."""
     from exporter.resources import resource
 
     configured = Path(settings.policies.file) if settings.policies.file else None
     return file or configured or resource("alerting/policies.yaml")
 
 
-def _load(settings: Config, file: Path | None) -> PolicySet:
+def load_chosen(settings: Config, file: Path | None) -> PolicySet:
+    """The policies there, or an error on standard error and exit code 2."""
     from exporter.config import ConfigError
     from exporter.policies.model import load_policies
 
     try:
-        return load_policies(_path(settings, file))
+        return load_policies(chosen_path(settings, file))
     except ConfigError as error:
         fail(str(error), 2)
 

@@ -68,7 +68,7 @@ def store(
     except ImportError as error:
         typer.echo(
             f"flow-exporter store: {error}; install the engine with "
-            "`pip install 'flow-exporter[embedded]'`",
+            "`pip install '.[embedded]'` in the checkout",
             err=True,
         )
         raise typer.Exit(2) from error

@@ -256,5 +256,5 @@ def _package() -> Any:
     try:
         import docker
     except ImportError as error:
-        raise ConfigError("docker: needs `pip install 'flow-exporter[docker]'`") from error
+        raise ConfigError("docker: needs `pip install '.[docker]'` in the checkout") from error
     return docker

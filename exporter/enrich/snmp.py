@@ -251,4 +251,4 @@ def require_package(devices: Sequence[Device]) -> None:
         ConfigError: one is to be asked by SNMP, and the extra is not installed.
     """
     if any(device.snmp for device in devices) and importlib.util.find_spec("pysnmp") is None:
-        raise ConfigError("snmp: not installed: pip install 'flow-exporter[snmp]'")
+        raise ConfigError("snmp: not installed: `pip install '.[snmp]'` in the checkout")

@@ -197,5 +197,5 @@ def test_there_are_not_more_names_than_bounds_allow(
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "docker", None)
-    with pytest.raises(ConfigError, match=r"flow-exporter\[docker\]"):
+    with pytest.raises(ConfigError, match=r"\.\[docker\]"):
         Following("unix:///nowhere")

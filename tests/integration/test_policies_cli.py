@@ -60,12 +60,12 @@ def test_list_shows_bounds_and_routing(config: Path) -> None:
 
 
 def test_check_tells_what_clickhouse_would_refuse(config: Path) -> None:
-    assert run("policies", "check", "--config", str(config)) == "ok: 1 policies\n"
+    assert run("policies", "check", "--config", str(config)).startswith("ok: 1 policies in ")
     wrong = config.parent / "wrong.yaml"
     wrong.write_text(POLICIES + "    filter: dst_port = 'x'\n")
     said = run("policies", "check", "--config", str(config), "--file", str(wrong), code=2)
     assert said.startswith(f"{wrong}:7: policy hosts: ")
-    assert run("policies", "check", "--offline", "--file", str(wrong)) == "ok: 1 policies\n"
+    assert run("policies", "check", "--offline", "--file", str(wrong)) == f"ok: 1 policies in {wrong}\n"
 
 
 def test_check_tells_file_and_line(tmp_path: Path) -> None:
