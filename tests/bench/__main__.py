@@ -67,7 +67,7 @@ class Step:
 
 
 def _who(kind: Kind) -> list[tuple[str, receivers.Starter]]:
-    chosen = [(OURS, receivers.ours)]
+    chosen: list[tuple[str, receivers.Starter]] = [(OURS, receivers.ours)]
     if kind.name == "sflow5":
         chosen += [("sfacctd", receivers.pmacct("sfacctd"))]
     else:
@@ -111,7 +111,7 @@ def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool
         def run(results: Results) -> None:
             with link.coalescing() as way:
                 address = way.address
-                starters = {
+                starters: dict[str, receivers.Starter] = {
                     OURS: partial(receivers.ours, address=address),
                     "nfcapd": receivers.nfcapd(address=address),
                 }

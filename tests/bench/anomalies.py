@@ -115,7 +115,7 @@ class Score:
     @property
     def delay(self) -> float:
         """The median of the delays."""
-        return float(np.median(list(self.delays.values()) or [np.nan]))
+        return float(np.median([*map(float, self.delays.values())] or [np.nan]))
 
     def of(self, name: str = "", keys: Collection[int] | None = None) -> Score:
         """Of the anomalies of one name, or of some keys, only."""

@@ -21,7 +21,7 @@ from exporter.batch import DictColumn, FlowBatch, format_address
 from exporter.config import Config
 from exporter.distinct import mapped
 from exporter.enrich import NameSources
-from exporter.enrich.host_names import HostFacts
+from exporter.enrich.host_names import HostFacts, Source
 from exporter.enrich.learned import Lesson
 from exporter.enrich.learned_interfaces import LearnedInterface
 from exporter.memory import keep_freed_memory
@@ -97,11 +97,12 @@ def _sources(mmdb: str, pool: Addresses) -> NameSources:
     for device in _devices()[::2]:
         sources.interfaces.put(device.tobytes(), interfaces)
     rows = [address.tobytes() for address in pool]
-    for layer, name, known in (
+    layers: tuple[tuple[Source, str, list[bytes]], ...] = (
         ("docker", "container{}", rows[:CONTAINERS]),
         ("targets", "node{}", rows[2_000:7_000]),
         ("reverse_dns", "host{}.example.net", rows[7_000:17_000]),
-    ):
+    )
+    for layer, name, known in layers:
         sources.hosts.layer(layer).update(
             {address: HostFacts(name.format(n)) for n, address in enumerate(known)}
         )

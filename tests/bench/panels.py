@@ -109,7 +109,7 @@ def measure(day: Day, only: str = "") -> list[Asked]:
 def _queries(view: View, day: Day, seconds: int) -> Iterator[tuple[str, str]]:
     """Name and SQL of each query of a view, none twice."""
     dashboard = _dashboard(view.dashboard)
-    chosen = opened_values(dashboard) | view.chosen
+    chosen = {**opened_values(dashboard), **view.chosen}
     context = Context(day.end - seconds, day.end, _step(seconds), chosen, view.filters)
     told = set()
     for name, sql in (clickhouse_queries(dashboard) | clickhouse_variables(dashboard)).items():

@@ -105,7 +105,7 @@ def collector(
         def finish() -> int:
             end(process, signal.SIGTERM, 60)
             with store.client() as client:
-                return int(client.command("SELECT count() FROM flow.flows"))
+                return int(str(client.command("SELECT count() FROM flow.flows")))
 
         yield Receiver(port, (process.pid, store.pid), finish)
 

@@ -141,9 +141,9 @@ def measure(keys: int, seconds: int, folder: Path) -> None:
         (bands,) = prometheus.query("count(key:flow_policy_baseline:upper)", time.time())
     server.shutdown()
     print(f"{keys} keys; seconds that the latest evaluation took, of its interval:")
-    for name, labels, value in own:
+    for name, told, value in own:
         if name == "prometheus_rule_group_last_duration_seconds":
-            group = labels["rule_group"].rpartition(";")[2]
+            group = told["rule_group"].rpartition(";")[2]
             print(f"  {group:28} {value:6.2f} of {intervals[group]}")
     failures, series, memory = (_total(own, name) for name in _TOTALS)
     if missed := _total(own, _MISSED):

@@ -86,7 +86,7 @@ def sustain(flows_per_second: float, minutes: float) -> Sustained:
     with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder:
         file, spool = Path(folder) / "workload.npz", Path(folder) / "spool"
         made.save(file)
-        sections = {
+        sections: dict[str, dict[str, object]] = {
             "http": {"port": http},
             "clickhouse": {"spool": {"directory": str(spool)}},
         }

@@ -170,8 +170,9 @@ _SERVICE_NAMES: Final = ["", *(name for name, *_ in _SERVICES)]
 
 def _heavy_tail(size: int, exponent: float) -> Array:
     """Cumulated shares of ``size`` things, the first by far the largest."""
-    shares = np.cumsum(np.arange(1, size + 1, dtype=np.float64) ** -exponent)
-    return shares / shares[-1]
+    shares: Array = np.cumsum(np.arange(1, size + 1, dtype=np.float64) ** -exponent)
+    shares /= shares[-1]
+    return shares
 
 
 def _draw(random: np.random.Generator, shares: Array, count: int) -> Array:

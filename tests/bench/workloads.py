@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -146,4 +146,4 @@ def flow_counts(datagrams: list[bytes], flows: int) -> list[int]:
             return [number(d, 2, 2) if number(d, 20, 2) > 255 else 0 for d in datagrams]
         case _:  # IPFIX counts records in its sequence numbers
             sequence = [number(d, 8, 4) for d in datagrams]
-            return np.diff([*sequence, flows]).tolist()
+            return [after - before for before, after in pairwise([*sequence, flows])]
