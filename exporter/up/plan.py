@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import sys
 import time
@@ -21,12 +20,12 @@ from exporter.simulate.demo import write_as_names
 from exporter.store.server.users import Users
 from exporter.up.alerting import render_alerting
 from exporter.up.errors import UpError
+from exporter.up.grafana import grafana
 from exporter.up.ports import HeldPorts
 from exporter.up.story import begin_story
 from exporter.up.supervisor import Child, Task
 
 _LOOPBACK = "127.0.0.1"
-_GRAFANA_HOME = Path("/usr/share/grafana")
 _DAY = 86400
 #: The past of the nodes' metrics and that of policies are written one after the other, about the
 #: same days; Prometheus merges them in its first minutes, and says so with every block.
@@ -126,9 +125,8 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) ->
     if demo is not None:
         places += [(f"Demo: {name}", f"from {_moment(at)} UTC") for name, at in demo.begins.items()]
     places += [("Data", str(data)), ("Settings", str(config_file))]
-    grafana = _grafana(data, ports) if own_store else None
-    if grafana is not None:
-        steps.append(grafana)
+    if own_store and (child := _grafana(data, ports)) is not None:
+        steps.append(child)
         places.insert(0, ("Grafana", f"http://{_LOOPBACK}:{ports.grafana}"))
         places.insert(1, ("Grafana's admin password", str(data / "grafana" / "admin.password")))
     return Plan(steps, places, config_file)
@@ -244,39 +242,13 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool, demo: bool) -> list[
 
 
 def _grafana(data: Path, ports: Ports) -> Child | None:
-    program = shutil.which("grafana")
-    if program is None or not _GRAFANA_HOME.is_dir():
-        return None
-    folder = data / "grafana"
-    folder.mkdir(exist_ok=True, mode=0o700)
-    password_file = folder / "admin.password"
-    if not password_file.exists():
-        password_file.touch(0o600)
-        password_file.write_text(secrets.token_urlsafe(24))
-    return Child(
-        name="grafana",
-        argv=[program, "server", f"--homepath={_GRAFANA_HOME}"],
-        ready_url=f"http://{_LOOPBACK}:{ports.grafana}/api/health",
-        environment={
-            "GF_SERVER_HTTP_ADDR": _LOOPBACK,
-            "GF_SERVER_HTTP_PORT": str(ports.grafana),
-            "GF_PATHS_DATA": str(folder),
-            "GF_PATHS_LOGS": str(folder / "log"),
-            "GF_PATHS_PROVISIONING": str(resource("grafana/provisioning")),
-            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
-                resource("grafana/dashboards/flow-home.json")
-            ),
-            "GF_SECURITY_ADMIN_PASSWORD__FILE": str(password_file),
-            "GF_ANALYTICS_REPORTING_ENABLED": "false",
-            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-            "FLOW_DASHBOARDS_PATH": str(resource("grafana/dashboards")),
-            "FLOW_CLICKHOUSE_HOST": _LOOPBACK,
-            "FLOW_CLICKHOUSE_PORT": str(ports.store),
-            "FLOW_READER_PASSWORD": (data / "store" / "reader.password").read_text().strip(),
-            "FLOW_PROMETHEUS_URL": f"http://{_LOOPBACK}:{ports.prometheus}",
-            "FLOW_ALERTMANAGER_URL": f"http://{_LOOPBACK}:{ports.alertmanager}",
-        },
-        start_seconds=180.0,
+    return grafana(
+        data / "grafana",
+        port=ports.grafana,
+        store=ports.store,
+        prometheus=ports.prometheus,
+        alertmanager=ports.alertmanager,
+        reader_password=(data / "store" / "reader.password").read_text().strip(),
     )
 
 
