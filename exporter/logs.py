@@ -63,12 +63,16 @@ class RareLog:
         """An error, likewise."""
         self._rarely(logging.ERROR, kind, text)
 
+    def exception(self, kind: str, text: str) -> None:
+        """An error with the exception that is handled, likewise."""
+        self._rarely(logging.ERROR, kind, text, exc_info=True)
+
     def forget(self) -> None:
         """What was wrong is over: log it at once when it comes again."""
         self._last.clear()
 
-    def _rarely(self, level: int, kind: str, text: str) -> None:
+    def _rarely(self, level: int, kind: str, text: str, *, exc_info: bool = False) -> None:
         now = time.monotonic()
         if now - self._last.get(kind, -_RARE_SECONDS) >= _RARE_SECONDS:
             self._last[kind] = now
-            self._logger.log(level, text)
+            self._logger.log(level, text, exc_info=exc_info)

@@ -37,6 +37,7 @@ from exporter.decode.sflow import SflowDecoder
 from exporter.decode.state import Device, LimitError, State, Stream
 from exporter.decode.stats import DecodeStats
 from exporter.decode.templated import OnOptions, TemplatedDecoder
+from exporter.logs import RareLog
 from exporter.receive.datagrams import DatagramBatch
 from exporter.schema import Source
 
@@ -50,6 +51,8 @@ _SFLOW5: Final = 5  # sFlow has its version in four octets, where NetFlow v5 has
 
 #: Identical errors of a device are logged once in this many seconds.
 _LOG_INTERVAL: Final = 60.0
+#: Different faults of devices logged in that time: senders' addresses can be forged without end.
+_MOST_LOGGED: Final = 100
 
 #: ``(reason, datagram, octet)``: place in the batch (below 0: a set that waited) and in there.
 OnError = Callable[[str, int, int], None]
@@ -77,7 +80,9 @@ class Decoder:
         self._templated = TemplatedDecoder(self.state, self._error, on_options)
         self._netflow5 = self.state.layout(LAYOUT_FIELDS)
         self._salt = np.array([secrets.randbits(64) | 1 for _ in range(3)], np.uint64)
-        self._logged: dict[tuple[str, str], float] = {}
+        self._log = RareLog(_log)
+        self._logged: set[tuple[str, str]] = set()
+        self._logged_since = -_LOG_INTERVAL
         self._devices = self._devices_in_use = devices
         if settings.template_file:
             state_file.load(Path(settings.template_file), self.state)
@@ -114,7 +119,7 @@ class Decoder:
                     flows.extend(self._decode_source(joined, source, index))
             except Exception:
                 # A fault of ours: it must not take the datagrams of other protocols along.
-                _log.exception("decoding %s failed", source.name.lower())
+                self._log.exception("internal", f"decoding {source.name.lower()} failed")
                 for number in index.tolist():
                     self._error("internal", None, number, 0)
         return flows
@@ -240,9 +245,9 @@ class Decoder:
             self._on_error(reason, datagram, octet)
             return
         now = time.monotonic()
-        key = (label, reason)
-        if now - self._logged.get(key, -_LOG_INTERVAL) >= _LOG_INTERVAL:
-            if len(self._logged) > self._settings.max_devices:
-                self._logged.clear()
-            self._logged[key] = now
+        if now - self._logged_since >= _LOG_INTERVAL:
+            self._logged_since = now
+            self._logged.clear()
+        if len(self._logged) < _MOST_LOGGED and (label, reason) not in self._logged:
+            self._logged.add((label, reason))
             _log.warning("%s: %s at octet %d of a datagram", label, reason, octet)

@@ -30,6 +30,7 @@ from exporter.decode.templates import (
     netflow9_options_templates,
     netflow9_templates,
 )
+from exporter.logs import RareLog
 from exporter.schema import Source
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class TemplatedDecoder:
         self._fault = fault
         self._on_options = on_options
         self._parsed: dict[tuple[Source, int, bytes], tuple[Definition, ...]] = {}
+        self._log = RareLog(_log)
 
     def decode(self, arrived: Arrived) -> list[FlowBatch]:
         """The flows of datagrams, all of NetFlow v9 or all of IPFIX."""
@@ -161,7 +163,7 @@ class TemplatedDecoder:
                     decoded = decode_flows(layout, sets)
                 except Exception:
                     # A fault of ours: other layouts must not suffer from it.
-                    _log.exception("decoding records of %s failed", layout.fields)
+                    self._log.exception("internal", f"decoding records of {layout.fields} failed")
                     reason = "internal"
             if reason:
                 bound.complete[sets.datagram] = False

@@ -153,6 +153,14 @@ def test_every_metric_has_a_help_text() -> None:
         assert family.name.startswith("flow_exporter_")
 
 
+def test_forged_senders_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    decoder = Decoder(config.Decode(), [])
+    for number in range(400):
+        broken = [netflow5(record5())[:30], b"\0\x63" + bytes(30)]
+        decoder.decode(batch(*broken, device=[f"198.51.{number >> 8}.{number & 255}"] * 2))
+    assert 50 < len(caplog.records) <= 100
+
+
 def test_a_fault_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     decoder = Decoder(config.Decode(), [])
     with caplog.at_level(logging.WARNING):

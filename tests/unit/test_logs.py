@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from exporter.logs import LogfmtFormatter
+from exporter.logs import LogfmtFormatter, RareLog
 
 
 def formatted(text: str) -> str:
@@ -28,3 +28,17 @@ def test_what_a_terminal_would_obey_is_escaped(mark: str) -> None:
 def test_other_texts_are_as_they_are() -> None:
     assert formatted("naïve name").endswith('msg="naïve name"')
     assert formatted("plain").endswith("msg=plain")
+
+
+def test_an_exception_that_comes_again_is_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rare = RareLog(logging.getLogger("exporter.test"))
+    for number in range(3):
+        try:
+            raise ValueError(f"fault {number}")
+        except ValueError:
+            rare.exception("internal", "it failed")
+    [record] = caplog.records
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "fault 0"

@@ -119,7 +119,7 @@ class DnstapReceiver:
                 try:
                     self._turn()
                 except Exception:  # a fault of ours in one turn must not end the thread
-                    log.exception("dnstap: a turn failed")
+                    self._log.exception("turn", "dnstap: a turn failed")
                     time.sleep(_TURN_SECONDS)
         finally:
             self._finish(list(self._exchanges.finish(time.time())))

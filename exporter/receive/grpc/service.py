@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from exporter import config
 from exporter.batch import FlowBatch, format_address
 from exporter.distinct import distinct_addresses, pack_address
+from exporter.logs import RareLog
 from exporter.proto import pbflow_pb2 as pb
 from exporter.receive.grpc.records import RecordReader, TooManyRecordsError
 from exporter.receive.grpc.stats import GrpcStats
@@ -28,7 +29,6 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["Collector"].full_name
 #: other, so waiting slows it; the bound keeps calls from piling up.
 PATIENCE_SECONDS: Final = 5.0
 
-_LOG_EVERY_SECONDS: Final = 60.0
 _REPLY: Final = pb.CollectorReply()
 
 
@@ -38,7 +38,7 @@ class CollectorService:
     def __init__(self, devices: Sequence[config.Device], stats: GrpcStats, offer: Offer) -> None:
         self._stats = stats
         self._offer = offer
-        self._logged = -_LOG_EVERY_SECONDS
+        self._log = RareLog(log)
         self.configure(devices)
 
     def configure(self, devices: Sequence[config.Device]) -> None:
@@ -65,11 +65,13 @@ class CollectorService:
         except TooManyRecordsError as error:
             self._refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "too_many_records", str(error))
         except Exception as error:
-            log.exception("reading the flows of %s failed", context.peer())
+            self._log.exception("internal", f"reading the flows of {context.peer()} failed")
             self._refuse(context, grpc.StatusCode.INTERNAL, "internal", str(error))
         for reason, number in faults.items():
             self._stats.fault(reason, number)
-            self._log(f"{context.peer()}: {reason.replace('_', ' ')} in {number} flows")
+            self._log.warning(
+                reason, f"{context.peer()}: {reason.replace('_', ' ')} in {number} flows"
+            )
         if len(flows) and not self._hand_over(flows):
             self._stats.refused(len(flows))
             context.abort(
@@ -98,14 +100,8 @@ class CollectorService:
         self, context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, text: str
     ) -> NoReturn:
         self._stats.fault(reason)
-        self._log(f"{context.peer()}: {reason} message: {text}")
+        self._log.warning(reason, f"{context.peer()}: {reason} message: {text}")
         context.abort(code, text)
-
-    def _log(self, text: str) -> None:
-        now = time.monotonic()
-        if now - self._logged >= _LOG_EVERY_SECONDS:
-            self._logged = now
-            log.warning("%s (logged once a minute)", text)
 
 
 def peer_address(peer: str) -> bytes:
