@@ -3,6 +3,7 @@ to every Alertmanager it knows."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Callable
 from datetime import datetime
@@ -33,22 +34,23 @@ def routes(recorder: AlertRecorder, token: str = "") -> list[Route]:
     taken, 400 not the body it should be, 401 no or another token, 413 too large, 503 come back
     later. Senders repeat after 503 only.
     """
+    parsing = asyncio.Lock()
     return [
         Route(
             "/api/v1/webhook",
-            _endpoint(recorder, token, "webhook", from_webhook),
+            _endpoint(recorder, token, "webhook", from_webhook, parsing),
             methods=["POST"],
         ),
         Route(
             "/api/v2/alerts",
-            _endpoint(recorder, token, "alerts", from_prometheus),
+            _endpoint(recorder, token, "alerts", from_prometheus, parsing),
             methods=["POST"],
         ),
     ]
 
 
 def _endpoint(
-    recorder: AlertRecorder, token: str, name: str, parse: _Parse
+    recorder: AlertRecorder, token: str, name: str, parse: _Parse, parsing: asyncio.Lock
 ) -> Callable[[Request], object]:
     def answer(status: int, outcome: str, message: str = "") -> Response:
         recorder.count_delivery(name, outcome)
@@ -67,8 +69,10 @@ def _endpoint(
         except _TooLargeError:
             return answer(413, "too_large", f"more than {MAX_BODY} bytes")
         try:
-            # Megabytes of labels take a second, in which others are answered.
-            observations = await run_in_threadpool(parse, body, recorder.now())
+            # Megabytes of labels take a second, in which others are answered, and many times their
+            # size while they are parsed: one at a time.
+            async with parsing:
+                observations = await run_in_threadpool(parse, body, recorder.now())
         except BodyError as error:
             return answer(400, "malformed", str(error))
         if not recorder.offer(observations):

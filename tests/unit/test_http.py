@@ -366,3 +366,23 @@ def test_large_alert_posts_are_refused_by_the_real_routes(served):
         assert running.post()[0] == 401
         assert running.post(b" " * (MAX_BODY + 1), **bearer)[0] == 413
         assert running.post(json.dumps([]).encode(), **bearer)[0] == 400
+
+
+def test_bodies_of_alerts_are_parsed_one_at_a_time(monkeypatch):
+    from exporter.incidents import http as alerts
+    from exporter.incidents.recorder import AlertRecorder
+
+    running, most = [], []
+
+    def slow(body, _):
+        running.append(body)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.remove(body)
+        return []
+
+    monkeypatch.setattr(alerts, "from_webhook", slow)
+    recorder = AlertRecorder(lambda: None)
+    with Served(routes=alerts.routes(recorder)) as served, ThreadPoolExecutor(8) as senders:
+        assert {status for status, *_ in senders.map(lambda _: served.post(), range(8))} == {200}
+    assert most == [1] * 8
