@@ -33,6 +33,12 @@ def memory_bytes(*roots: int) -> int:
     return sum(int(fields[21]) * _PAGE for fields in _tree(roots).values())
 
 
+def most_memory_bytes(pid: int) -> int:
+    """The most that this process has had resident so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def _tree(roots: tuple[int, ...]) -> dict[int, list[str]]:
     """The fields of ``/proc/PID/stat`` from the state on, by process."""
     fields: dict[int, list[str]] = {}

@@ -19,7 +19,7 @@ from clickhouse_connect.driver.client import Client
 from exporter.config import ClickHouse
 from exporter.store.insert import Encoding
 from tests.bench.day import migrated_store, until_merged
-from tests.bench.processes import cpu_seconds, memory_bytes
+from tests.bench.processes import cpu_seconds, memory_bytes, most_memory_bytes
 from tests.bench.report import machine, write_between
 from tests.bench.traffic import Traffic
 
@@ -42,6 +42,7 @@ class StoreCost:
     merge: float
     bytes_per_flow: dict[str, float]
     megabytes: float
+    most_megabytes: float
 
 
 def cost(flows: int, batch_rows: int) -> StoreCost:
@@ -79,6 +80,7 @@ def cost(flows: int, batch_rows: int) -> StoreCost:
         megabytes = memory_bytes(store.pid) / 1e6
         until_merged(client)
         used = cpu_seconds(store.pid) - before
+        most_megabytes = most_memory_bytes(store.pid) / 1e6
         sizes = _sizes(client)
         stored = sum(rows for table, rows, _ in sizes if table == "flows")
         assert stored == flows + batch_rows, f"{stored} of {flows + batch_rows} flows are there"
@@ -90,6 +92,7 @@ def cost(flows: int, batch_rows: int) -> StoreCost:
         merge=(used - unmerged * batches) / flows * 1e6,
         bytes_per_flow={table: size / stored for table, _, size in sizes},
         megabytes=megabytes,
+        most_megabytes=most_megabytes,
     )
 
 
@@ -119,7 +122,10 @@ def markdown(costs: list[StoreCost], load_before: float) -> str:
         sizes = [(f"`{t}`", f"{b:.2f}") for t, b in cost_.bytes_per_flow.items() if b >= 0.01]
         sizes.append(("all", f"{sum(cost_.bytes_per_flow.values()):.2f}"))
         tables.append(_table("Store: bytes on disk per flow", "table", sizes))
-        tables.append(f"Resident memory of the store after the inserts: {cost_.megabytes:.0f} MB.")
+        tables.append(
+            f"Resident memory of the store after the inserts: {cost_.megabytes:.0f} MB, "
+            f"at most {cost_.most_megabytes:.0f} MB."
+        )
     return "\n\n".join(tables)
 
 

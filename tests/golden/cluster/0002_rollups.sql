@@ -1,5 +1,7 @@
 -- Traffic by interface, protocol and port, per minute and per hour; by host and by network per hour.
 -- Sums stay exact: each flow's bytes and packets are divided among the minutes that it covered.
+-- A merge holds nearly all distinct counts of its parts in memory, ten megabytes and more of each
+-- part of a large insert: hence twelve parts at once.
 
 CREATE TABLE IF NOT EXISTS flow.flows_1m_local ON CLUSTER 'flow'
 (
@@ -25,7 +27,8 @@ ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/flows_1
 PARTITION BY toDate(time)
 ORDER BY (time, device, in_if, out_if, proto, port, service)
 TTL time + INTERVAL 90 DAY DELETE
-SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1,
+    max_parts_to_merge_at_once = 12
 COMMENT 'Traffic per minute by interface, protocol and port.';
 
 CREATE TABLE IF NOT EXISTS flow.flows_1m ON CLUSTER 'flow' AS flow.flows_1m_local
@@ -56,7 +59,8 @@ ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/flows_1
 PARTITION BY toYYYYMM(time)
 ORDER BY (time, device, in_if, out_if, proto, port, service)
 TTL time + INTERVAL 730 DAY DELETE
-SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1,
+    max_parts_to_merge_at_once = 12
 COMMENT 'Traffic per hour by interface, protocol and port.';
 
 CREATE TABLE IF NOT EXISTS flow.flows_1h ON CLUSTER 'flow' AS flow.flows_1h_local
@@ -82,7 +86,8 @@ ENGINE = ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/flow/hosts_1
 PARTITION BY toYYYYMM(time)
 ORDER BY (time, addr)
 TTL time + INTERVAL 365 DAY DELETE
-SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
+SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1,
+    max_parts_to_merge_at_once = 12
 COMMENT 'Traffic per hour by host, both directions: top talkers beyond the life of single flows.';
 
 CREATE TABLE IF NOT EXISTS flow.hosts_1h ON CLUSTER 'flow' AS flow.hosts_1h_local
