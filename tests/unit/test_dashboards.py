@@ -81,7 +81,7 @@ def test_command_checks_and_explains(tmp_path: Path) -> None:
 
 def test_a_missing_sdk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DashboardsError, match=r"flow-exporter\[dev\]"):
+    with pytest.raises(DashboardsError, match=r"\.\[dev\]"):
         generate(GRAFANA)
 
 
