@@ -153,39 +153,46 @@ def test_an_element_alone_fills_its_column(element: Element) -> None:
 
 #: Elements in their order of precedence, as (element, octets); those after ``None`` count only
 #: where a record has none of the ones before it.
-PRECEDENCE: dict[str, list[tuple[int, int] | None]] = {
-    "bytes": [(1, 4), (23, 4), None, (85, 8)],
-    "packets": [(2, 4), (24, 4), None, (86, 8)],
-    "drop_bytes": [(132, 4), None, (134, 4)],
-    "src_port": [(7, 2), (180, 2), (182, 2)],
-    "dst_port": [(11, 2), (181, 2), (183, 2)],
-    "in_if": [(10, 2), (252, 4)],
-    "out_if": [(14, 2), (253, 4)],
-    "src_vlan": [(58, 2), (243, 2), (245, 2)],
-    "dst_vlan": [(59, 2), (254, 2), (255, 2)],
-    "src_as": [(16, 4), None, (129, 4)],
-    "dst_as": [(17, 4), None, (128, 4)],
-    "ttl": [(52, 1), (192, 1), (53, 1)],
-    "proto": [(4, 1), None, (193, 1)],
-    "tos": [(5, 1), None, (55, 1)],
-    "src_prefix_len": [(9, 1), (29, 1)],
-    "dst_prefix_len": [(13, 1), (30, 1)],
-    "http_status": [(457, 2)],
-}
+PRECEDENCE: list[tuple[str, list[tuple[int, int] | None]]] = [
+    ("bytes", [(1, 4), (23, 4), None, (85, 8)]),
+    ("bytes", [(1, 4), None, (231, 4), (352, 8)]),
+    ("bytes", [(231, 4), (23, 4), None, (85, 8)]),
+    ("bytes", [(85, 8), None, (171, 8), (352, 8), (353, 8), (417, 8)]),
+    ("packets", [(2, 4), None, (298, 4), (430, 8)]),
+    ("packets", [(2, 4), (24, 4), None, (86, 8)]),
+    ("drop_bytes", [(132, 4), None, (134, 4)]),
+    ("src_port", [(7, 2), (180, 2), (182, 2)]),
+    ("dst_port", [(11, 2), (181, 2), (183, 2)]),
+    ("in_if", [(10, 2), (252, 4)]),
+    ("out_if", [(14, 2), (253, 4)]),
+    ("src_vlan", [(58, 2), (243, 2), (245, 2)]),
+    ("dst_vlan", [(59, 2), (254, 2), (255, 2)]),
+    ("src_as", [(16, 4), None, (129, 4)]),
+    ("dst_as", [(17, 4), None, (128, 4)]),
+    ("ttl", [(52, 1), (192, 1), (53, 1)]),
+    ("proto", [(4, 1), None, (193, 1)]),
+    ("tos", [(5, 1), None, (55, 1)]),
+    ("src_prefix_len", [(9, 1), (29, 1)]),
+    ("dst_prefix_len", [(13, 1), (30, 1)]),
+    ("http_status", [(457, 2)]),
+]
 
 
-@pytest.mark.parametrize("column", PRECEDENCE)
-def test_of_several_elements_the_first_of_the_table_counts_in_any_order(column: str) -> None:
-    listed = [entry for entry in PRECEDENCE[column] if entry is not None]
+@pytest.mark.parametrize(("column", "entries"), PRECEDENCE)
+def test_of_several_elements_the_first_of_the_table_counts_in_any_order(
+    column: str, entries: list[tuple[int, int] | None]
+) -> None:
+    listed = [entry for entry in entries if entry is not None]
     numbers = {element: 10 + place for place, (element, _) in enumerate(listed)}
     for order in permutations(listed):
         record = b"".join(numbers[element].to_bytes(size, "big") for element, size in order)
         assert one([*order, (210, 4)], record + bytes(4))[column] == 10
 
 
-@pytest.mark.parametrize("column", PRECEDENCE)
-def test_where_it_is_zero_the_next_one_counts_unless_it_is_for_want_of_any(column: str) -> None:
-    listed = PRECEDENCE[column]
+@pytest.mark.parametrize(("column", "listed"), PRECEDENCE)
+def test_where_it_is_zero_the_next_one_counts_unless_it_is_for_want_of_any(
+    column: str, listed: list[tuple[int, int] | None]
+) -> None:
     for order in permutations([entry for entry in listed if entry is not None]):
         for zeros in range(1, len(listed)):
             before = listed[:zeros]
