@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-import exporter.http
+import exporter.http.guard
+import exporter.http.server
 import exporter.web_config
 from exporter.config import ConfigError, Http
 from exporter.http import Guard, Health, HttpServer, HttpServerError, create_app
@@ -135,7 +136,7 @@ def test_alerts_are_taken_as_json_only_so_that_web_pages_cannot_post_them(served
 
 
 def test_a_body_that_drips_in_is_given_up(monkeypatch):
-    monkeypatch.setattr(exporter.http, "_BODY_SECONDS", 0.2)
+    monkeypatch.setattr(exporter.http.guard, "_BODY_SECONDS", 0.2)
     with Served() as served, socket.create_connection(("127.0.0.1", served.server.port)) as client:
         client.sendall(
             b"POST /api/v1/webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -160,7 +161,7 @@ def test_connections_are_bounded_and_the_server_recovers():
 @pytest.mark.parametrize("begin", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"])
 def test_who_never_asks_loses_the_connection_to_others(monkeypatch, begin):
     # As long as it takes, on a busy machine, to connect them all and to be refused.
-    monkeypatch.setattr(exporter.http, "_PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(exporter.http.server, "_PATIENCE_SECONDS", 2.0)
     with Served() as served:
         stuck = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(80)]
         for client in stuck:
@@ -178,7 +179,7 @@ def test_who_does_not_read_the_answer_loses_it(monkeypatch):
     large = Route("/large", lambda _: PlainTextResponse(b"x" * size))
     with Served(routes=[large]) as served:
         assert len(served.ask("/large")[1]) == size
-        monkeypatch.setattr(exporter.http, "_PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(exporter.http.server, "_PATIENCE_SECONDS", 0.3)
         with socket.create_connection(("127.0.0.1", served.server.port)) as client:
             client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             time.sleep(1.5)  # reads nothing for longer than the server is patient

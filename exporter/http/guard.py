@@ -1,0 +1,106 @@
+"""Whom the collector's HTTP server answers, and how long a body may take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from http import HTTPStatus
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exporter.web_config import Access, WebConfig
+
+_BODY_SECONDS = 10.0
+
+
+class Guard:
+    """Whom the server answers, and with which headers; both can change while it runs.
+
+    ``alerts_have_token``: posts of alerts carry a token that their routes check, in place of a
+    user's password.
+    """
+
+    def __init__(self, web: WebConfig, *, alerts_have_token: bool) -> None:
+        self.alerts_have_token = alerts_have_token
+        self.replace(web)
+
+    def replace(self, web: WebConfig) -> None:
+        """Use these users and headers from the next request on."""
+        self.access = Access(web.basic_auth_users)
+        self.headers = [
+            (name.lower().encode(), value.encode())
+            for name, value in web.http_server_config.headers.items()
+        ]
+
+
+class Guarded:
+    """Refuses, before anything else is done, whom the guard does not know."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+        self._checking = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self._guard.headers]
+            await send(message)
+
+        refusal = await self._refusal(scope)
+        if refusal is None:
+            try:
+                await self._app(scope, _in_time(receive), send_with_headers)
+                return
+            except TimeoutError:
+                refusal = PlainTextResponse("the body is late\n", HTTPStatus.REQUEST_TIMEOUT)
+        refusal.headers["Connection"] = "close"
+        await refusal(scope, receive, send_with_headers)
+
+    async def _check(self, access: Access, authorization: str) -> bool:
+        """One password at a time: whoever guesses takes a core at most, and no thread of others."""
+        async with self._checking:
+            return await run_in_threadpool(access.allows, authorization)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        alerts = scope["path"].startswith("/api/")
+        access = self._guard.access
+        if not (access.is_open or (alerts and self._guard.alerts_have_token)):
+            authorization = headers.get("authorization", "")
+            if not access.remembers(authorization) and not await self._check(access, authorization):
+                return PlainTextResponse(
+                    "unauthorized\n",
+                    HTTPStatus.UNAUTHORIZED,
+                    {"WWW-Authenticate": 'Basic realm="flow-exporter", charset="UTF-8"'},
+                )
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if alerts and scope["method"] == "POST" and kind != "application/json":
+            # A web page in someone's browser can post other types here without asking first.
+            return PlainTextResponse(
+                "application/json is expected\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+            )
+        return None
+
+
+def _in_time(receive: Receive) -> Receive:
+    """``receive`` that raises ``TimeoutError`` for a body that drips in."""
+    deadline = time.monotonic() + _BODY_SECONDS
+    complete = False
+
+    async def receive_in_time() -> Message:
+        nonlocal complete
+        if complete:
+            return await receive()
+        message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+        complete = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
