@@ -25,6 +25,7 @@ from exporter.enrich.learned import LearnedNames
 from exporter.enrich.network_fact import NetworkFact, Networks
 from exporter.receive.dnstap import DnstapReceiver, receiver, rows
 from exporter.receive.dnstap.frame_stream import Control, control_frame, data_frame
+from exporter.receive.dnstap.listener import Listener
 from exporter.receive.udp import ReceiveError
 from tests.support.dnstap import Sender, frame, query, response
 from tests.support.resolvers import named, unbound
@@ -290,6 +291,8 @@ def test_a_socket_left_by_a_dead_process_is_replaced_and_one_in_use_is_not(tmp_p
     with receiving(tmp_path) as found, Sender(found.path) as sender:
         sender.shake_hands()
     found.path.write_text("a file")
+    with pytest.raises(ReceiveError, match=f"the folder {tmp_path}/gone is not there"):
+        Listener(DnstapListener(socket=str(tmp_path / "gone" / "dnstap.sock")))
     with pytest.raises(ReceiveError, match="no socket"):
         DnstapReceiver([DnstapListener(socket=str(found.path))], found.write, None, EndFacts([]))
     assert found.path.read_text() == "a file"

@@ -116,6 +116,15 @@ def test_the_pod_writes_on_its_volume_and_reads_what_is_mounted(tmp_path: Path) 
         assert Path(file).is_relative_to(mounts["secrets"])
 
 
+def test_the_unit_makes_the_folder_in_which_resolvers_find_the_socket() -> None:
+    unit = (SYSTEMD / "flow-exporter.service").read_text()
+    folder = re.search(r"^RuntimeDirectory=(.+)$", unit, re.MULTILINE)
+    assert folder
+    page = (ROOT / "docs/how-to/connect-a-resolver.md").read_text()
+    [socket] = set(re.findall(r"- socket: (\S+)", page))
+    assert Path(socket).parent == Path("/run") / folder[1]
+
+
 def test_the_commands_for_ci_pass_on_what_we_ship(tmp_path: Path) -> None:
     for file in (SYSTEMD / "flow-exporter.yaml", ROOT / "alerting" / "policies.yaml"):
         shutil.copy(file, tmp_path)

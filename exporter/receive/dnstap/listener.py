@@ -60,6 +60,8 @@ def _open_unix(path: Path, mode: int) -> socket.socket:
     except OSError as error:
         listening.close()
         why = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            why += f": the folder {path.parent} is not there"
         raise ReceiveError(f"cannot listen on {path}: {why}") from error
     return listening
 
