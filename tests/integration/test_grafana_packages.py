@@ -2,8 +2,9 @@
 
 Skipped, and saying so, unless a folder with the packages is named:
 
-    npm install --prefix packages --legacy-peer-deps @grafana/data jsdom react@18 react-dom@18
-    GRAFANA_PACKAGES=packages pytest tests/integration/test_grafana_packages.py -rs
+    npm install --prefix build/packages --legacy-peer-deps @grafana/data jsdom react@18 \\
+        react-dom@18
+    GRAFANA_PACKAGES=build/packages pytest tests/integration/test_grafana_packages.py -rs
 
 What these packages say is in ``test_dashboard_columns`` as facts, which needs none of them.
 """
