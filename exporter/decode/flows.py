@@ -140,10 +140,12 @@ class _Reader:
         self._at_export: Uptimes | None = None
         self._started: Array | None = None
         self._frame_type: Array | None = None
+        self._slices: dict[int, tuple[NDArray[np.uint32], list[bytes]]] = {}
 
     def read(self, steps: Sequence[Step]) -> dict[str, Any]:
         """A column per name that ``steps`` fill."""
         columns: dict[str, Any] = {}
+        self._slices = self._sliced(steps)
         for step in steps:
             column = self._column(step)
             if step.column == "system_init":  # goes before all uptimes in the table
@@ -234,12 +236,23 @@ class _Reader:
             self._exported = self._records.spread(self._sets.exported)
         return self._exported
 
+    def _sliced(self, steps: Sequence[Step]) -> dict[int, tuple[NDArray[np.uint32], list[bytes]]]:
+        """Codes and different values of variable-length fields that ``steps`` read as texts."""
+        records = self._records
+        places = [
+            step.place
+            for step in steps
+            if step.length == VARIABLE and step.reading in values.TEXT_READINGS
+        ]
+        if not places:
+            return {}
+        fields = [(records.starts[place], records.ends[place]) for place in places]
+        return dict(zip(places, sliced_bytes(records.buffer, fields), strict=True))
+
     def _octets(self, step: Step) -> DictColumn:
         records = self._records
         if step.length == VARIABLE:
-            codes, found = sliced_bytes(
-                records.buffer, records.starts[step.place], records.ends[step.place]
-            )
+            codes, found = self._slices[step.place]
         else:
             codes, found = values.fixed_bytes(records.windows[step.place][step.name])
         if step.reading is Reading.TEXT:

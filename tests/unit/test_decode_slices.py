@@ -17,15 +17,28 @@ def _sliced(rows: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     sizes = np.array([len(row) for row in rows], np.int64)
     ends = 5 + np.cumsum(sizes[::-1])[::-1]
     buffer = b"start" + b"".join(rows[::-1])
-    codes, values = sliced_bytes(buffer, ends - sizes, ends)
+    ((codes, values),) = sliced_bytes(buffer, [(ends - sizes, ends)])
     return [values[code] for code in codes.tolist()], values
 
 
 def test_slices_may_lie_anywhere_and_overlap() -> None:
     starts, ends = np.array([3, 0, 1, 3, 7, 0]), np.array([7, 7, 4, 7, 7, 3])
-    codes, values = sliced_bytes(b"abcabca", starts, ends)
+    ((codes, values),) = sliced_bytes(b"abcabca", [(starts, ends)])
     assert [values[code] for code in codes] == [b"abca", b"abcabca", b"bca", b"abca", b"", b"abc"]
     assert len(values) == 5
+
+
+@settings(deadline=None)  # the first call loads Arrow's functions
+@given(st.lists(st.tuples(*[st.sampled_from([b"", b"a", b"b", b"longer"])] * 3), max_size=20))
+def test_fields_of_a_row_have_values_of_their_own(rows: list[tuple[bytes, ...]]) -> None:
+    sizes = np.array([len(part) for row in rows for part in row], np.int64)
+    ends = np.cumsum(sizes)
+    bounds = zip((ends - sizes).reshape(-1, 3).T, ends.reshape(-1, 3).T, strict=True)
+    found = sliced_bytes(b"".join(part for row in rows for part in row), list(bounds))
+    columns = [[values[code] for code in codes] for codes, values in found]
+    assert list(zip(*columns, strict=True)) == rows
+    for column, (_, values) in zip(columns, found, strict=True):
+        assert sorted(values) == sorted(set(column))
 
 
 @settings(deadline=None)  # the first call loads Arrow's functions

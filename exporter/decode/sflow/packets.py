@@ -94,7 +94,7 @@ class Packets:
         """Set a column of text in some rows, by where its octets begin and end."""
         begin, end = text
         end = np.minimum(end, begin + _MOST_OCTETS)
-        codes, found = sliced_bytes(buffer.data.data, begin, end)
+        ((codes, found),) = sliced_bytes(buffer.data.data, [(begin, end)])
         self.put_dictionary(name, rows, values.texts(codes, values.clean_texts(found)), "")
 
 
