@@ -26,7 +26,7 @@ from .parts import (
     time_series,
 )
 from .pipeline import LOST, REPORTING
-from .top_sql import SOURCES, top_query
+from .top_sql import DESTINATIONS, SOURCES, top_query
 
 UID = "flow-home"
 
@@ -241,8 +241,8 @@ def dashboard() -> Dashboard:
         .with_panel(
             _top(
                 "Largest conversations",
-                f"Pairs of source and destination, of the {SOURCES} largest sources. Click one for"
-                " its ports.",
+                f"Pairs of source and destination, of the {SOURCES} largest sources and the"
+                f" {DESTINATIONS:,} largest destinations. Click one for its ports.",
                 "src_addr",
                 second="dst_addr",
                 show_by="dst_port",

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from exporter.explore.columns import EXPRESSIONS, PORT
 from exporter.explore.expressions import TIME, text, url_filter
 
-#: Only conversations of so many sources are looked at: no other one can carry more than the last
-#: of these sources sends.
-SOURCES = 20
+#: Only conversations of so many sources with so many destinations are looked at: no other one can
+#: carry more than the last of these sources sends, or the last of these destinations receives.
+SOURCES = 10
+DESTINATIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def top_query(
 ) -> str:
     """The largest values of one column, or of two, in the range.
 
-    Of pairs of addresses only those of the largest sources are looked at: all pairs of a day are
-    more than fit into memory.
+    Of pairs of addresses only those of the largest sources and destinations are looked at: all
+    pairs of a day are more than fit into memory.
     """
     seconds = "dateDiff('second', $__fromTime, $__toTime)"
     keys = ["key_1", "key_2"] if second else ["key_1"]
@@ -73,8 +74,10 @@ def top_query(
         " joinGet('port_names', 'name', toUInt8(6), toUInt16OrZero(toString(key_1))))",
     }.get(key, "key_name")
     if (key, second) == ("src_addr", "dst_addr"):
-        largest = _largest(("src_addr",), "''", where, SOURCES)
-        where = f"{where} AND src_addr IN (SELECT key_1 FROM (\n{largest}\n))"
+        only = where
+        for end, most in ((key, SOURCES), (second, DESTINATIONS)):
+            largest = _largest((end,), "''", only, most)
+            where += f" AND {end} IN (SELECT key_1 FROM (\n{largest}\n))"
     return f"""\
 WITH
 {_HOURS}

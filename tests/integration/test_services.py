@@ -1,0 +1,203 @@
+"""Services over long ranges against brute force, over a day of flows as many hosts make them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from exporter.config import ClickHouse
+from exporter.explore import slots
+from exporter.explore.changes import LEAD_SECONDS
+from exporter.resources import resource
+from exporter.store.migrate import Migrator
+from grafana.source import services_sql
+from tests.bench.day import DAY_SECONDS, fill
+from tests.support.grafana import Context, Value, expand_sql
+from tests.support.store import running_store
+
+FLOWS = 120_000
+STEP = 300
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What services are made of, of a flow; ``time`` in seconds since the epoch."""
+
+    time: float
+    service: tuple[str, str]
+    edge: tuple[str, str]
+    src_addr: str
+    dst_addr: str
+    offered: bool
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day of flows in a store, up to ``end``."""
+
+    reader: Client
+    flows: list[Flow]
+    end: int
+
+    @property
+    def start(self) -> int:
+        """When it begins."""
+        return self.end - DAY_SECONDS
+
+    def ask(self, query: Callable[[], str], **chosen: Value) -> list[dict[str, Any]]:
+        """The rows of a panel's query over the day."""
+        variables: dict[str, Value] = {"address": "", "measure": "bits_per_second", "since": ""}
+        sql = expand_sql(query(), Context(self.start, self.end, STEP, variables | chosen))
+        return list(self.reader.query(sql).named_results())
+
+
+@pytest.fixture(scope="module")
+def day() -> Iterator[Day]:
+    with running_store() as store:
+        settings = ClickHouse(url=store.url, password_file=str(store.data_dir / "writer.password"))
+        Migrator(settings, resource("clickhouse/migrations")).apply()
+        with store.client(database="flow") as writer:
+            fill(writer, FLOWS)
+        with store.client(reader=True, database="flow") as reader:
+            rows = reader.query(
+                "SELECT toUnixTimestamp64Milli(time_received), src_addr, dst_addr, src_port,"
+                " dst_port, toString(dst_service), toString(src_network), toString(dst_host),"
+                " toString(dst_network), bytes FROM flows"
+            ).result_rows
+            flows = [_flow(*row) for row in rows]
+            last = datetime.fromtimestamp(max(flow.time for flow in flows), UTC)
+            yield Day(reader, flows, int(last.timestamp()) // 3600 * 3600 + 3600)
+
+
+def _flow(
+    milliseconds: int, src: Any, dst: Any, src_port: int, dst_port: int, service: str,
+    talks: str, host: str, network: str, octets: int,
+) -> Flow:  # fmt: skip
+    source, destination = (str(a.ipv4_mapped or a) for a in (src, dst))
+    listens = f"{host or network or 'elsewhere'} {service or dst_port}"
+    return Flow(
+        milliseconds / 1000,
+        (destination, str(dst_port)),
+        (f"from {talks or 'elsewhere'}", listens),
+        source,
+        destination,
+        dst_port <= src_port or service != "",
+        octets,
+    )
+
+
+def changes(day: Day, split: float) -> dict[tuple[str, str], tuple[float, float]]:
+    """Bits per second of each service before and from ``split`` on."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    lengths = (split - day.start, day.end - split)
+    for flow in day.flows:
+        if flow.offered:
+            during = flow.time >= split
+            found[flow.service][during] += flow.bytes * 8 / lengths[during]
+    return {service: (before, during) for service, (before, during) in found.items()}
+
+
+def test_rises_and_dips_of_a_day_are_those_of_its_flows(day: Day) -> None:
+    expected = changes(day, day.start + DAY_SECONDS / 2)
+    order = sorted(expected, key=lambda service: -abs(expected[service][1] - expected[service][0]))
+    rows = day.ask(services_sql.rises_query)
+    assert [(row["Key"], row["Second key"]) for row in rows] == order[: len(rows)]
+    for row, service in zip(rows, order, strict=False):
+        assert (row["Before"], row["During"]) == pytest.approx(expected[service])
+
+
+def rises(day: Day, **chosen: Value) -> dict[tuple[str, str], tuple[float, float]]:
+    """Before and during of all services that the panel would show were it long enough."""
+    rows = day.ask(lambda: services_sql.rises_query(100_000), **chosen)
+    return {(row["Key"], row["Second key"]): (row["Before"], row["During"]) for row in rows}
+
+
+def test_some_of_too_many_flows_stand_for_all(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = rises(day)
+    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
+    found = rises(day)
+    assert len(found) < len(expected) * 2 / 3, "of many services no flow was looked at"
+    for time in (0, 1):
+        whole = sum(each[time] for each in expected.values())
+        assert sum(each[time] for each in found.values()) == pytest.approx(whole, rel=0.1)
+        assert sum(each[time] for each in found.values()) != pytest.approx(whole, rel=1e-6)
+    largest = max(expected, key=lambda service: sum(expected[service]))
+    assert found[largest] == pytest.approx(expected[largest], rel=0.25)
+
+
+def test_of_a_short_time_after_an_event_all_is_looked_at(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = str((day.end - 7200 + LEAD_SECONDS) * 1000)
+    expected = rises(day, since=since)
+    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
+    found = rises(day, since=since)
+    for service, (_, during) in expected.items():
+        assert found.get(service, (0, 0))[1] == pytest.approx(during)
+    assert any(found[service][0] != pytest.approx(expected[service][0]) for service in found)
+
+
+def test_different_values_are_counted_in_whole_buckets(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is counted in each bucket the average does not fall with the buckets looked at."""
+    expected = rises(day, measure="unique_src_addr")
+    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
+    found = rises(day, measure="unique_src_addr")
+    assert found != expected
+    largest = max(expected, key=lambda service: sum(expected[service]))
+    assert found[largest] == pytest.approx(expected[largest], rel=0.2)
+
+
+def test_an_address_is_looked_at_wholly(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
+    expected = changes(day, day.start + DAY_SECONDS / 2)
+    (address, port), value = max(expected.items(), key=lambda item: sum(item[1]))
+    rows = day.ask(services_sql.rises_query, address=address)
+    [row] = [row for row in rows if (row["Key"], row["Second key"]) == (address, port)]
+    assert (row["Before"], row["During"]) == pytest.approx(value)
+
+
+def test_the_graph_of_a_day_has_its_largest_edges(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: dict[tuple[str, str], float] = defaultdict(float)
+    for flow in day.flows:
+        if flow.offered:
+            expected[flow.edge] += flow.bytes * 8 / DAY_SECONDS
+    largest = sorted(expected, key=lambda edge: -expected[edge])
+    rows = day.ask(services_sql.edges_query)
+    assert [(row["source"], row["target"]) for row in rows] == largest[:40]
+    assert [row["bits"] for row in rows] == pytest.approx(
+        [expected[edge] for edge in largest[:40]]
+    )
+    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
+    some = day.ask(services_sql.edges_query)
+    found = {(row["source"], row["target"]): row["bits"] for row in some}
+    assert found[largest[0]] == pytest.approx(expected[largest[0]], rel=0.25)
+    assert found[largest[0]] != pytest.approx(expected[largest[0]], rel=1e-6)
+
+
+def test_fan_in_of_a_day_counts_the_sources_of_hosts_by_the_hour(day: Day) -> None:
+    hourly: dict[tuple[str, int], set[str]] = defaultdict(set)
+    daily: dict[str, set[str]] = defaultdict(set)
+    for flow in day.flows:
+        hourly[flow.dst_addr, int(flow.time) // 3600 * 3600].add(flow.src_addr)
+        daily[flow.dst_addr].add(flow.src_addr)
+    rows = day.ask(services_sql.fan_in_query)
+    shown = {row["series"].split(" ")[0] for row in rows}
+    assert len(shown) == services_sql.LINES
+    least = min(len(daily[host]) for host in shown)
+    others = sorted((len(sources) for host, sources in daily.items() if host not in shown))
+    assert others[-1] <= 1.1 * least
+    assert len(rows) == services_sql.LINES * 24
+    for row in rows:
+        key = (row["series"].split(" ")[0], int(row["time"].replace(tzinfo=UTC).timestamp()))
+        assert row["Value"] == pytest.approx(len(hourly[key]), rel=0.05)
