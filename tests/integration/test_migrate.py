@@ -319,20 +319,20 @@ def test_the_command_sets_the_retention(
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "message", "code"),
     [
-        ({}, "wrong user or password"),
-        ({"url": "http://127.0.0.1:1"}, "cannot be reached"),
-        ({"url": "tcp://127.0.0.1:9000"}, "not an http"),
-        ({"password_file": "/nowhere/password"}, "/nowhere/password"),
+        ({}, "wrong user or password", 1),
+        ({"url": "http://127.0.0.1:1"}, "cannot be reached", 1),
+        ({"url": "tcp://127.0.0.1:9000"}, "not an http", 2),  # the configuration is at fault
+        ({"password_file": "/nowhere/password"}, "/nowhere/password", 1),
     ],
 )
 def test_the_command_says_what_is_wrong(
-    settings: ClickHouse, tmp_path: Path, changes: dict[str, str], message: str
+    settings: ClickHouse, tmp_path: Path, changes: dict[str, str], message: str, code: int
 ) -> None:
     file = config(tmp_path, settings, **changes)
     result = run("--config", file, environment={"FLOW_CLICKHOUSE_PASSWORD": "wrong"})
-    assert result.returncode == 1
+    assert result.returncode == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
