@@ -12,7 +12,7 @@ from exporter.explore.expressions import TIME
 from exporter.explore.question import Question
 
 #: So many flows are looked at, about.
-FLOWS: Final = 25_000_000
+FLOWS: Final = 20_000_000
 #: Seconds of a slot: the primary key of the flows has them.
 SLOT: Final = 300
 #: At least so many slots of a time stand for it.

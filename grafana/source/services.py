@@ -50,8 +50,9 @@ UID = "flow-services"
 _LONG = f" Over {ROLLUP_SECONDS // 3600} hours and more, without an address above:"
 _PART = (
     f" Of more than {FLOWS / 1e6:g} million flows a part stands for all: one five minutes of each"
-    " so many in a row, drawn by chance. Averages are then a few per cent off, and what lasts for"
-    " minutes may be missed: a shorter range or an address shows it."
+    " so many in a row, drawn by chance. Averages are then estimates, some per cent off, more of"
+    " services with few flows, and what lasts for minutes may be missed: a shorter range or an"
+    " address shows it."
 )
 _OFFERED = (
     f"{_LONG} only flows to a named service or to the lower of their two ports, of the {HOSTS}"
