@@ -51,10 +51,12 @@ class Day:
         """When it begins."""
         return self.end - DAY_SECONDS
 
-    def ask(self, query: Callable[[], str], **chosen: Value) -> list[dict[str, Any]]:
-        """The rows of a panel's query over the day."""
+    def ask(
+        self, query: Callable[[], str], step: int = STEP, **chosen: Value
+    ) -> list[dict[str, Any]]:
+        """The rows of a panel's query over the day, in buckets of ``step`` seconds."""
         variables: dict[str, Value] = {"address": "", "measure": "bits_per_second", "since": ""}
-        sql = expand_sql(query(), Context(self.start, self.end, STEP, variables | chosen))
+        sql = expand_sql(query(), Context(self.start, self.end, step, variables | chosen))
         return list(self.reader.query(sql).named_results())
 
 
@@ -113,9 +115,11 @@ def test_rises_and_dips_of_a_day_are_those_of_its_flows(day: Day) -> None:
         assert (row["Before"], row["During"]) == pytest.approx(expected[service])
 
 
-def rises(day: Day, **chosen: Value) -> dict[tuple[str, str], tuple[float, float]]:
+def rises(
+    day: Day, step: int = STEP, **chosen: Value
+) -> dict[tuple[str, str], tuple[float, float]]:
     """Before and during of all services that the panel would show were it long enough."""
-    rows = day.ask(lambda: services_sql.rises_query(100_000), **chosen)
+    rows = day.ask(lambda: services_sql.rises_query(100_000), step, **chosen)
     return {(row["Key"], row["Second key"]): (row["Before"], row["During"]) for row in rows}
 
 
@@ -148,9 +152,9 @@ def test_different_values_are_counted_in_whole_buckets(
     day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what is counted in each bucket the average does not fall with the buckets looked at."""
-    expected = rises(day, measure="unique_src_addr")
+    expected = rises(day, 2 * slots.SLOT, measure="unique_dst_port")
     monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
-    found = rises(day, measure="unique_src_addr")
+    found = rises(day, 2 * slots.SLOT, measure="unique_dst_port")
     assert found != expected
     largest = max(expected, key=lambda service: sum(expected[service]))
     assert found[largest] == pytest.approx(expected[largest], rel=0.2)
@@ -175,9 +179,7 @@ def test_the_graph_of_a_day_has_its_largest_edges(
     largest = sorted(expected, key=lambda edge: -expected[edge])
     rows = day.ask(services_sql.edges_query)
     assert [(row["source"], row["target"]) for row in rows] == largest[:40]
-    assert [row["bits"] for row in rows] == pytest.approx(
-        [expected[edge] for edge in largest[:40]]
-    )
+    assert [row["bits"] for row in rows] == pytest.approx([expected[edge] for edge in largest[:40]])
     monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
     some = day.ask(services_sql.edges_query)
     found = {(row["source"], row["target"]): row["bits"] for row in some}
