@@ -9,12 +9,12 @@ from grafana_foundation_sdk.builders import stat, table, timeseries
 from grafana_foundation_sdk.models.common import GraphDrawStyle
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from exporter.explore.candidates import SAMPLED
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
 from exporter.explore.flows import raw_flows_query, summary_query
 from exporter.explore.hours import COUNTED_HOSTS
-from exporter.explore.keys import LARGEST_GROUPS, PAIR_GROUPS, keys_query
 from exporter.explore.rollups import ROLLUP_SECONDS
-from exporter.explore.series import absent_series_query, series_query
+from exporter.explore.series import absent_series_query, keys_query, series_query
 from exporter.explore.table import table_query
 
 from . import condition
@@ -138,10 +138,9 @@ _HOURLY = (
     f" may not be over. Different addresses are those of the {COUNTED_HOSTS} hosts with most flows,"
     " about 2 % off, and there is no Other."
 )
-_PAIRS = (
-    " Pairs of two columns with many values, such as addresses and ports, are sought in the"
-    f" {LARGEST_GROUPS:,} largest of {PAIR_GROUPS:,} groups of pairs (by flows where different"
-    " values are counted): a pair left out carries less than any of these groups."
+_CANDIDATES = (
+    f" Of more than {SAMPLED / 1e6:.0f} million flows keys are sought in a sample, in which large"
+    " flows always are; what is shown of a key comes from all of its flows."
 )
 _TITLE = "Top ${top} by ${dimension:text}: ${measure:text}"
 _PRESENT = ClickHouseQuery(series_query(QUESTION), series=True)
@@ -156,7 +155,7 @@ def _series() -> timeseries.Panel:
             " Other; pinned keys stay whatever their rank. Buckets without flows read zero; the"
             " last, unfinished one is left out. Dashed: the same keys in the earlier range."
             + _HOURLY
-            + _PAIRS,
+            + _CANDIDATES,
             "short",
             [
                 _PRESENT,
