@@ -146,10 +146,14 @@ class Access:
         """Whether everybody may."""
         return not self._users
 
-    def remembers(self, authorization: str) -> bool:
-        """Whether everybody may, or the header is one that was right before: without much work."""
+    def known(self, authorization: str) -> bool | None:
+        """Whether the header's bearer may ask; ``None``: only checking the password can tell."""
+        if self.is_open:
+            return True
         login = _login(authorization)
-        return self.is_open or (login is not None and self._digest(*login) in self._remembered)
+        if login is None:
+            return False
+        return True if self._digest(*login) in self._remembered else None
 
     def allows(self, authorization: str) -> bool:
         """Whether the header carries a user's name and password.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
@@ -11,9 +14,13 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exporter.listening import Host, host_of
 from exporter.web_config import Access, WebConfig
 
 _BODY_SECONDS = 10.0
+#: Passwords that may wait to be checked, in all and from one host other than this.
+_MAX_CHECKS = 32
+_MAX_CHECKS_OF_A_HOST = 4
 
 
 class Guard:
@@ -36,6 +43,10 @@ class Guard:
         ]
 
 
+class _CrowdedError(Exception):
+    """Too many passwords wait to be checked."""
+
+
 class Guarded:
     """Refuses, before anything else is done, whom the guard does not know."""
 
@@ -43,6 +54,7 @@ class Guarded:
         self._app = app
         self._guard = guard
         self._checking = asyncio.Lock()
+        self._waiting: Counter[Host] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,10 +76,34 @@ class Guarded:
         refusal.headers["Connection"] = "close"
         await refusal(scope, receive, send_with_headers)
 
-    async def _check(self, access: Access, authorization: str) -> bool:
-        """One password at a time: whoever guesses takes a core at most, and no thread of others."""
-        async with self._checking:
-            return await run_in_threadpool(access.allows, authorization)
+    async def _check(self, access: Access, authorization: str, host: Host) -> bool:
+        """One password at a time: whoever guesses takes a core at most, and no thread of others.
+
+        Raises:
+            _CrowdedError: too many wait.
+        """
+        with self._queued(host):
+            async with self._checking:
+                # Others may have shown the same password meanwhile.
+                known = access.known(authorization)
+                if known is None:
+                    known = await run_in_threadpool(access.allows, authorization)
+                return known
+
+    @contextmanager
+    def _queued(self, host: Host) -> Iterator[None]:
+        """A place among those who wait, also of those who hang up: the server has so many requests
+        at a time, however many connections, and would answer nobody else."""
+        crowded = host is not None and self._waiting[host] >= _MAX_CHECKS_OF_A_HOST
+        if crowded or self._waiting.total() >= _MAX_CHECKS:
+            raise _CrowdedError
+        self._waiting[host] += 1
+        try:
+            yield
+        finally:
+            self._waiting[host] -= 1
+            if not self._waiting[host]:
+                del self._waiting[host]
 
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -75,7 +111,19 @@ class Guarded:
         access = self._guard.access
         if not (access.is_open or (alerts and self._guard.alerts_have_token)):
             authorization = headers.get("authorization", "")
-            if not access.remembers(authorization) and not await self._check(access, authorization):
+            allowed = access.known(authorization)
+            if allowed is None:
+                client = scope["client"]
+                host = host_of(client[0]) if client else None
+                try:
+                    allowed = await self._check(access, authorization, host)
+                except _CrowdedError:
+                    return PlainTextResponse(
+                        "too many passwords wait to be checked\n",
+                        HTTPStatus.TOO_MANY_REQUESTS,
+                        {"Retry-After": "1"},
+                    )
+            if not allowed:
                 return PlainTextResponse(
                     "unauthorized\n",
                     HTTPStatus.UNAUTHORIZED,

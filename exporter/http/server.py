@@ -92,6 +92,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who is connected counts, not whom he names
             limit_concurrency=_BUSY_CONNECTIONS,
             timeout_graceful_shutdown=_STOP_SECONDS,
             ssl_context_factory=self._make_context if self._tls else None,

@@ -19,12 +19,24 @@ from exporter.incidents.recorder import AlertRecorder
 
 #: Largest body, bytes; a group of a thousand alerts takes about one MiB.
 MAX_BODY: Final = 4 << 20
+#: Bodies that may wait to be parsed. Their requests count against those of the whole server until
+#: they end, also those of senders that have gone.
+MAX_WAITING: Final = 32
 
 _Parse = Callable[[bytes, datetime], list[Observation]]
 
 
 class _TooLargeError(Exception):
     pass
+
+
+class _Turns:
+    """Megabytes of labels take a second, in which others are answered, and many times their size
+    while they are parsed: one at a time, and some wait."""
+
+    def __init__(self) -> None:
+        self.waiting = asyncio.Semaphore(MAX_WAITING)
+        self.parsing = asyncio.Lock()
 
 
 def routes(recorder: AlertRecorder, token: str = "") -> list[Route]:
@@ -34,23 +46,23 @@ def routes(recorder: AlertRecorder, token: str = "") -> list[Route]:
     taken, 400 not the body it should be, 401 no or another token, 413 too large, 503 come back
     later. Senders repeat after 503 only.
     """
-    parsing = asyncio.Lock()
+    turns = _Turns()
     return [
         Route(
             "/api/v1/webhook",
-            _endpoint(recorder, token, "webhook", from_webhook, parsing),
+            _endpoint(recorder, token, "webhook", from_webhook, turns),
             methods=["POST"],
         ),
         Route(
             "/api/v2/alerts",
-            _endpoint(recorder, token, "alerts", from_prometheus, parsing),
+            _endpoint(recorder, token, "alerts", from_prometheus, turns),
             methods=["POST"],
         ),
     ]
 
 
 def _endpoint(
-    recorder: AlertRecorder, token: str, name: str, parse: _Parse, parsing: asyncio.Lock
+    recorder: AlertRecorder, token: str, name: str, parse: _Parse, turns: _Turns
 ) -> Callable[[Request], object]:
     def answer(status: int, outcome: str, message: str = "") -> Response:
         recorder.count_delivery(name, outcome)
@@ -68,10 +80,10 @@ def _endpoint(
             body = await _body(request)
         except _TooLargeError:
             return answer(413, "too_large", f"more than {MAX_BODY} bytes")
+        if turns.waiting.locked():
+            return answer(503, "overloaded", "too many alerts wait to be read")
         try:
-            # Megabytes of labels take a second, in which others are answered, and many times their
-            # size while they are parsed: one at a time.
-            async with parsing:
+            async with turns.waiting, turns.parsing:
                 observations = await run_in_threadpool(parse, body, recorder.now())
         except BodyError as error:
             return answer(400, "malformed", str(error))

@@ -77,6 +77,13 @@ def served():
         yield running
 
 
+def until(true):
+    deadline = time.monotonic() + 30
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return true()
+
+
 def basic(user, password):
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
@@ -240,6 +247,30 @@ def test_who_guesses_passwords_holds_up_nobody_who_knows_one(monkeypatch):
         assert served.ask("/metrics", headers=basic("me", "secret"))[0] == 200
 
 
+def test_who_guesses_and_hangs_up_takes_no_turn_of_others(monkeypatch):
+    """Uvicorn does not end the requests of those who have gone, and has 64 at a time."""
+    monkeypatch.setattr(exporter.http.guard, "host_of", lambda address: address)
+    web = WebConfig(basic_auth_users={"me": PASSWORD})
+    known, guess = basic("me", "secret"), basic("me", "guess")["Authorization"]
+    with Served(web) as served:
+        assert served.ask("/metrics", headers=known)[0] == 200
+        free = threading.Event()
+        monkeypatch.setattr(exporter.web_config.bcrypt, "checkpw", lambda *_: not free.wait(30))
+        try:
+            for _ in range(80):
+                with socket.create_connection(("127.0.0.1", served.server.port)) as client:
+                    client.sendall(
+                        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {guess}\r\n\r\n".encode()
+                    )
+            assert until(lambda: served.ask("/metrics", headers=basic("me", "b"))[0] == 429)
+            # Neither who is known nor who has nothing to be checked waits for them.
+            assert served.ask("/metrics", headers=known)[0] == 200
+            assert served.ask("/metrics")[0] == 401
+        finally:
+            free.set()
+        assert until(lambda: served.ask("/metrics", headers=basic("me", "b"))[0] == 401)
+
+
 def test_alert_posts_with_a_token_of_their_own_need_no_user():
     with Served(WebConfig(basic_auth_users={"me": PASSWORD}), token=True) as served:
         assert served.post()[0] == 200
@@ -387,3 +418,32 @@ def test_bodies_of_alerts_are_parsed_one_at_a_time(monkeypatch):
     with Served(routes=alerts.routes(recorder)) as served, ThreadPoolExecutor(8) as senders:
         assert {status for status, *_ in senders.map(lambda _: served.post(), range(8))} == {200}
     assert most == [1] * 8
+
+
+def test_so_many_bodies_of_alerts_wait_that_others_are_answered(monkeypatch):
+    from exporter.incidents import http as alerts
+    from exporter.incidents.recorder import AlertRecorder
+
+    free = threading.Event()
+
+    def held(*_):
+        assert free.wait(30)
+        return []
+
+    monkeypatch.setattr(alerts, "from_webhook", held)
+    with Served(routes=alerts.routes(AlertRecorder(lambda: None))) as served:
+        post = (
+            b"POST /api/v1/webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 2\r\n\r\n[]"
+        )
+        address = ("127.0.0.1", served.server.port)
+        with contextlib.ExitStack() as opened:
+            opened.callback(free.set)
+            for _ in range(alerts.MAX_WAITING):
+                opened.enter_context(socket.create_connection(address)).sendall(post)
+            # Those before it have been read.
+            status, body, headers = served.post()
+            assert (status, headers["Retry-After"]) == (503, "10")
+            assert b"too many alerts wait to be read" in body
+            assert served.ask("/metrics")[0] == 200
+        assert until(lambda: served.post()[0] == 200)
