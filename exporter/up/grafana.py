@@ -41,10 +41,10 @@ def grafana(
         return None
     folder.mkdir(exist_ok=True, mode=0o700)
     password_file = folder / "admin.password"
-    if not password_file.exists():
-        password_file.touch(0o600)
+    password_file.touch(0o600)
+    if not password_file.stat().st_size:  # new, or of a start that came to no end
         password_file.write_text(secrets.token_urlsafe(24))
-    if (plugins / _PLUGIN).is_dir():
+    if _is_folder(plugins / _PLUGIN):
         plugin = {"GF_PATHS_PLUGINS": str(plugins)}
     else:
         plugin = {
@@ -78,3 +78,11 @@ def grafana(
         },
         start_seconds=180.0,
     )
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one that we may look at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

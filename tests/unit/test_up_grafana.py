@@ -75,6 +75,31 @@ def test_the_password_is_read_from_a_file_of_the_owner(tmp_path: Path, program: 
     assert not any(name.endswith("__FILE") for name in child.environment)
 
 
+def test_the_password_stays_but_an_empty_one_is_none(tmp_path: Path, program: Path) -> None:
+    password = tmp_path / "data/admin.password"
+    password.parent.mkdir()
+    password.touch()  # as a start leaves it that ends too early
+    assert started(tmp_path / "data", program.parent, tmp_path)
+    first = password.read_text()
+    assert len(first) > 20
+    assert started(tmp_path / "data", program.parent, tmp_path)
+    assert password.read_text() == first
+
+
+def test_a_folder_of_plugins_that_may_not_be_looked_at_is_none(
+    tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(path: Path) -> bool:
+        if path.is_relative_to(tmp_path / "plugins"):
+            raise PermissionError
+        return True
+
+    monkeypatch.setattr(Path, "is_dir", look)
+    child = started(tmp_path / "data", program.parent, tmp_path / "plugins")
+    assert child is not None
+    assert "GF_PLUGINS_PREINSTALL" in child.environment
+
+
 def test_it_has_what_provisioning_asks_for(tmp_path: Path, program: Path) -> None:
     child = started(tmp_path / "data", program.parent, tmp_path)
     assert child is not None
