@@ -27,9 +27,10 @@ from exporter.receive.udp import ReceiveError
 
 log = logging.getLogger(__name__)
 
-#: Connections at a time, each of which holds 320 KiB at most; and those of one other host.
+#: Connections at a time, each of which holds 320 KiB at most; and those of one other host, which
+#: may be a resolver with a connection for each of its threads, or a NAT before several.
 MAX_CONNECTIONS: Final = 256
-MAX_CONNECTIONS_OF_A_HOST: Final = 32
+MAX_CONNECTIONS_OF_A_HOST: Final = 128
 #: Bytes read of one connection before others have their turn.
 _READ_BYTES: Final = 64 << 10
 #: Time for the handshake, and for the rest of a frame that has begun.
@@ -171,7 +172,7 @@ class DnstapReceiver:
         self._selector.register(peer, selectors.EVENT_READ, connection)
         self.stats.accepted += 1
         self.stats.connections = len(self._connections)
-        log.info("dnstap: connected on %s", connection.name)
+        log.debug("dnstap: connected on %s", connection.name)  # strangers may do so without end
 
     def _read(self, connection: _Connection, done: list[Exchange]) -> None:
         try:
