@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn
 from exporter.decode.framing import unframe
 from exporter.decode.gather import Index, rows_at
+from exporter.decode.values import label_stacks
 from exporter.receive.datagrams import SPARE_BYTES
 
 #: Bytes that must follow the last packet in the buffer, so that no gather leaves it.
@@ -33,7 +34,7 @@ MPLS: Final = 0x8847
 _MPLS_UPSTREAM: Final = 0x8848
 _PPPOE: Final = 0x8864
 _VLAN_TAGS: Final = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)  # the last three before 802.1ad
-_LARGEST_LENGTH: Final = 1500  # smaller values in an EtherType's place are 802.3 lengths
+LARGEST_LENGTH: Final = 1500  # smaller values in an EtherType's place are 802.3 lengths
 
 _MAX_TAGS: Final = 4
 _MAX_LABELS: Final = 8
@@ -177,13 +178,13 @@ def _unwrap(
     etype: NDArray[np.uint16], columns: dict[str, Array | DictColumn],
 ) -> None:  # fmt: skip
     """Move ``position`` and ``etype`` of ``rows`` behind SNAP, VLAN tags, PPPoE and labels."""
-    snap = rows[(etype[rows] <= _LARGEST_LENGTH) & (ends[rows] - position[rows] >= 8)]
+    snap = rows[(etype[rows] <= LARGEST_LENGTH) & (ends[rows] - position[rows] >= 8)]
     if len(snap):
         head = rows_at(data, position[snap], np.dtype(">u8"))
         is_snap = head >> 16 == 0xAAAA03000000
         etype[snap[is_snap]] = head[is_snap] & 0xFFFF
         position[snap[is_snap]] += 8
-    etype[rows[etype[rows] <= _LARGEST_LENGTH]] = 0
+    etype[rows[etype[rows] <= LARGEST_LENGTH]] = 0
 
     tagged, vlan = _tags(data, rows, position, ends, etype)
     if len(tagged):
@@ -222,32 +223,26 @@ def _labels(
     etype: NDArray[np.uint16], columns: dict[str, Array | DictColumn],
 ) -> None:  # fmt: skip
     """Read label stacks (RFC 3032); what follows the bottom tells by its first half byte."""
-    stacks = np.zeros((len(rows), _MAX_LABELS), np.uint32)
-    depth = np.zeros(len(rows), np.int64)
-    bottom = np.zeros(len(rows), bool)
-    inside = np.arange(len(rows))
+    stacks = np.zeros((len(position), _MAX_LABELS), np.uint32)
+    depth = np.zeros(len(position), np.int64)
+    inside, bottoms = rows, [rows[:0]]
     for level in range(_MAX_LABELS):
-        inside = inside[ends[rows[inside]] - position[rows[inside]] >= 4]
+        inside = inside[ends[inside] - position[inside] >= 4]
         if not len(inside):
             break
-        entry = rows_at(data, position[rows[inside]], np.dtype(">u4"))
+        entry = rows_at(data, position[inside], np.dtype(">u4"))
         stacks[inside, level] = entry >> 12
         depth[inside] += 1
-        position[rows[inside]] += 4
+        position[inside] += 4
         last = entry & 0x100 != 0
-        bottom[inside[last]] = True
+        bottoms.append(inside[last])
         inside = inside[~last]
-    below = rows[bottom & (position[rows] < ends[rows])]
+    bottom = np.concatenate(bottoms)
+    below = bottom[position[bottom] < ends[bottom]]
     version = data[position[below]] >> 4
     etype[below] = _ip_type(version == 4, version == 6, etype[below])
     _pseudowires(data, below[version == 0], position, ends, etype)
-    index: dict[tuple[int, ...], int] = {(): 0}
-    codes = np.zeros(len(position), np.uint32)
-    codes[rows] = [
-        index.setdefault(tuple(stack[:count]), len(index))
-        for stack, count in zip(stacks.tolist(), depth.tolist(), strict=True)
-    ]
-    columns["mpls_labels"] = DictColumn(codes, list(index))
+    columns["mpls_labels"] = label_stacks(stacks, depth)
 
 
 def _pseudowires(
@@ -261,7 +256,7 @@ def _pseudowires(
     rows = rows[ends[rows] - position[rows] >= 4 + 14]
     rows = rows[rows_at(data, position[rows], np.dtype(">u4")) == 0]
     etype[rows] = rows_at(data, position[rows] + 4 + 12, np.dtype(">u2"))
-    etype[rows[etype[rows] <= _LARGEST_LENGTH]] = 0
+    etype[rows[etype[rows] <= LARGEST_LENGTH]] = 0
     position[rows] += 4 + 14
     _tags(data, rows, position, ends, etype)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn
 from exporter.decode.gather import Index, rows_at
-from exporter.decode.packet import ETHERNET, IPV4, IPV6, dissect, layers
+from exporter.decode.packet import ETHERNET, IPV4, IPV6, LARGEST_LENGTH, dissect, layers
 
 _UDP: Final = 17
 _GRE: Final = 47
@@ -99,7 +99,8 @@ def _inside(
     options = data[head].astype(np.int64)
     kind[geneve] = np.where(options < 1 << 6, rows_at(data, head + 2, np.dtype(">u2")), 0)
     begin[geneve] = head + _GENEVE_HEADER + (options & 0x3F) * 4
-    kind[begin >= ends] = 0
+    # Below EtherTypes there are lengths, and what else this package begins packets with.
+    kind[(kind <= LARGEST_LENGTH) | (begin >= ends)] = 0
     return kind, np.minimum(begin, ends)
 
 

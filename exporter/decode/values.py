@@ -145,6 +145,17 @@ def texts(codes: NDArray[np.uint32], shown: Sequence[str]) -> DictColumn:
     return DictColumn(np.array([places[text] for text in shown], np.uint32)[codes], list(index))
 
 
+def label_stacks(stacks: NDArray[np.uint32], depth: NDArray[np.int64]) -> DictColumn:
+    """A column of MPLS labels: the first ``depth`` of each row of ``stacks``, whose rest is 0."""
+    depth = np.minimum(depth, stacks.shape[1])
+    levels = int(depth.max(initial=0))
+    keys = np.empty((len(stacks), levels + 1), np.uint32)
+    keys[:, 0], keys[:, 1:] = depth, stacks[:, :levels]
+    codes, found = fixed_bytes(keys.view(f"V{keys.itemsize * (levels + 1)}")[:, 0])
+    shown = np.frombuffer(b"".join(found), np.uint32).reshape(-1, levels + 1).tolist()
+    return DictColumn(codes, [tuple(key[1 : key[0] + 1]) for key in shown])
+
+
 def clean_text(raw: bytes) -> str:
     """UTF-8 up to the first NUL, without surrounding blanks; wrong octets become U+FFFD."""
     return raw.partition(b"\0")[0].decode("utf-8", "replace").strip()[:MAX_TEXT]

@@ -90,6 +90,9 @@ OTHERS = {
     "GRE with routing": gre(INNER4, 0x0800, 0x4000),
     "ARP inside": udp(VXLAN, 4789, f.ethernet(bytes(28), ethertype=0x0806)),
     "cut before the addresses": udp(VXLAN, 4789, f.ethernet(INNER4))[: 20 + 16 + 14 + 19],
+    "a protocol of GRE that is no EtherType": gre(
+        b"\x08\0" + bytes(22) + b"\xaa\xaa\x03\0\0\0\x08\0" + INNER4, 1
+    ),
     "cut in GRE": gre(INNER4, 0x0800)[:22],
     "a later fragment": f.ipv4(INNER4, proto=4, fragment=10),
     "no tunnel": INNER4,

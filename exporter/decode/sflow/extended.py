@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.batch import DictColumn
+from exporter.decode import values
 from exporter.decode.sflow.packets import Packets, Rows, addressed, chosen_rows
 from exporter.decode.sflow.walk import Buffer, Index, Words
 
@@ -116,9 +117,7 @@ def _labels(words: Words, begin: Index, depth: Index) -> DictColumn:
     for level in range(_MAX_LABELS):
         inside = np.flatnonzero(depth > level)
         stacks[inside, level] = words[begin[inside] + level] >> 12
-    return DictColumn.encode(
-        [tuple(stack[:count]) for stack, count in zip(stacks.tolist(), depth.tolist(), strict=True)]
-    )
+    return values.label_stacks(stacks, depth)
 
 
 def nat(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index) -> None:
