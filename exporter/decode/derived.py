@@ -1,4 +1,4 @@
-"""Columns that follow from others of a record: EtherType, ICMP, labels, round trips, tunnels."""
+"""Columns that follow from others of a record: EtherType, ICMP, labels, DNS, latency, tunnels."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _ICMP: Final = 1
 _ICMPV6: Final = 58
 _IPV4: Final = 0x0800
 _IPV6: Final = 0x86DD
+_DNS: Final = 53
+_NO_ERROR: Final = "NOERROR"
+_PORTS: Final = {"src_port", "dst_port"}
 
 #: Columns of a packet in a tunnel.
 _INNER: Final = ("src_addr", "dst_addr", "proto", "src_port", "dst_port")
@@ -75,6 +78,25 @@ def icmp(columns: dict[str, Any]) -> None:
     columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
 
 
+def dns(columns: dict[str, Any]) -> None:
+    """No ``dns_rcode`` where nothing but a code of 0, NOERROR, speaks for DNS.
+
+    Probes export all fields of a template for all flows, with 0 where there was no response.
+    """
+    told = columns.get("dns_rcode")
+    if told is None or _NO_ERROR not in told.values or not columns.keys() >= _PORTS:
+        return
+    rows = told.codes == told.values.index(_NO_ERROR)
+    for port in _PORTS:
+        rows &= columns[port] != _DNS
+    names = columns.get("dns_name")
+    if names is not None:
+        rows &= np.array([not name for name in names.values], np.bool_)[names.codes]
+    if rows.any():
+        codes = np.where(rows, np.uint32(len(told.values)), told.codes)
+        columns["dns_rcode"] = values.texts(codes, [*told.values, ""])
+
+
 def round_trip(columns: dict[str, Any]) -> None:
     """``rtt`` from the half round trips to client and server that a probe between them saw."""
     sides = [columns.pop(name, None) for name in ("client_latency", "server_latency")]
@@ -99,6 +121,8 @@ def inner_packets(columns: dict[str, Any], *, wanted: bool) -> None:
         if outer is not None:
             columns[name] = changed = outer.copy()
             changed[rows] = 0 if inner is None else inner[rows]
+    if "etype" in columns:  # told of the tunnel
+        columns["etype"] = np.where(rows, np.uint16(0), columns["etype"])
 
 
 def mpls(columns: dict[str, Any]) -> None:
@@ -110,7 +134,8 @@ def mpls(columns: dict[str, Any]) -> None:
     stacks = np.ascontiguousarray(np.stack(told, axis=1).astype(np.uint32))
     width = stacks.shape[1] * 4
     codes, found = values.fixed_bytes(stacks.view(f"V{width}")[:, 0])
-    labels = [tuple(x for x in np.frombuffer(raw, np.uint32).tolist() if x) for raw in found]
+    shown = np.frombuffer(b"".join(found), np.uint32).reshape(-1, stacks.shape[1]).tolist()
+    labels = [tuple(filter(None, labels)) for labels in shown]
     index: dict[tuple[int, ...], int] = {}
     mapping = np.array([index.setdefault(stack, len(index)) for stack in labels], np.uint32)
     columns["mpls_labels"] = DictColumn(mapping[codes], list(index))

@@ -97,6 +97,7 @@ def _batches(
     derived.inner_packets(columns, wanted=layout.inner_packets)
     derived.ether_type(columns, count, layout)
     derived.icmp(columns)
+    derived.dns(columns)
     derived.mpls(columns)
     derived.round_trip(columns)
     start, end, source, odd = flow_times(columns, received)

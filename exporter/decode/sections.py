@@ -66,9 +66,9 @@ def _told_size(
 ) -> Index:
     """The lengths that IP packets tell in their headers; 0 where these are cut off or none."""
     word = np.dtype(">u2")
-    v4 = np.where((first == IPV4) & (size >= 4), rows_at(data, starts + 2, word), 0)
-    v6 = np.where((first == IPV6) & (size >= 6), rows_at(data, starts + 4, word) + 40, 0)
-    return np.asarray(v4 + v6, np.int64)
+    v4 = np.where((first == IPV4) & (size >= 4), rows_at(data, starts + 2, word), np.int64(0))
+    payload = rows_at(data, starts + 4, word).astype(np.int64)
+    return v4 + np.where((first == IPV6) & (size >= 6), payload + 40, 0)
 
 
 def merge_section(columns: dict[str, Any]) -> None:

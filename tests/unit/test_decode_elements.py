@@ -295,10 +295,33 @@ def test_of_a_packet_in_vxlan_the_tunnel_is_the_flow_unless_the_inner_one_is_wan
 def test_an_inner_packet_may_be_of_the_other_family() -> None:
     fields: list[FieldSpec] = [(8, 4), (12, 4), (6876, 883, 16), (6876, 884, 16), (1, 4)]
     record = ip("10.0.0.1") + ip("10.0.0.2") + ip("2001:db8::1") + ip("2001:db8::2")
-    row = one(fields, record + struct.pack("!I", 5), inner_packets=True)
-    assert (row["src_addr"], row["dst_addr"], row["etype"]) == (
-        "2001:db8::1", "2001:db8::2", 0x86DD
+    record += struct.pack("!I", 5)
+    for row in (
+        one(fields, record, inner_packets=True),
+        one([*fields, (256, 2)], record + b"\x08\0", inner_packets=True),
+    ):
+        assert (row["src_addr"], row["dst_addr"], row["etype"]) == (
+            "2001:db8::1", "2001:db8::2", 0x86DD
+        )  # fmt: skip
+
+
+def test_a_dns_code_of_nothing_is_that_of_dns_flows_only() -> None:
+    """Probes export 0, which is NOERROR, for all flows of a template."""
+    fields: list[FieldSpec] = [(7, 2), (11, 2), (35632, 205, 4), (35632, 208, 1)]
+    told = [
+        one(fields, struct.pack("!HH4sB", *ports, name, code))["dns_rcode"]
+        for *ports, name, code in (
+            (40000, 443, b"", 0), (40000, 443, b"", 3), (40000, 53, b"", 0), (53, 40000, b"", 0),
+            (40000, 5300, b"a.eu", 0),
+        )
+    ]  # fmt: skip
+    assert told == ["", "NXDOMAIN", "NOERROR", "NOERROR", "NOERROR"]
+    web, query = rows(
+        [(7, 2), (11, 2), (35632, 208, 1)],
+        struct.pack("!HHB", 40000, 443, 0), struct.pack("!HHB", 40000, 53, 0),
     )  # fmt: skip
+    assert (web["dns_rcode"], query["dns_rcode"]) == ("", "NOERROR")
+    assert one([(35632, 208, 4)], bytes(4))["dns_rcode"] == "NOERROR"
 
 
 def test_the_ip_version_tells_the_family_of_addresses_of_zero() -> None:
@@ -326,6 +349,8 @@ def test_an_ip_packet_tells_its_own_length() -> None:
     v6 = f.ipv6(TCP + bytes(1000), following=6)
     assert one([(313, 60)], v6[:60])["bytes"] == len(v6)
     assert one([(313, 12)], v4[:12])["bytes"] == len(v4)
+    long = v6[:4] + b"\xff\xff" + v6[6:60]
+    assert one([(313, 60)], long)["bytes"] == 0xFFFF + 40
     assert one([(313, 4), (224, 2)], v4[:4] + struct.pack("!H", 999))["bytes"] == 999
 
 
