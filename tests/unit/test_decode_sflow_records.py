@@ -79,6 +79,22 @@ def test_labels_that_the_header_lacks_are_those_that_the_packet_came_with() -> N
     assert one(RAW, s.mpls("203.0.113.7", [], []))["mpls_labels"] == []
 
 
+def test_packets_with_different_labels_keep_their_own() -> None:
+    stacks = [[16], [17, 18], [], [16], [0, 16], list(range(20, 28))]
+    samples = []
+    for stack in stacks:
+        entries = b"".join(struct.pack("!I", label(n, bottom=n == stack[-1])) for n in stack)
+        samples.append(
+            s.flow_sample([s.raw_header(entries + PACKET, protocol=13 if stack else 11)])
+        )
+        samples.append(s.flow_sample([RAW, s.mpls("203.0.113.7", [label(n) for n in stack], [])]))
+    rows = Decoding().rows(*samples)
+    assert [row["mpls_labels"] for row in rows] == [stack for stack in stacks for _ in range(2)]
+    assert {row["src_addr"] for row in rows} == {"192.0.2.1"}
+    deep = s.mpls("203.0.113.7", [label(n) for n in range(30, 42)], [])
+    assert one(RAW, deep)["mpls_labels"] == list(range(30, 38))
+
+
 def test_labels_of_the_header_and_the_routers_next_hop_go_first() -> None:
     labelled = s.raw_header(struct.pack("!I", label(16, bottom=True)) + PACKET, protocol=13)
     told = s.mpls("203.0.113.7", [label(500, bottom=True)], [])
@@ -158,6 +174,16 @@ def test_an_http_transaction_is_a_flow_that_counts_nothing(old: bool) -> None:
     assert (row["proto"], row["etype"]) == (6, 0x0800)
     assert (row["bytes"], row["packets"]) == (0, 0)
     assert row["sampling_rate"] == 100
+
+
+def test_a_transaction_is_never_a_dropped_packet() -> None:
+    """Though a sample may say so: output 0x40000102 is reason 258, an access list."""
+    told = {"out_if": 1 << 30 | 258, "rate": 10}
+    packet, transaction = Decoding().rows(
+        s.flow_sample([RAW], **told), s.flow_sample([http(b"a.example", 200)], **told)
+    )
+    assert (packet["forwarding_status"], packet["drop_packets"]) == (130, 10)
+    assert (transaction["forwarding_status"], transaction["drop_packets"]) == (0, 0)
 
 
 def test_an_operation_of_an_application_has_its_name_and_socket() -> None:

@@ -192,9 +192,9 @@ class SflowDecoder:
         columns["sampling_rate"] = rate
         wide = rate.astype(np.uint64)
         estimate = packets.size * wide
-        dropped = samples.status != 0
+        dropped = (samples.status != 0) & packets.counted
         if dropped.any():
-            columns["forwarding_status"] = samples.status
+            columns["forwarding_status"] = np.where(dropped, samples.status, np.uint8(0))
             columns["drop_bytes"] = np.where(dropped, estimate, np.uint64(0))
             columns["drop_packets"] = np.where(dropped, wide, np.uint64(0))
         counted = samples.counted & packets.counted
