@@ -160,8 +160,10 @@ class Migrator:
             if migration.checksum != checksum:
                 raise MigrationError(
                     f"{migration.path}: was changed after it had been applied to database "
-                    f"{self._database!r}. Restore the file and put the change into a "
-                    "new migration."
+                    f"{self._database!r}. If you changed it, restore the file and put the change "
+                    "into a new migration. If a version before the first release made the "
+                    "database, it cannot be upgraded: name another in clickhouse.database, or "
+                    "drop it."
                 )
         return [m for m in self._migrations if m.version not in applied]
 
