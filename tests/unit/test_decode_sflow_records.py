@@ -108,9 +108,12 @@ def test_labels_of_the_header_and_the_routers_next_hop_go_first() -> None:
     assert without["next_hop"] == "203.0.113.7"
 
 
-def test_a_stack_that_leads_out_of_its_record_is_a_fault_and_no_labels() -> None:
+@pytest.mark.parametrize("depths", [(2**31, 0), (0, 1), (0, 2**32 - 1)])
+def test_a_stack_that_leads_out_of_its_record_is_a_fault_and_no_labels(
+    depths: tuple[int, int],
+) -> None:
     decoding = Decoding()
-    body = s.address("203.0.113.7") + struct.pack("!II", 2**31, 0)
+    body = s.address("203.0.113.7") + struct.pack("!II", *depths)
     (row,) = decoding.rows(s.flow_sample([RAW, s.part(1006, body)]))
     assert row["mpls_labels"] == []
     assert decoding.errors() == {"short_record": 1}
@@ -219,6 +222,7 @@ def test_the_host_of_a_url_is_that_of_the_packet() -> None:
     row = one(RAW, s.part(1005, body))
     assert row["http_host"] == "www.example.org"
     assert row["packets"] == 100
+    assert one(RAW, s.part(1005, struct.pack("!III", 2, 0, 0)))["http_host"] == ""
 
 
 def test_strings_that_lead_out_of_their_record_are_a_fault_and_no_text() -> None:
@@ -229,6 +233,13 @@ def test_strings_that_lead_out_of_their_record_are_a_fault_and_no_text() -> None
     assert broken != whole
     rows = decoding.rows(s.flow_sample([RAW, broken]), s.flow_sample([RAW, whole]))
     assert [row["http_host"] for row in rows] == ["", "www.example.com"]
+    assert decoding.errors() == {"short_record": 1}
+
+
+def test_a_transaction_without_its_end_is_a_fault_and_no_flow() -> None:
+    decoding = Decoding()
+    cut = s.part(2206, http(b"www.example.com", 200)[8:-4])
+    assert decoding.rows(s.flow_sample([cut])) == []
     assert decoding.errors() == {"short_record": 1}
 
 
@@ -263,6 +274,17 @@ def test_packets_behind_ppp_are_read(protocol: int, head: bytes) -> None:
 @pytest.mark.parametrize("header", [b"", b"\xff", b"\xff\x03\xc0\x21" + bytes(40)])
 def test_what_is_no_ip_behind_ppp_still_counts(header: bytes) -> None:
     row = one(s.raw_header(header, length=60, protocol=7))
+    assert (row["bytes"], row["etype"], row["src_addr"]) == (6000, 0, "::")
+
+
+def cut(header: bytes, length: int, protocol: int) -> bytes:
+    """A raw header of ``length`` octets before others that do not belong to it."""
+    return s.part(1, struct.pack("!4I", protocol, 60, 0, length) + header + bytes(-len(header) % 4))
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_what_is_behind_the_end_of_a_header_is_not_read(length: int) -> None:
+    row = one(cut(b"\xff\x03\x00\x21" + PACKET, length, 7))
     assert (row["bytes"], row["etype"], row["src_addr"]) == (6000, 0, "::")
 
 
@@ -302,6 +324,16 @@ def test_of_enciphered_wireless_frames_only_addresses_are_read() -> None:
     beacon = wireless(0x80, 0, b"\xff" * 6, BASE, BASE, rest=SNAP)
     row = one(s.raw_header(beacon + PACKET, protocol=15))
     assert (row["src_mac"], row["src_addr"]) == ("00:00:00:00:00:00", "::")
+
+
+def test_wireless_frames_without_data_or_cut_off_have_no_packet() -> None:
+    null = wireless(0x48, 0x01, BASE, STATION, SERVER, rest=SNAP)
+    row = one(s.raw_header(null + PACKET, protocol=15))
+    assert (row["src_mac"], row["etype"], row["src_addr"]) == (STATION.hex(":"), 0, "::")
+    relayed = wireless(0x88, 0x03, BASE, BASE, SERVER, STATION, rest=b"\0\0" + SNAP)
+    for length in (0, 23, 24, 31):
+        row = one(cut(relayed + PACKET, length, 15))
+        assert (row["src_mac"], row["etype"], row["src_addr"]) == ("00:00:00:00:00:00", 0, "::")
 
 
 def test_a_subframe_of_an_aggregated_wireless_frame_is_read_like_ethernet() -> None:
