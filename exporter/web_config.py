@@ -133,13 +133,19 @@ def tls_context(settings: TlsServerConfig) -> ssl.SSLContext:
 
 
 class Access:
-    """Who may ask: decides by the ``Authorization`` header. Thread-safe."""
+    """Who may ask: decides by the ``Authorization`` header. Thread-safe.
 
-    def __init__(self, users: dict[str, str]) -> None:
+    Of the users of ``before`` those whose passwords have not changed are known already.
+    """
+
+    def __init__(self, users: dict[str, str], before: Access | None = None) -> None:
         self._users = {user: hashed.encode() for user, hashed in users.items()}
-        #: Logins that were right; of wrong ones there is no end.
+        #: Logins that were right, with the hash of the password; of wrong ones there is no end.
         self._remembered: dict[bytes, None] = {}
         self._lock = threading.Lock()
+        if before is not None:
+            with before._lock:
+                self._remembered.update(before._remembered)
 
     @property
     def is_open(self) -> bool:

@@ -32,11 +32,12 @@ class Guard:
 
     def __init__(self, web: WebConfig, *, alerts_have_token: bool) -> None:
         self.alerts_have_token = alerts_have_token
+        self.access = Access({})
         self.replace(web)
 
     def replace(self, web: WebConfig) -> None:
         """Use these users and headers from the next request on."""
-        self.access = Access(web.basic_auth_users)
+        self.access = Access(web.basic_auth_users, self.access)
         self.headers = [
             (name.lower().encode(), value.encode())
             for name, value in web.http_server_config.headers.items()
