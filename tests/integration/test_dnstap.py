@@ -191,7 +191,9 @@ def test_a_frame_that_comes_in_pieces_is_waited_for(tmp_path: Path) -> None:
         assert row["dns_name"] == "n1.example"
 
 
-def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(receiver, "MAX_CONNECTIONS", 3)
     with receiving(tmp_path) as found:
         kept = [Sender(found.path) for _ in range(3)]
@@ -200,6 +202,7 @@ def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with Sender(found.path) as refused:
             assert refused.closed()
         until("count", 10, lambda: found.receiver.stats.closed["too_many"] == 1)
+        until("log", 10, lambda: "there are 3, 0 of them of that host" in caplog.text)
         kept.pop().finish()
         until("room", 10, lambda: found.receiver.stats.connections == 2)
         with Sender(found.path) as another:

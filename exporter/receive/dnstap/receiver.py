@@ -153,6 +153,7 @@ class DnstapReceiver:
                 time.sleep(_TURN_SECONDS)
             return
         where = address[0] if isinstance(address, tuple) else ""
+        name = f"{listener.name} {where}".rstrip()
         host = host_of(where) if where else None
         of_host = sum(host is not None and c.host == host for c in self._connections.values())
         if len(self._connections) >= MAX_CONNECTIONS or of_host >= MAX_CONNECTIONS_OF_A_HOST:
@@ -160,14 +161,14 @@ class DnstapReceiver:
             self.stats.closed["too_many"] += 1
             self._log.warning(
                 "many",
-                f"dnstap: {len(self._connections)} connections, {of_host} of them from {where}: "
-                "one more is refused",
+                f"dnstap: {name}: one more connection is refused: "
+                f"there are {len(self._connections)}, {of_host} of them of that host",
             )
             return
         peer.setblocking(False)
         if peer.family != socket.AF_UNIX:  # a resolver's machine that is gone says no farewell
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection = _Connection(peer, f"{listener.name} {where}".rstrip(), host, time.monotonic())
+        connection = _Connection(peer, name, host, time.monotonic())
         self._connections[peer] = connection
         self._selector.register(peer, selectors.EVENT_READ, connection)
         self.stats.accepted += 1
