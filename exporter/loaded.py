@@ -76,7 +76,7 @@ class Loaded:
                 faults = refused_queries(client, file, self.policies, running)
             finally:
                 client.close()
-        except (StoreError, ClickHouseError, OSError) as error:
+        except (ConfigError, StoreError, ClickHouseError, OSError) as error:
             log.warning("ClickHouse could not be asked about the policies: %s", error)
             return
         if faults:

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def connected(settings: ClickHouse) -> Iterator[Client]:
-    """A client; what ClickHouse fails at while it is used is said, and ends with exit code 1."""
+    """A client; what ClickHouse fails at while it is used is said, and ends with exit code 1.
+
+    A password file that cannot be used ends with exit code 2.
+    """
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    from exporter.config import ConfigError
     from exporter.store.client import StoreError, connect, explain
 
     try:
@@ -27,6 +31,8 @@ def connected(settings: ClickHouse) -> Iterator[Client]:
             yield client
         finally:
             client.close()
+    except ConfigError as error:
+        fail(str(error), 2)
     except StoreError as error:
         fail(str(error), 1)
     except ClickHouseError as error:

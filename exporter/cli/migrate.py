@@ -51,7 +51,7 @@ def migrate(
             changes = migrator.set_retention()
     except (ConfigError, StoreError, MigrationError, FileNotFoundError) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
     if not migrations and not changes:
         typer.echo(f"database {settings.database} is up to date")
     for migration in migrations:

@@ -108,7 +108,7 @@ def replay(names: NamesArgument = None, config: ConfigOption = None) -> None:
                     typer.echo(f"{file.name}: {file.rows} flows inserted")
     except (ConfigError, StoreError) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
     if failed:
         raise typer.Exit(1)
 

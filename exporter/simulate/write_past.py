@@ -12,7 +12,7 @@ import typer
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from exporter.config import Config, Host
+from exporter.config import Config, ConfigError, Host
 from exporter.enrich import NameSources
 from exporter.policies.blocks import (
     BlockError,
@@ -85,7 +85,7 @@ def write_past(
                 if not live or end - begin < _NEAR_SECONDS:
                     break
         client.close()
-    except (BlockError, StoreError) as error:
+    except (BlockError, ConfigError, StoreError) as error:
         _fail(str(error))
     except ClickHouseError as error:
         _fail(str(explain(error, settings.clickhouse)))

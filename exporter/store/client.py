@@ -59,6 +59,7 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
         ConfigError: the password file is unusable.
     """
     url = urlsplit(settings.url)
+    password = read_secret(settings.password_file, "FLOW_CLICKHOUSE_PASSWORD")
     # The driver and its HTTP library log the failures that they also raise, with the whole URL
     # of the request; we report each of them ourselves.
     for library in ("clickhouse_connect", "urllib3.connectionpool"):
@@ -70,7 +71,7 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
             port=url.port or (8443 if url.scheme == "https" else 8123),
             proxy_path=url.path.strip("/"),
             username=settings.user,
-            password=read_secret(settings.password_file, "FLOW_CLICKHOUSE_PASSWORD"),
+            password=password,
             database=settings.database if database is None else database or None,
             connect_timeout=min(10, max(1, int(settings.insert_timeout_seconds))),
             send_receive_timeout=max(1, int(settings.insert_timeout_seconds)),

@@ -122,3 +122,20 @@ def test_the_shell_completes_commands_and_values(words: str, offered: list[str])
     }
     result = CliRunner().invoke(app, [], prog_name="flow-exporter", env=completing)
     assert result.stdout.split("\n")[0].split() == offered
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["explore"], ["policies", "check"], ["migrate"], ["incidents", "list"], ["spool", "replay"]],
+    ids=" ".join,
+)
+def test_a_password_file_that_is_not_there_is_a_fault_of_the_configuration(
+    tmp_path: Path, command: list[str]
+) -> None:
+    config = tmp_path / "flow-exporter.yaml"
+    config.write_text("clickhouse: {password_file: gone, spool: {directory: spool}}\n")
+    (tmp_path / "spool").mkdir()
+    result = CliRunner().invoke(app, [*command, "--config", str(config)])
+    assert result.exit_code == 2
+    assert f"{tmp_path}/gone: No such file or directory" in result.stderr
+    assert "ConfigError" not in result.stderr
