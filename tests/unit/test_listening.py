@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import ssl
+import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
 
 import exporter.listening
 from exporter.config import Http
 from exporter.http import Guard, Health, HttpServer, create_app
 from exporter.listening import Connections, Listener, cannot_listen
-from exporter.web_config import WebConfig
+from exporter.web_config import TlsServerConfig, WebConfig
 
 
 def value(connections: Connections, name: str, reason: str | None = None) -> float:
@@ -142,6 +146,52 @@ def test_one_host_leaves_connections_of_the_collector_to_others(server: HttpServ
     for client in idle:
         client.close()
     _until(lambda: _status(server.port, "127.0.0.2") == b"HTTP/1.1 200")
+
+
+def test_whatever_ends_a_connection_it_is_no_longer_counted(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    tls = TlsServerConfig(cert_file=f"{tmp_path}/cert.pem", key_file=f"{tmp_path}/key.pem")
+    guard = Guard(WebConfig(), alerts_have_token=False)
+    app = create_app(CollectorRegistry(), Health(), [], lambda: None, guard)
+    running = HttpServer(Http(port=0), WebConfig(tls_server_config=tls), app)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    running.start()
+    try:
+        held = _connected(running.port, "127.0.0.1")
+        _until(lambda: _open(running) == 1)
+        for begin in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
+            _connected(running.port, "127.0.0.1").close()  # before a word
+            with _connected(running.port, "127.0.0.1") as client:
+                client.sendall(begin)
+            with _connected(running.port, "127.0.0.1") as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(begin)  # and a reset
+        with (
+            contextlib.suppress(ssl.SSLError),
+            ssl.create_default_context().wrap_socket(
+                _connected(running.port, "127.0.0.1"), server_hostname="127.0.0.1"
+            ),
+        ):
+            pytest.fail("the certificate is not to be trusted")
+        with trusting.wrap_socket(
+            _connected(running.port, "127.0.0.1"), server_hostname="127.0.0.1"
+        ) as client:
+            client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+        _until(lambda: _open(running) == 1)
+        held.close()
+        _until(lambda: _open(running) == 0)
+    finally:
+        running.stop()
+
+
+def _open(server: HttpServer) -> float:
+    [number] = [m for m in server.connections.collect() if m.name.endswith("http_connections")]
+    return number.samples[0].value
 
 
 def test_a_listener_is_taken_over_whole() -> None:
