@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 _RARE_SECONDS: Final = 60.0
-#: What JSON leaves as it is, and a terminal obeys or a reader of lines takes for the end of one.
-_CONTROLS: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -35,7 +33,9 @@ def _quoted(value: str) -> str:
     plain = value.isascii() and value.isprintable() and not set(value) & set(' "=\\')
     if value and plain:
         return value
-    return json.dumps(value, ensure_ascii=False).translate(_CONTROLS)
+    text = json.dumps(value, ensure_ascii=False)
+    # JSON leaves what a terminal obeys, ends of lines, and marks that turn the order of letters.
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def configure_logging(level: str) -> None:

@@ -16,7 +16,8 @@ def formatted(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "mark", ["\n", "\r", "\x1b[2J", "\x7f", "\x85", "\x9b2J", "\u2028", "\u2029"]
+    "mark",
+    ["\n", "\r", "\x1b[2J", "\x7f", "\x85", "\x9b2J", "\u2028", "\u2029", "\u202e", "\U000e0001"],
 )
 def test_what_a_terminal_would_obey_is_escaped(mark: str) -> None:
     line = formatted(f"a{mark}b")
