@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,33 @@ def test_an_insert_of_many_flows_has_a_slot_of_its_own(settings: ClickHouse) -> 
         ).result_rows
     hour = [(noon + minutes * 60_000, rows // 12) for minutes in range(10, 70, 5)]
     assert slots == [(noon, 10), (noon + 7_123, rows), (noon + 11_456, rows), *hour]
+
+
+def test_addresses_of_either_family_come_out_as_they_went_in(settings: ClickHouse) -> None:
+    """A column of nothing but IPv4 is sent as such, one with any other address as IPv6."""
+    four, none, six = "::ffff:192.0.2.1", "::", "2001:db8::1"
+    inserts = [[four, "::ffff:0.0.0.0"], [four, six, none], [six, six], [none]]
+    encoding = Encoding()
+    with connect(settings) as client:
+        for number, texts in enumerate(inserts):
+            addresses = np.array([list(ip_address(text).packed) for text in texts], np.uint8)
+            flows = FlowBatch(
+                len(texts),
+                {
+                    "time_received": np.full(len(texts), int(time.time() * 1000), np.int64),
+                    "device": DictColumn.constant(str(number), len(texts)),
+                    "src_addr": addresses,
+                    "dst_addr": addresses[:1].repeat(len(texts), 0),
+                },
+            )
+            encoding.encode([flows], f"token {number}").send(client)
+        for number, texts in enumerate(inserts):
+            found = client.query(
+                "SELECT toString(src_addr), toString(dst_addr) FROM flows "
+                "WHERE device = {d:String}",
+                {"d": str(number)},
+            ).result_rows
+            assert sorted(found) == sorted((text, texts[0]) for text in texts)
 
 
 def test_flows_come_as_the_table_orders_them(settings: ClickHouse) -> None:
