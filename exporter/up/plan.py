@@ -94,9 +94,16 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) ->
     written into the embedded one only.
 
     Raises:
-        exporter.up.errors.UpError: Prometheus or Alertmanager is not installed.
+        exporter.up.errors.UpError: Prometheus or Alertmanager is not installed, or ``config`` lets
+            nobody ask the collector without TLS, a password or a token, which they are not given.
         exporter.config.ConfigError: a file that ``config`` names cannot be read.
     """
+    if config.http.web_config_file or config.http.webhook_token_file:
+        raise UpError(
+            "http.web_config_file and http.webhook_token_file are for a collector of its own "
+            "(`flow-exporter run`): leave them out here, where Prometheus and Alertmanager ask on "
+            "loopback"
+        )
     for name in ("config", "store", "prometheus", "alertmanager", "collector"):
         (data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     own_store = "url" not in config.clickhouse.model_fields_set
@@ -197,6 +204,8 @@ def _collector(config_file: Path, ports: Ports, state: str) -> Child:
         name="collector",
         argv=_command("run", "--migrate", "--config", str(config_file)),
         ready_url=f"http://{_LOOPBACK}:{ports.collector}/-/{state}",
+        # Of a collector of its own; our Prometheus and Alertmanager do not send it.
+        environment={"FLOW_WEBHOOK_TOKEN": ""},
     )
 
 

@@ -11,8 +11,9 @@ import yaml
 
 from exporter.cli.times import parse_length
 from exporter.config import Config, load_config
+from exporter.up.errors import UpError
 from exporter.up.plan import Demo, Plan, Ports, make_demo, make_plan
-from exporter.up.supervisor import Task
+from exporter.up.supervisor import Child, Task
 
 PORTS = Ports(1, 2, 3, 4, 5, 6)
 NOW = 1_795_386_000  # 2026-11-22 22:20 UTC
@@ -50,6 +51,21 @@ def test_without_the_demo_nothing_of_it_is_left(tmp_path: Path) -> None:
     assert "demo" not in (tmp_path / "config" / "prometheus.yml").read_text()
     assert not load_config(tmp_path / "config" / "flow-exporter.yaml").geo.as_names_file
     assert not {"history", "demo", "backfill"} & set(names(plan))
+
+
+@pytest.mark.parametrize("setting", ["web_config_file", "webhook_token_file"])
+def test_a_collector_that_its_own_prometheus_could_not_ask_is_refused(
+    tmp_path: Path, setting: str
+) -> None:
+    config = Config.model_validate({"http": {setting: "/etc/flow-exporter/file"}})
+    with pytest.raises(UpError, match=f"http.{setting}.*flow-exporter run"):
+        make_plan(config, tmp_path, PORTS, demo=None)
+    [collector] = [
+        step
+        for step in make_plan(Config(), tmp_path, PORTS, demo=None).steps
+        if isinstance(step, Child) and step.name == "collector"
+    ]
+    assert collector.environment == {"FLOW_WEBHOOK_TOKEN": ""}
 
 
 def test_a_spool_of_the_users_stays(tmp_path: Path) -> None:
