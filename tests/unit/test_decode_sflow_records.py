@@ -104,6 +104,7 @@ def test_labels_of_the_header_and_the_routers_next_hop_go_first() -> None:
     )
     assert with_header["mpls_labels"] == [16]
     assert with_header["next_hop"] == "203.0.113.1"
+    assert one(RAW, told, s.router("0.0.0.0", 24, 16))["next_hop"] == "203.0.113.7"
     assert without["mpls_labels"] == [500]
     assert without["next_hop"] == "203.0.113.7"
 

@@ -62,16 +62,13 @@ class Packets:
         column[rows] = found
 
     def put_missing(self, name: str, rows: Rows, found: Array) -> None:
-        """Set a column in those of some rows where it is zero so far."""
+        """Set a column in those of some rows where it is zero, or no address, so far."""
         known = self.columns.get(name)
         if known is None:
             self.put(name, rows, found)
             return
         told = np.asarray(known)[rows]
-        if told.ndim == 2:
-            halves = told.view(np.uint64)
-            told = halves[:, 0] | halves[:, 1]
-        lacking = np.asarray(told == 0)
+        lacking = values.no_address(told) if told.ndim == 2 else np.asarray(told == 0)
         if lacking.any():
             self.put(name, chosen_rows(rows, lacking), found[lacking])
 
