@@ -18,6 +18,9 @@ from exporter.listening import Host, host_of
 from exporter.web_config import Access, WebConfig
 
 _BODY_SECONDS = 10.0
+#: Requests at work, in all and from one host other than this.
+_MAX_REQUESTS = 64
+_MAX_REQUESTS_OF_A_HOST = 16
 #: Passwords that may wait to be checked, in all and from one host other than this.
 _MAX_CHECKS = 32
 _MAX_CHECKS_OF_A_HOST = 4
@@ -45,7 +48,38 @@ class Guard:
 
 
 class _CrowdedError(Exception):
-    """Too many passwords wait to be checked."""
+    """Too many are at it."""
+
+
+class _Places:
+    """For at most ``total`` at a time, and ``each`` of one host other than this.
+
+    Who hangs up keeps his until his request has ended: uvicorn ends none, and has so many at a time
+    that it answers nobody else then, however few connections there are.
+    """
+
+    def __init__(self, *, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._taken: Counter[Host] = Counter()
+
+    @contextmanager
+    def taken(self, host: Host) -> Iterator[None]:
+        """A place for as long as this lasts.
+
+        Raises:
+            _CrowdedError: there is none.
+        """
+        crowded = host is not None and self._taken[host] >= self._each
+        if crowded or self._taken.total() >= self._total:
+            raise _CrowdedError
+        self._taken[host] += 1
+        try:
+            yield
+        finally:
+            self._taken[host] -= 1
+            if not self._taken[host]:
+                del self._taken[host]
 
 
 class Guarded:
@@ -55,7 +89,8 @@ class Guarded:
         self._app = app
         self._guard = guard
         self._checking = asyncio.Lock()
-        self._waiting: Counter[Host] = Counter()
+        self._requests = _Places(total=_MAX_REQUESTS, each=_MAX_REQUESTS_OF_A_HOST)
+        self._checks = _Places(total=_MAX_CHECKS, each=_MAX_CHECKS_OF_A_HOST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,13 +102,24 @@ class Guarded:
                 message["headers"] = [*message.get("headers", ()), *self._guard.headers]
             await send(message)
 
-        refusal = await self._refusal(scope)
-        if refusal is None:
-            try:
-                await self._app(scope, _in_time(receive), send_with_headers)
-                return
-            except TimeoutError:
-                refusal = PlainTextResponse("the body is late\n", HTTPStatus.REQUEST_TIMEOUT)
+        if scope["client"] is None:  # he has gone already
+            await Response(status_code=HTTPStatus.BAD_REQUEST)(scope, receive, send)
+            return
+        host = host_of(scope["client"][0])
+        try:
+            with self._requests.taken(host):
+                refusal = await self._refusal(scope, host)
+                if refusal is None:
+                    await self._app(scope, _in_time(receive), send_with_headers)
+                    return
+        except TimeoutError:
+            refusal = PlainTextResponse("the body is late\n", HTTPStatus.REQUEST_TIMEOUT)
+        except _CrowdedError:
+            refusal = PlainTextResponse(
+                "too many requests of this host, or passwords of anybody, are at work\n",
+                HTTPStatus.SERVICE_UNAVAILABLE,  # after which Alertmanager tries again
+                {"Retry-After": "1"},
+            )
         refusal.headers["Connection"] = "close"
         await refusal(scope, receive, send_with_headers)
 
@@ -83,7 +129,7 @@ class Guarded:
         Raises:
             _CrowdedError: too many wait.
         """
-        with self._queued(host):
+        with self._checks.taken(host):
             async with self._checking:
                 # Others may have shown the same password meanwhile.
                 known = access.known(authorization)
@@ -91,22 +137,7 @@ class Guarded:
                     known = await run_in_threadpool(access.allows, authorization)
                 return known
 
-    @contextmanager
-    def _queued(self, host: Host) -> Iterator[None]:
-        """A place among those who wait, also of those who hang up: the server has so many requests
-        at a time, however many connections, and would answer nobody else."""
-        crowded = host is not None and self._waiting[host] >= _MAX_CHECKS_OF_A_HOST
-        if crowded or self._waiting.total() >= _MAX_CHECKS:
-            raise _CrowdedError
-        self._waiting[host] += 1
-        try:
-            yield
-        finally:
-            self._waiting[host] -= 1
-            if not self._waiting[host]:
-                del self._waiting[host]
-
-    async def _refusal(self, scope: Scope) -> Response | None:
+    async def _refusal(self, scope: Scope, host: Host) -> Response | None:
         headers = Headers(scope=scope)
         alerts = scope["path"].startswith("/api/")
         access = self._guard.access
@@ -114,16 +145,7 @@ class Guarded:
             authorization = headers.get("authorization", "")
             allowed = access.known(authorization)
             if allowed is None:
-                client = scope["client"]
-                host = host_of(client[0]) if client else None
-                try:
-                    allowed = await self._check(access, authorization, host)
-                except _CrowdedError:
-                    return PlainTextResponse(
-                        "too many passwords wait to be checked\n",
-                        HTTPStatus.TOO_MANY_REQUESTS,
-                        {"Retry-After": "1"},
-                    )
+                allowed = await self._check(access, authorization, host)
             if not allowed:
                 return PlainTextResponse(
                     "unauthorized\n",
