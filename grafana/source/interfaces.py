@@ -232,7 +232,7 @@ def dashboard() -> Dashboard:
                         link(
                             "Data Explorer",
                             "/d/flow-explorer?${__url_time_range}&var-dimension=src_as"
-                            "&var-filters=device%7C%3D%7C${__value.raw:percentencode}",
+                            "&var-device=${__value.raw:percentencode}",
                         )
                     )
                 ],
