@@ -11,7 +11,8 @@ more than ``SAMPLED`` flows, all are drawn.
 
 The keys with the largest estimates, many more than will be shown, are the candidates. What is
 shown of them comes from all flows (:mod:`exporter.explore.ranking`), so it is exact, and so is
-their order; the sample only decides which keys are looked at. Of different values, which do
+their order; the sample only decides which keys are looked at. Of very many flows the sample is
+all that is looked at (:mod:`exporter.explore.estimates`). Of different values, which do
 not add up, only the keys that are shown are candidates.
 """
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from exporter.explore import estimates
 from exporter.explore.choices import Dimension
 from exporter.explore.expressions import TIME
 from exporter.explore.keys import display
@@ -46,28 +48,25 @@ def candidates(question: Question) -> str:
     Pinned keys are the first. A key's name is the greatest of its drawn flows. To refer to it costs
     as much analysis as all of its text: do so seldom.
     """
-    glanced = replace(question, compare="", loosely=True)
+    glanced = replace(
+        question, compare="", loosely=True, only_if=estimates.only_if(question, "NOT estimated")
+    )
     pins = question.pins
-    amount = _AMOUNT.format(question.counts)
-    least, only = "thresholds.1", ""
+    amount = AMOUNT.format(question.counts)
+    only = shown_only(question)
+    only = f"\n      HAVING {only}" if only else ""
     number = f"greatest({LEAST_CANDIDATES}, {CANDIDATES_PER_KEY} * toUInt16OrZero({question.top}))"
     number = f"if({question.counts}, toUInt16OrZero({question.top}), {number})"
     if pins:
-        # Flows of pinned keys are drawn as if there were no others.
-        least = f"if({_pinned(question)}, thresholds.2, {least})"
         number += f" + length({pins})"
-        if question.keys:
-            shown = display("key_1", question.dimension)
-            only = f"\n      HAVING has({pins}, '*') OR has({pins}, {shown})"
     estimate = f"if({question.counts}, {question.different()}, sum(greatest({amount}, least)))"
     return f"""\
 {glanced.keyed_flows("glanced")},
-{_probed(question)},
   (
     SELECT groupArray(({HASH}, key_1, key_2, any_name)) FROM (
       SELECT key_1, key_2, max(name) AS any_name
-      FROM (SELECT *, {_thresholds(question)} AS thresholds, {least} AS least FROM glanced)
-      WHERE {amount} >= least * {_drawn(question)}
+      FROM (SELECT *, {least(question)} AS least FROM glanced)
+      WHERE {is_drawn(question)}
       GROUP BY key_1, key_2{only}
       ORDER BY {is_pinned(question, "key_1")}toFloat64({estimate}) DESC, key_1, key_2
       LIMIT least({MOST_CANDIDATES}, {number})
@@ -83,50 +82,73 @@ def is_pinned(question: Question, key_1: str) -> str:
 
 
 #: What a flow has to be drawn by.
-_AMOUNT: Final = "toFloat64(if({}, 1, amount))"
+AMOUNT: Final = "toFloat64(if({}, 1, amount))"
 
 
-def _drawn(question: Question) -> str:
-    """A number from 0 to 1: of a flow, or of a key with one of its different values."""
+def shown_only(question: Question) -> str:
+    """Whether a key is one of those that are looked at alone; empty: there are none."""
+    if not question.keys:
+        return ""
+    shown = display("key_1", question.dimension)
+    return f"has({question.pins}, '*') OR has({question.pins}, {shown})"
+
+
+def least(question: Question) -> str:
+    """What a flow has to be as large as to be drawn for certain; after :func:`probed`."""
+    if not question.pins:
+        return "thresholds.1"
+    # Flows of pinned keys are drawn as if there were no others.
+    return f"if({is_of_pinned(question)}, thresholds.2, thresholds.1)"
+
+
+def is_drawn(question: Question) -> str:
+    """Whether a flow with its ``least`` is drawn: by itself, or its key with a different value."""
     number = f"if({question.counts}, toUInt32(cityHash64(key_1, key_2, amount)), draw)"
-    return f"({number} / {1 << 32})"
+    return f"{AMOUNT.format(question.counts)} >= (least / {1 << 32}) * ({number} + 0.5)"
 
 
-def _probed(question: Question) -> str:
-    """``probed``, for WITH: flows of every so many slots of the range; rows of rollups all.
+def probed(question: Question) -> str:
+    """``thresholds``, for WITH: that of all flows and that of those of pinned keys, a tuple.
 
-    Rollups are short, and may have but few slots. ``probed_nth`` tells how many flows one is for.
+    They come from ``probed``: flows of every so many slots of the range; of rollups all rows, as
+    they are short, and may have but few slots. ``probed_nth`` tells how many flows one is for.
     """
     rolled = ["by_hour"] * bool(question.asked_step) + ["from_rollup"] * bool(question.rollup_if)
     whole = " OR ".join(rolled) or "0"
     among = f"{whole} OR toStartOfFiveMinutes({TIME}) IN (SELECT arrayJoin(probed_slots))"
-    probed = replace(question, compare="", loosely=True, among=among)
+    read = replace(question, compare="", loosely=True, among=among)
     return f"""\
   greatest(1, intDiv({question.seconds}, {300 * PROBED})) AS probed_step,
   if({whole}, 1, probed_step) AS probed_nth,
   arrayMap(slot -> toStartOfFiveMinutes({question.first}) + 300 * probed_step * slot,
     range(intDiv(toUInt32({question.seconds}), 300 * probed_step) + 1)) AS probed_slots,
-{probed.keyed_flows("probed")}"""
+{read.keyed_flows("probed")},
+  assumeNotNull((SELECT tuple({_thresholds(question)}) FROM probed)) AS thresholds"""
 
 
 def _thresholds(question: Question) -> str:
-    """The threshold, and that of flows of pinned keys alone: a tuple."""
-    amount = _AMOUNT.format(question.counts)
-    held = ["1", _pinned(question)] if question.pins else ["1"]
-    each = ", ".join(
-        f"if(countIf({of}) * probed_nth <= {SAMPLED}, 0,"
-        f" sumIf({amount}, {of}) * probed_nth / {SAMPLED})"
+    amount = AMOUNT.format(question.counts)
+    held = ["1", is_of_pinned(question)] if question.pins else ["1"]
+    number = str(SAMPLED)
+    if question.estimate_if:
+        number = f"if(estimated, {estimates.DRAWN}, {SAMPLED})"
+    return ", ".join(
+        f"if(countIf({of}) * probed_nth <= {number}, toFloat64({question.counts}),"
+        f" sumIf({amount}, {of}) * probed_nth / {number})"
         for of in held
     )
-    return f"(SELECT tuple({each}) FROM probed)"
 
 
-def _pinned(question: Question) -> str:
-    """Whether a flow's key is pinned, without showing it first: names of values may be missed."""
+def is_of_pinned(question: Question, otherwise: str = "0") -> str:
+    """Whether a flow's key is pinned, without showing it first.
+
+    ``otherwise``: what is said of keys that are shown by names of their values, which are few.
+    """
     text = f"if(pin = '(empty)', '', {_parsed('pin', question.dimension)})"
     kind = "replaceRegexpOne(toTypeName(key_1), '^(LowCardinality|Enum).*', 'String')"
     values = f"arrayMap(pin -> accurateCastOrDefault({text}, {kind}), {question.pins})"
-    matched = f"toUInt8(if(startsWith(toTypeName(key_1), 'Enum'), 0, key_1 IN ({values})))"
+    named = "match(toTypeName(key_1), '^(Enum|UInt8$)')"
+    matched = f"toUInt8(if({named}, {otherwise}, key_1 IN ({values})))"
     return f"if(empty({question.pins}), 0, {matched})"
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from exporter.explore.choices import Choice, Dimension, by, measuring
 from exporter.explore.columns import MEASURES, NO_DIMENSION, OTHER_NAMES, SHARE
+from exporter.explore.estimates import estimated
 from exporter.explore.expressions import DRAW, TIME, as_name, quote
 from exporter.explore.hours import after_hours, flow_state, hour_constants, hour_rows
 from exporter.explore.rollups import answerable, rollup_rows
@@ -44,6 +45,8 @@ class Question:
         pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
         rollup_if: a constant condition under which a rollup may be read instead of the flows where
             it can answer: such as that nothing else filters the flows. Empty: never.
+        estimate_if: a constant condition under which the answer may be an estimate if flows are
+            very many. Empty: never.
         only_if: a constant condition; where it does not hold nothing is read.
         constants: further constants that ``where`` uses, as they stand in WITH.
         keys: an array of keys, as shown, to look at alone instead of ``pinned`` ones and Other.
@@ -67,6 +70,7 @@ class Question:
     compare: str = ""
     pinned: str = ""
     rollup_if: str = ""
+    estimate_if: str = ""
     only_if: str = ""
     constants: str = ""
     keys: str = ""
@@ -123,8 +127,8 @@ class Question:
         """Whether a flow is in one of the buckets."""
         return f"{time} >= {self.first} AND {time} < {self.past}"
 
-    def _in_ranges(self, time: str = TIME) -> str:
-        """The same, of the earlier range too where one is asked for."""
+    def in_ranges(self, time: str = TIME) -> str:
+        """The same, of the earlier range too where one is asked for; after the constants."""
         if not self.compare:
             return f"{time} >= range_start AND {time} < range_end"
         return (
@@ -150,20 +154,23 @@ class Question:
     def total(self) -> str:
         """The measure's aggregate over a group of flows with their ``amount``."""
         # Of an address there is no sum: the inner condition leaves none.
-        summed = f"sum(if({self.counts}, 0, amount)) * {self._factor}"
+        summed = f"sum(if({self.counts}, 0, amount)) * {self.factor}"
         return f"toFloat64(if({self.counts}, {self.different()}, {summed}))"
 
     def different(self, condition: str = "") -> str:
         """How many different amounts a group of flows has, of those with the ``condition``."""
         end, told = ("If", f", {condition}") if condition else ("", "")
-        different = f"uniq{end}(amount{told})"
+        # Aggregates are kept up whether or not they are used: of nothing where nothing is counted.
+        amount = "amount" if self.measure.known else f"if({self.counts}, amount, 0)"
+        different = f"uniq{end}({amount}{told})"
         if self.asked_step:
             merged = f"uniqCombinedMerge{end}(12)(state{told})"
             different = f"if(from_states, {merged}, {different})"
         return different
 
     @property
-    def _factor(self) -> str:
+    def factor(self) -> str:
+        """What the sum of amounts is multiplied by."""
         factors = {m.name: m.factor for m in MEASURES if m.factor != 1}
         if self.measure.known:
             return str(factors.get(self.measure.known, 1))
@@ -214,6 +221,8 @@ class Question:
             made.append(self.constants)
         if self.rollup_if:
             made.append(f"{answerable(self, grouped=grouped)} AS from_rollup")
+        if self.estimate_if:
+            made.append(estimated(self))
         return ",\n".join(f"  {each.strip()}" for each in made)
 
     def address_constants(self) -> str:
@@ -257,7 +266,7 @@ class Question:
 
     def conditions(self, time: str = TIME, *, device: bool = True) -> list[str]:
         """What flows and rows of rollups have to fulfil; not ``device``: of those without one."""
-        held = [self._in_ranges(time)]
+        held = [self.in_ranges(time)]
         if self.device and device:
             held.append(f"({self.any_device} OR has({self._devices}, toString(device)))")
         if self.only_if:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exporter.explore.candidates import is_of_pinned
 from exporter.explore.choices import by
 from exporter.explore.columns import NO_DIMENSION
 from exporter.explore.hours import in_hours
 from exporter.explore.keys import display, key_name, second_display
 from exporter.explore.question import Question
-from exporter.explore.ranking import ranked
+from exporter.explore.ranking import all_flows, ranked
+from exporter.explore.rollups import ROLLUP_SECONDS
 
 
 def series_query(question: Question) -> str:
@@ -30,7 +32,7 @@ def series_query(question: Question) -> str:
     return f"""\
 WITH
 {question.constants_list()},
-{question.keyed_flows()},
+{all_flows(question)},
 {ranked(question, others=others)}
 SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FROM (
   SELECT time, is_earlier, series, {question.shared("rate", "is_earlier, time")} AS Value,
@@ -62,11 +64,14 @@ ORDER BY time, series
 
 def keys_query(question: Question) -> str:
     """``key``: the top keys of the first dimension as they are shown, largest first."""
-    first = in_hours(replace(question, dimension_2=by(NO_DIMENSION), compare=""))
+    # Grafana tells queries of variables no length of buckets.
+    long = f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}"
+    step = f"if({long}, greatest(60, intDiv({question.step}, 60) * 60), {question.step})"
+    first = in_hours(replace(question, step=step, dimension_2=by(NO_DIMENSION), compare=""))
     return f"""\
 WITH
 {first.constants_list()},
-{first.keyed_flows()},
+{all_flows(first)},
 {ranked(first, others="0", bucketed=False)}
 SELECT {display("key_1", question.dimension)} AS key
 FROM ranked
@@ -77,7 +82,7 @@ ORDER BY place
 
 def absent_series_query(question: Question) -> str:
     """The same of pinned keys without any flow in the range: lines of zeros."""
-    question = in_hours(replace(question, compare=""))
+    question = in_hours(replace(question, compare="", estimate_if=""))
     pins = question.pins
     guard = f"notEmpty({pins})"
     guarded = replace(
@@ -90,6 +95,8 @@ WITH
 SELECT range_start + {question.step} * number AS time, pin AS series, toFloat64(0) AS Value
 FROM (SELECT arrayJoin({pins}) AS pin)
 ARRAY JOIN range(toUInt64({question.buckets})) AS number
-WHERE pin NOT IN (SELECT {display("key_1", question.dimension)} FROM flow GROUP BY key_1)
+WHERE pin NOT IN (
+  SELECT {display("key_1", question.dimension)} FROM flow
+  WHERE {is_of_pinned(question, otherwise="1")} GROUP BY key_1)
 ORDER BY time, series
 {question.settings}"""

@@ -13,7 +13,7 @@ from exporter.explore.keys import (
 )
 from exporter.explore.owners import OWNED, owners
 from exporter.explore.question import Question
-from exporter.explore.ranking import ranked
+from exporter.explore.ranking import all_flows, ranked
 
 
 def table_query(question: Question) -> str:
@@ -28,8 +28,11 @@ def table_query(question: Question) -> str:
     per_bucket = question.divisor(question.bucket_seconds)
     last = f"toStartOfInterval(range_end - 1, INTERVAL {question.step} second)"
     shift = "shift" if question.compare else "0"
+    counts = question.counts
+    if question.estimate_if:
+        counts = f"({counts} AND NOT estimated)"
     whole, earlier = (
-        question.shared(f"if({question.counts}, counted.{each}, ranked.{each})", "1")
+        question.shared(f"if({counts}, counted.{each}, ranked.{each})", "1")
         for each in ("total", "earlier_total")
     )
     totals = [
@@ -39,7 +42,7 @@ def table_query(question: Question) -> str:
     return f"""\
 WITH
 {question.constants_list()},
-{question.keyed_flows()},
+{all_flows(question)},
 {ranked(question, others=question.is_share)},
   counted AS (
     SELECT {HASH} AS hash, {totals[0]} AS total, {totals[1]} AS earlier_total
