@@ -47,7 +47,9 @@ def drawn_keys(question: Question, *, others: str, bucket: str, limit: str) -> s
 {read.keyed_flows("drawn_from")},
   drawn AS (
     SELECT hash, groupArray((toUInt8(slot % 2), toDateTime(intDiv(slot, 2)), part)) AS parts,
-      max(present) AS is_present, max(of_key) AS total, max(earlier_of_key) AS earlier_total,
+      max(present) AS is_present,
+      if(hash = 0, sumIf(part, slot % 2 = 0), max(of_key)) AS total,
+      if(hash = 0, sumIf(part, slot % 2 = 1), max(earlier_of_key)) AS earlier_total,
       -total AS drafted, any(first_key) AS key_1, any(second_key) AS key_2, max(any_name) AS name
     FROM (
       SELECT each.1 AS hash, slot, greatest(0, sum(each.2)) AS part, any(key_1) AS first_key,

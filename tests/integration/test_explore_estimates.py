@@ -137,3 +137,18 @@ def test_the_summary_tells_how_many_flows_were_looked_at(client: Client) -> None
         [row] = client.query(summary_query(question)).named_results()
         assert row["Flows"] == FLOWS + 1
         assert row.get("Flows looked at", row["Flows"]) == looked
+
+
+def test_shares_are_of_all_drawn_flows(client: Client) -> None:
+    question = asked("src_addr", measure="share_of_total")
+    series = client.query(series_query(question.question())).result_rows
+    buckets = {row[0] for row in series}
+    for bucket in buckets:
+        assert sum(row[2] for row in series if row[0] == bucket) == pytest.approx(100)
+    told = totals(client, question)
+    whole = totals(client, replace(question, top=1000))
+    assert sum(whole.values()) < 100
+    for key, share in told.items():
+        assert share == pytest.approx(whole[key])
+    [[bits]] = client.query("SELECT sum(bytes) FROM flows").result_rows
+    assert told["192.0.2.1",] == pytest.approx(100 * 150_000_000 / bits, rel=5 / DRAWN**0.5)
