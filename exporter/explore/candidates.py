@@ -65,7 +65,7 @@ def candidates(question: Question) -> str:
   (
     SELECT groupArray(({HASH}, key_1, key_2, any_name)) FROM (
       SELECT key_1, key_2, max(name) AS any_name
-      FROM (SELECT *, {least(question)} AS least FROM glanced)
+      FROM {with_least(question, "glanced")}
       WHERE {is_drawn(question)}
       GROUP BY key_1, key_2{only}
       ORDER BY {is_pinned(question, "key_1")}toFloat64({estimate}) DESC, key_1, key_2
@@ -93,12 +93,15 @@ def shown_only(question: Question) -> str:
     return f"has({question.pins}, '*') OR has({question.pins}, {shown})"
 
 
-def least(question: Question) -> str:
-    """What a flow has to be as large as to be drawn for certain; after :func:`probed`."""
-    if not question.pins:
-        return "thresholds.1"
+def with_least(question: Question, name: str) -> str:
+    """The flows of ``name`` with ``least``: as large a flow is drawn for certain.
+
+    It comes after :func:`probed`, to which it refers once: each time costs as much analysis as all
+    of its text.
+    """
     # Flows of pinned keys are drawn as if there were no others.
-    return f"if({is_of_pinned(question)}, thresholds.2, thresholds.1)"
+    least = f"if({is_of_pinned(question)}, limits.2, limits.1)" if question.pins else "limits.1"
+    return f"(SELECT *, {least} AS least FROM (SELECT *, thresholds AS limits FROM {name}))"
 
 
 def is_drawn(question: Question) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.explore.candidates import AMOUNT, HASH, is_drawn, is_pinned, least, shown_only
+from exporter.explore.candidates import AMOUNT, HASH, is_drawn, is_pinned, shown_only, with_least
 from exporter.explore.estimates import only_if
 
 if TYPE_CHECKING:
@@ -68,11 +68,9 @@ def drawn_keys(question: Question, *, others: str, bucket: str, limit: str) -> s
             {totals[0]} AS total, {totals[1]} AS earlier_total
           FROM (
             SELECT *, greatest({amount}, least) AS weight,
+              toUInt8({question.is_earlier}) AS is_earlier,
               toUInt64(toUInt32({bucket})) * 2 + is_earlier AS slot
-            FROM (
-              SELECT *, {least(question)} AS least, toUInt8({question.is_earlier}) AS is_earlier
-              FROM drawn_from
-            )
+            FROM {with_least(question, "drawn_from")}
             WHERE {is_drawn(question)}
           )
           GROUP BY {sets}{having}
