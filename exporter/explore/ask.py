@@ -11,7 +11,6 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
-from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
@@ -40,7 +39,6 @@ class Asked:
     top: int = 10
     compare: str = NO_DIMENSION
     pinned: Sequence[str] = ()
-    exact: bool = False
 
     def __post_init__(self) -> None:
         dimensions = [name for _, name in DIMENSIONS]
@@ -90,7 +88,6 @@ class Asked:
             compare="" if self.compare == NO_DIMENSION else _text(self.compare),
             pinned=_text(",".join(self.pinned)) if self.pinned else "",
             rollup_if="" if self.where else "1",
-            estimate_if="" if self.exact else "1",
             where=self.where,
         )
 
@@ -117,14 +114,6 @@ class Key:
     earlier: float | None
     change: float | None
     values: Sequence[float] = field(default_factory=tuple)
-
-
-def is_estimated(client: Client, asked: Asked) -> bool:
-    """Whether :func:`ask` answers with estimates."""
-    if asked.exact:
-        return False
-    query = f"WITH\n{in_hours(asked.question()).constants_list()}\nSELECT estimated"
-    return bool(client.query(query).result_rows[0][0])
 
 
 def ask(client: Client, asked: Asked) -> list[Key]:

@@ -90,6 +90,13 @@ NETWORK_COLUMNS = (
 )  # fmt: skip
 HOST_COLUMNS = ("addr", "host", "network")
 
+#: Columns of few different values: with one of them a key has hardly more values than without.
+NARROW_COLUMNS = (
+    "proto", "device", "device_addr", "site", "role", "direction", "vrf", "src_country",
+    "dst_country", "src_network", "dst_network", "in_if_name", "out_if_name", "etype", "tcp_flags",
+    "tos", "icmp_type", "forwarding_status", "dns_rcode", "source", "sampling_rate",
+)  # fmt: skip
+
 #: Columns whose different values can be counted, with the words shown for them.
 COUNTED = {
     "src_addr": "sources",

@@ -5,9 +5,6 @@ from __future__ import annotations
 #: What every query filters and buckets time by; the policies use the same column.
 TIME = "time_received"
 
-#: A number by which rows are drawn.
-DRAW = "intHash32(_part_offset) AS draw"
-
 
 def quote(text: str) -> str:
     """A constant of ours as an SQL string."""
@@ -17,11 +14,6 @@ def quote(text: str) -> str:
 def text(expression: str) -> str:
     """A value of any column type as people read it: IPv4 addresses without their mapping."""
     return f"replaceRegexpOne(toString({expression}), '^::ffff:([0-9.]+)$', '\\\\1')"
-
-
-def as_name(column: str) -> str:
-    """A column that tells about a key, or an empty text, as the same type."""
-    return f"CAST({column}, 'LowCardinality(String)')"
 
 
 def protocol(key: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.explore.estimates import DRAWN
 from exporter.explore.expressions import TIME, protocol, text
-from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
 from exporter.explore.rollups import rollup_table
 
@@ -14,17 +12,10 @@ from exporter.explore.rollups import rollup_table
 def summary_query(question: Question) -> str:
     """One row about all flows that match.
 
-    ``Flows looked at`` are those that the largest keys come from, about: fewer for an estimate.
-
     Where a rollup is read, addresses are counted by whole hours: there are ten times as many states
     of minutes to merge.
     """
-    looked = ""
-    if question.estimate_if:
-        constants = in_hours(question).constants_list()
-        drawn = f'if((WITH\n{constants}\nSELECT estimated), {DRAWN}, "Flows")'
-        looked = f',\n  least("Flows", {drawn}) AS "Flows looked at"'
-    question = replace(question, compare="", estimate_if="")
+    question = replace(question, compare="")
     reads = [
         _summed("sum(bytes)", "sum(packets)", "count()", "uniq(src_addr)", "uniq(dst_addr)")
         + f"\n  {question.selected_flows()}"
@@ -48,7 +39,7 @@ SELECT
   sum(records) AS "Flows",
   sum(sources) AS "Sources",
   sum(destinations) AS "Destinations",
-  sum(octets) / greatest(sum(frames), 1) AS "Bytes per packet"{looked}
+  sum(octets) / greatest(sum(frames), 1) AS "Bytes per packet"
 FROM (
   {union}
 )
@@ -68,7 +59,7 @@ def raw_flows_query(question: Question, limit: int) -> str:
 
     Their oldest time is found first, so that all columns are read of few rows only.
     """
-    question = replace(question, rollup_if="", compare="", estimate_if="")
+    question = replace(question, rollup_if="", compare="")
     return f"""\
 WITH
 {question.constants_list()},

@@ -18,7 +18,7 @@ from exporter.explore.columns import (
     NETWORK_COLUMNS,
     NO_DIMENSION,
 )
-from exporter.explore.expressions import DRAW, TIME, as_name
+from exporter.explore.expressions import TIME
 from exporter.explore.rollups import NO_STATE, STATE, long_enough
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def hour_rows(question: Question) -> str:
     return f"""\
 SELECT time AS {TIME}, bytes, {question.measure.rollup_column} AS amount,
         {question.dimension.hour_column} AS key_1, {question.dimension_2.hour_column} AS key_2,
-        {as_name(question.dimension.name)} AS name, {DRAW}, state
+        toString({question.dimension.name}) AS name, state
       FROM (
         SELECT *, {", ".join(f"{m.rollup_amount} AS {m.name}" for m in MEASURES if m.rollup_amount)}
         FROM (
@@ -158,6 +158,6 @@ def _read(question: Question, table: _Hours, conditions: str) -> str:
             GROUP BY addr ORDER BY sum(flows{table.way}) DESC, addr LIMIT {COUNTED_HOSTS}))""")
     selected.append(f"{table.counts or NO_STATE} AS state")
     return f"""\
-SELECT time, _part_offset, {", ".join(selected)}
+SELECT time, {", ".join(selected)}
           FROM {table.table}
           WHERE {" AND ".join(held)}"""

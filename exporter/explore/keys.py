@@ -1,10 +1,26 @@
-"""Keys as people and links read them."""
+"""Keys as people read them, and which of them are the largest.
+
+Pairs of two columns that both have many values, such as addresses and ports, are too many to sum
+each of a day's: they are sought in groups of pairs, by a hash. Only pairs of the groups with most
+traffic are looked at. No other pair can carry more than the last of these groups does.
+"""
 
 from __future__ import annotations
 
-from exporter.explore.choices import Dimension
-from exporter.explore.columns import NO_DIMENSION
+from dataclasses import replace
+from typing import Final
+
+from exporter.explore.choices import Dimension, by
+from exporter.explore.columns import NARROW_COLUMNS, NO_DIMENSION
 from exporter.explore.expressions import protocol, text, url_filter
+from exporter.explore.hours import in_hours
+from exporter.explore.question import Question
+
+#: Groups of pairs, and how many of them are looked at.
+PAIR_GROUPS: Final = 1 << 20
+LARGEST_GROUPS: Final = 10_000
+#: A number is found quicker than a pair.
+_HASH: Final = "cityHash64(key_1, key_2)"
 
 
 def display(key: str, dimension: Dimension) -> str:
@@ -56,3 +72,80 @@ def key_name(name: str, key: str, dimension: Dimension) -> str:
         return {"as": autonomous_system, "port": port}.get(parts[2], name)
     port = f"toString(if({dimension.ends_with('_port')}, {port}, {name}))"
     return f"if({dimension.ends_with('_as')}, {autonomous_system}, {port})"
+
+
+def top_keys(question: Question) -> str:
+    """The pinned keys and the largest others, as many more as are pinned, of ``flow``."""
+    pins = question.pins
+    pinned = limit = only = ""
+    if pins:
+        shown = display("key_1", question.dimension)
+        pinned = f"if(empty({pins}), 0, has({pins}, {shown})) DESC, "
+        limit = f" + length({pins})"
+        if question.keys:
+            only = f"\n      HAVING has({pins}, '*') OR has({pins}, {shown})"
+    held = [f"NOT ({question.is_earlier})"] if question.compare else []
+    possible = _possible_pairs(question, held)
+    where = f"\n      WHERE {' AND '.join(held + possible)}" if held or possible else ""
+    return f"""\
+      SELECT key_1, key_2 FROM flow{where}
+      GROUP BY key_1, key_2{only}
+      ORDER BY {pinned}{question.total} DESC, key_1, key_2
+      LIMIT toUInt16OrZero({question.top}){limit}"""
+
+
+def _possible_pairs(question: Question, held: list[str]) -> list[str]:
+    """Which pairs may be among the largest, as a condition; ``held``: others of the flows.
+
+    Of different values there are no more than flows, so pairs with most flows are looked at there.
+    """
+    dimensions = (question.dimension, question.dimension_2)
+    if any(each.known in (NO_DIMENSION, *NARROW_COLUMNS) for each in dimensions):
+        return []
+    many = [f"NOT {each.is_one_of((NO_DIMENSION, *NARROW_COLUMNS))}" for each in dimensions]
+    if question.asked_step:
+        many.append("NOT by_hour")
+    if question.rollup_if:
+        many.append("NOT from_rollup")
+    are_many = f"({' AND '.join(many)})"
+    group = f"{_HASH} % {PAIR_GROUPS}"
+    weight = f"if({question.counts}, count(), sum(if({question.counts}, 0, amount)))"
+    possible = f"""\
+{group} IN (
+        SELECT {group} AS pairs FROM flow WHERE {" AND ".join([*held, are_many])}
+        GROUP BY pairs ORDER BY {weight} DESC, pairs
+        LIMIT {LARGEST_GROUPS})"""
+    if question.pins:
+        possible += f""" OR key_1 IN (
+        SELECT key_1 FROM flow WHERE {are_many} AND notEmpty({question.pins})
+        GROUP BY key_1 HAVING has({question.pins}, {display("key_1", question.dimension)}))"""
+    return [f"(NOT {are_many} OR {possible})"]
+
+
+def keys_query(question: Question) -> str:
+    """``key``: the top keys of the first dimension as they are shown, largest first."""
+    first = in_hours(replace(question, dimension_2=by(NO_DIMENSION), compare=""))
+    return f"""\
+WITH
+{first.constants_list()},
+{first.keyed_flows()}
+SELECT {display("key_1", question.dimension)} AS key
+FROM (
+{top_keys(first)}
+)
+{question.settings}"""
+
+
+def ranked_flows(question: Question) -> str:
+    """``flow`` with ``bucket``, ``is_earlier`` and ``is_top``; of other keys than the top ones
+    ``top_1`` and ``top_2`` are empty."""
+    return f"""\
+      SELECT *, if(is_top, key_1, defaultValueOfArgumentType(key_1)) AS top_1,
+        if(is_top, key_2, defaultValueOfArgumentType(key_2)) AS top_2
+      FROM (
+        SELECT *, {question.is_earlier} AS is_earlier, {question.bucket} AS bucket,
+          {_HASH} IN (SELECT {_HASH} FROM (
+{top_keys(question)}
+          )) AS is_top
+        FROM flow
+      )"""

@@ -11,16 +11,12 @@ from typing import Final
 
 from exporter.explore.choices import Choice, Dimension, by, measuring
 from exporter.explore.columns import MEASURES, NO_DIMENSION, OTHER_NAMES, SHARE
-from exporter.explore.estimates import estimated
-from exporter.explore.expressions import DRAW, TIME, as_name, quote
+from exporter.explore.expressions import TIME, quote
 from exporter.explore.hours import after_hours, flow_state, hour_constants, hour_rows
 from exporter.explore.rollups import answerable, rollup_rows
 
 #: So many addresses of a name are looked for.
 NAMED_LIMIT = 1000
-
-#: A range of so many seconds is long: what lies a little beside it hardly matters.
-LONG_SECONDS: Final = 6 * 3600
 
 _NONE: Final = by(NO_DIMENSION)
 _BITS: Final = measuring(MEASURES[0].name)
@@ -45,16 +41,11 @@ class Question:
         pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
         rollup_if: a constant condition under which a rollup may be read instead of the flows where
             it can answer: such as that nothing else filters the flows. Empty: never.
-        estimate_if: a constant condition under which the answer may be an estimate if flows are
-            very many. Empty: never.
         only_if: a constant condition; where it does not hold nothing is read.
         constants: further constants that ``where`` uses, as they stand in WITH.
         keys: an array of keys, as shown, to look at alone instead of ``pinned`` ones and Other.
         settings: what ends every query, such as a SETTINGS clause.
         where: a further condition over flow columns.
-        loosely: of a long range, flows that lie beside its first and last ones may be read, too:
-            their times need not be.
-        among: a condition of the flows that are read, but not of the rows of rollups.
     """
 
     start: str
@@ -70,14 +61,11 @@ class Question:
     compare: str = ""
     pinned: str = ""
     rollup_if: str = ""
-    estimate_if: str = ""
     only_if: str = ""
     constants: str = ""
     keys: str = ""
     settings: str = ""
     where: str = ""
-    loosely: bool = False
-    among: str = ""
 
     # Times.
 
@@ -127,8 +115,8 @@ class Question:
         """Whether a flow is in one of the buckets."""
         return f"{time} >= {self.first} AND {time} < {self.past}"
 
-    def in_ranges(self, time: str = TIME) -> str:
-        """The same, of the earlier range too where one is asked for; after the constants."""
+    def _in_ranges(self, time: str = TIME) -> str:
+        """The same, of the earlier range too where one is asked for."""
         if not self.compare:
             return f"{time} >= range_start AND {time} < range_end"
         return (
@@ -153,29 +141,17 @@ class Question:
     @property
     def total(self) -> str:
         """The measure's aggregate over a group of flows with their ``amount``."""
-        # Of an address there is no sum: the inner condition leaves none.
-        summed = f"sum(if({self.counts}, 0, amount)) * {self.factor}"
-        return f"toFloat64(if({self.counts}, {self.different()}, {summed}))"
-
-    def different(self, condition: str = "") -> str:
-        """How many different amounts a group of flows has, of those with the ``condition``."""
-        end, told = ("If", f", {condition}") if condition else ("", "")
-        # Aggregates are kept up whether or not they are used: of nothing where nothing is counted.
-        amount = "amount" if self.measure.known else f"if({self.counts}, amount, 0)"
-        different = f"uniq{end}({amount}{told})"
-        if self.asked_step:
-            merged = f"uniqCombinedMerge{end}(12)(state{told})"
-            different = f"if(from_states, {merged}, {different})"
-        return different
-
-    @property
-    def factor(self) -> str:
-        """What the sum of amounts is multiplied by."""
         factors = {m.name: m.factor for m in MEASURES if m.factor != 1}
-        if self.measure.known:
-            return str(factors.get(self.measure.known, 1))
-        plain = [m.name for m in MEASURES if m.factor == 1]
-        return f"if({self.measure.is_one_of(plain)}, 1, {MEASURES[0].factor})"
+        factor = str(factors.get(self.measure.known, 1))
+        if not self.measure.known:
+            plain = [m.name for m in MEASURES if m.factor == 1]
+            factor = f"if({self.measure.is_one_of(plain)}, 1, {MEASURES[0].factor})"
+        # Of an address there is no sum: the inner condition leaves none.
+        summed = f"sum(if({self.counts}, 0, amount)) * {factor}"
+        different = "uniq(amount)"
+        if self.asked_step:
+            different = f"if(from_states, uniqCombinedMerge(12)(state), {different})"
+        return f"toFloat64(if({self.counts}, {different}, {summed}))"
 
     def shared(self, value: str, partition: str) -> str:
         """A total as it is shown: a percentage of all in its ``partition`` where it is a share.
@@ -221,8 +197,6 @@ class Question:
             made.append(self.constants)
         if self.rollup_if:
             made.append(f"{answerable(self, grouped=grouped)} AS from_rollup")
-        if self.estimate_if:
-            made.append(estimated(self))
         return ",\n".join(f"  {each.strip()}" for each in made)
 
     def address_constants(self) -> str:
@@ -266,7 +240,7 @@ class Question:
 
     def conditions(self, time: str = TIME, *, device: bool = True) -> list[str]:
         """What flows and rows of rollups have to fulfil; not ``device``: of those without one."""
-        held = [self.in_ranges(time)]
+        held = [self._in_ranges(time)]
         if self.device and device:
             held.append(f"({self.any_device} OR has({self._devices}, toString(device)))")
         if self.only_if:
@@ -281,37 +255,28 @@ class Question:
         the destination from being used.
         """
         held = self.conditions()
-        index = "1"
-        if self.loosely:
-            index = f"indexHint({held[0]})"
-            held[0] = f"({self.seconds} >= {LONG_SECONDS} OR ({held[0]}))"
         if self.rollup_if:
             held.append("NOT from_rollup")
         if self.asked_step:
             held.append(f"(NOT by_hour OR {after_hours(self)})")
-        if self.among:
-            held.append(f"({self.among})")
         if self.where:
             held.append(f"(\n{self.where}\n)")
         read = "flows"
         if self.address:
             source, destination = self.address_matches("src"), self.address_matches("dst")
             read = f"""(
-          SELECT *, _part_offset FROM flows WHERE {index} AND {source}
+          SELECT * FROM flows WHERE {source}
           UNION ALL
-          SELECT *, _part_offset FROM flows
-          WHERE {index} AND address_kind != 'any' AND {destination}
+          SELECT * FROM flows
+          WHERE address_kind != 'any' AND {destination}
             AND if({source}, 0, 1)
         )"""
-        elif self.loosely:
-            held.insert(0, index)
         conditions = "\n          AND ".join(held)
         return f"FROM {read}\n        WHERE {conditions}"
 
-    def keyed_flows(self, name: str = "flow") -> str:
+    def keyed_flows(self) -> str:
         """``flow``, for WITH: each flow's time, ``amount``, ``bytes``, keys, ``name`` of the first.
 
-        ``draw`` is a number that is as good as drawn, but stays the same: all of UInt32.
         A host has a name only in flows where enrichment knew it, hence the greatest of a group.
         Of the flows and the rollups one is read: of the other the condition is constant and false.
         """
@@ -321,13 +286,13 @@ class Question:
         else:
             amounts = (f"{m.amount} AS {m.name}" for m in MEASURES)
             names = (f"{told} AS {name}_name" for name, told in OTHER_NAMES.items())
-            columns = ", ".join(("*", "_part_offset", *amounts, *names))
+            columns = ", ".join(("*", *amounts, *names))
             inner = f"FROM (\n        SELECT {columns}\n        {flows}\n      )"
         state = f", {flow_state()} AS state" if self.asked_step else ""
         reads = [
             f"SELECT {TIME}, bytes, {self.measure.column} AS amount,\n"
             f"        {self.dimension.column} AS key_1, {self.dimension_2.column} AS key_2,\n"
-            f"        {as_name(self.dimension.name)} AS name, {DRAW}{state}\n      {inner}"
+            f"        toString({self.dimension.name}) AS name{state}\n      {inner}"
         ]
         if self.asked_step and self.measure.rollup_column:
             reads.append(hour_rows(self))
@@ -339,7 +304,7 @@ class Question:
         ):
             held = " AND ".join([*self.conditions("time"), "from_rollup"])
             reads.append(rollup_rows(self, held))
-        return f"  {name} AS (\n      " + "\n      UNION ALL\n      ".join(reads) + "\n  )"
+        return "  flow AS (\n      " + "\n      UNION ALL\n      ".join(reads) + "\n  )"
 
     @property
     def is_earlier(self) -> str:

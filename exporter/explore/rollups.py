@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from exporter.explore.columns import MEASURES, NO_DIMENSION, ROLLUP_COLUMNS
-from exporter.explore.expressions import DRAW, TIME, as_name
+from exporter.explore.expressions import TIME
 
 if TYPE_CHECKING:
     from exporter.explore.question import Question
@@ -26,9 +26,9 @@ def rollup_table(question: Question) -> str:
     """The rollup that serves the question's buckets, as ``FROM`` takes it: of two one is read."""
     hours = f"{question.step} % 3600 = 0"
     return f"""(
-          SELECT *, _part_offset FROM flows_1m WHERE NOT {hours}
+          SELECT * FROM flows_1m WHERE NOT {hours}
           UNION ALL
-          SELECT *, _part_offset FROM flows_1h WHERE {hours}
+          SELECT * FROM flows_1h WHERE {hours}
         )"""
 
 
@@ -62,7 +62,7 @@ def rollup_rows(question: Question, condition: str) -> str:
     return f"""\
 SELECT time AS {TIME}, bytes, {question.measure.rollup_column} AS amount,
         {question.dimension.rollup_column} AS key_1, {question.dimension_2.rollup_column} AS key_2,
-        {as_name(question.dimension.rollup_name)} AS name, {DRAW}{state}
+        toString({question.dimension.rollup_name}) AS name{state}
       FROM (
         SELECT *, {", ".join(amounts)}
         FROM {rollup_table(question)}

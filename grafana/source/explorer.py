@@ -9,13 +9,12 @@ from grafana_foundation_sdk.builders import stat, table, timeseries
 from grafana_foundation_sdk.models.common import GraphDrawStyle
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from exporter.explore.candidates import SAMPLED
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
-from exporter.explore.estimates import DRAWN, ESTIMATED_FROM
 from exporter.explore.flows import raw_flows_query, summary_query
 from exporter.explore.hours import COUNTED_HOSTS
+from exporter.explore.keys import LARGEST_GROUPS, PAIR_GROUPS, keys_query
 from exporter.explore.rollups import ROLLUP_SECONDS
-from exporter.explore.series import absent_series_query, keys_query, series_query
+from exporter.explore.series import absent_series_query, series_query
 from exporter.explore.table import table_query
 
 from . import condition
@@ -54,7 +53,6 @@ QUESTION = replace(
     device=variable("device"),
     compare=variable("compare"),
     pinned=variable("pinned"),
-    estimate_if=f"{variable('precision')} != 'exact'",
     rollup_if=f"{sql.NO_AD_HOC_FILTERS} AND {condition.EMPTY}",
     constants=condition.CONSTANTS,
     where=condition.WHERE,
@@ -95,7 +93,6 @@ def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
         "address",
         "compare",
         "pinned",
-        "precision",
         "condition",
         "filters",
     ]
@@ -141,15 +138,10 @@ _HOURLY = (
     f" may not be over. Different addresses are those of the {COUNTED_HOSTS} hosts with most flows,"
     " about 2 % off, and there is no Other."
 )
-_CANDIDATES = (
-    f" Of more than {SAMPLED / 1e6:.0f} million flows keys are sought in a sample, in which large"
-    " flows always are; what is shown of a key comes from all of its flows."
-)
-_ESTIMATES = (
-    f" Of more than {ESTIMATED_FROM / 1e6:.0f} million flows in the range, where no rollup answers,"
-    f" values are estimates from about {DRAWN / 1e6:.0f} million drawn flows unless Precision is"
-    " Exact: half a percent off for a key with a hundredth of the range, 8 % for it in one of 288"
-    " buckets; different values of few flows more."
+_PAIRS = (
+    " Pairs of two columns with many values, such as addresses and ports, are sought in the"
+    f" {LARGEST_GROUPS:,} largest of {PAIR_GROUPS:,} groups of pairs (by flows where different"
+    " values are counted): a pair left out carries less than any of these groups."
 )
 _TITLE = "Top ${top} by ${dimension:text}: ${measure:text}"
 _PRESENT = ClickHouseQuery(series_query(QUESTION), series=True)
@@ -164,8 +156,7 @@ def _series() -> timeseries.Panel:
             " Other; pinned keys stay whatever their rank. Buckets without flows read zero; the"
             " last, unfinished one is left out. Dashed: the same keys in the earlier range."
             + _HOURLY
-            + _CANDIDATES
-            + _ESTIMATES,
+            + _PAIRS,
             "short",
             [
                 _PRESENT,
@@ -223,8 +214,7 @@ def _table() -> table.Panel:
             "The same keys: average, 95th percentile, maximum and last of the buckets, and the"
             " total over the range (bits, packets, flows, or different values) with that of the"
             " earlier range. Click a key to"
-            " include or exclude it, to see its flows, or to show it by something else."
-            + _ESTIMATES,
+            " include or exclude it, to see its flows, or to show it by something else.",
             "short",
             [
                 ClickHouseQuery(table_query(QUESTION)),
@@ -248,8 +238,7 @@ def _summary() -> stat.Panel:
         "All flows that match",
         "The whole of the filtered traffic over the range, whatever it is grouped by: average"
         " rates, number of flow records, different sources and destinations, and mean packet"
-        " size (small packets in large numbers are a sign of their own). Flows looked at: those"
-        " that the largest keys come from; fewer than all where they are estimates.",
+        " size (small packets in large numbers are a sign of their own).",
         "short",
         [ClickHouseQuery(summary_query(QUESTION))],
         size=(24, 4),
@@ -325,16 +314,6 @@ def dashboard() -> Dashboard:
                 "Pinned",
                 "Keys that stay whatever their rank, as the table shows them, separated by commas:"
                 " 14999, 20012. One without traffic is a line of zeros.",
-            )
-        )
-        .with_variable(
-            custom(
-                "precision",
-                "Precision",
-                "Auto: over very many flows estimates from a sample, in seconds. Exact: all flows"
-                " are summed, whatever it takes.",
-                [("Auto", "auto"), ("Exact", "exact")],
-                "auto",
             )
         )
         .with_variable(

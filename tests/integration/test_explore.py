@@ -212,6 +212,31 @@ def test_a_rollup_is_read_only_where_it_can_answer(config: Path) -> None:
     client.close()
 
 
+def test_pairs_are_sought_in_the_largest_groups_of_them(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group holds all that its pairs carry, so the largest pairs are found whatever its size."""
+    all_pairs = keys(config, "--by", "src_addr", "--by", "dst_port", "--top", "100")
+    all_counts = keys(
+        config, "--by", "src_addr", "--by", "dst_addr", "--measure", "unique_src_port",
+        "--top", "1000",
+    )  # fmt: skip
+    devices = keys(config, "--by", "src_addr", "--by", "device", "--top", "100")
+    monkeypatch.setattr("exporter.explore.keys.LARGEST_GROUPS", 3)
+    pairs = keys(config, "--by", "src_addr", "--by", "dst_port", "--top", "100")
+    assert pairs[0] == all_pairs[0]
+    assert 3 <= len(pairs) < len(all_pairs), "those of three groups only"
+    counts = keys(
+        config, "--by", "src_addr", "--by", "dst_addr", "--measure", "unique_src_port",
+        "--top", "1000",
+    )  # fmt: skip
+    assert 3 <= len(counts) < len(all_counts)
+    smallest = all_pairs[-1]["key"]
+    pinned = keys(config, "--by", "src_addr", "--by", "dst_port", "--pin", smallest[0])
+    assert smallest in [row["key"] for row in pinned]
+    assert keys(config, "--by", "src_addr", "--by", "device", "--top", "100") == devices
+
+
 def test_ranges_have_a_bucket_length_that_fits() -> None:
     assert Asked(0, 3600).step == 60
     assert Asked(0, 6 * 3600).step == 600

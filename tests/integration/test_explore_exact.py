@@ -1,4 +1,4 @@
-"""What the Data Explorer tells of many flows comes from all of them, though it draws some."""
+"""The Data Explorer looks at few keys of many flows, and tells what is true of all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from exporter.explore.ask import Asked
-from exporter.explore.series import keys_query, series_query
+from exporter.explore.keys import keys_query
+from exporter.explore.series import series_query
 from exporter.explore.table import table_query
 from tests.support.database import migrated_database
 
@@ -47,8 +48,8 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture(autouse=True)
-def few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.explore.candidates.SAMPLED", 20_000)
+def few_groups_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.explore.keys.LARGEST_GROUPS", 500)
 
 
 def largest(client: Client, by: tuple[str, ...], value: str, where: str) -> list[tuple[Any, ...]]:
@@ -85,7 +86,7 @@ def test_largest_keys_and_other_are_those_of_all_flows(
     assert other == pytest.approx(whole - sum(row[-1] for row in told))
 
 
-def test_a_flow_larger_than_all_others_is_drawn(client: Client) -> None:
+def test_a_flow_larger_than_all_others_comes_first(client: Client) -> None:
     question = Asked(START, END, by=("src_addr", "dst_port")).question()
     first = next(iter(client.query(table_query(question)).named_results()))
     assert (first["Key"], first["Second key"]) == ("192.0.2.1", "4711")
@@ -113,10 +114,3 @@ def test_different_values_are_counted_of_all_flows(client: Client) -> None:
     rows = client.query(table_query(asked.question())).named_results()
     told = [(row["Key"], row["Total"]) for row in rows]
     assert told == largest(client, ("src_addr",), "uniq(dst_port)", "")[:3]
-
-
-def test_memory_does_not_grow_with_the_number_of_keys(client: Client) -> None:
-    """Pairs of which each has a flow or two are not all kept at a time."""
-    question = Asked(START, END, by=("src_addr", "dst_port")).question()
-    settings = {"max_memory_usage": 30_000_000, "max_threads": 2}
-    assert len(client.query(table_query(question), settings=settings).result_rows) == 10
