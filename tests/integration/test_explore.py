@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 from exporter.cli import app
 from exporter.config import load_config
 from exporter.explore.ask import Asked
+from exporter.explore.keys import keys_query
 from exporter.explore.series import series_query
 from exporter.explore.show import human, sparkline
 from exporter.explore.table import table_query
@@ -209,6 +211,16 @@ def test_a_rollup_is_read_only_where_it_can_answer(config: Path) -> None:
     assert tables(by=["proto"], measure="unique_src_addr") == {"flows"}
     assert tables(by=["device"], address="fl13") == {"flows"}
     assert tables(by=["device"], where="proto = 6") == {"flows"}
+    client.close()
+
+
+def test_keys_of_a_long_range_come_from_a_rollup_whatever_the_buckets(config: Path) -> None:
+    """Queries of Grafana's variables are told buckets of a second."""
+    client = connect(load_config(config).clickhouse)
+    for by, table in (("device", "flows_1m"), ("src_addr", "hosts_1h")):
+        question = replace(Asked(END - 86400, END, by=(by,)).question(), step="1")
+        plan = client.query(f"EXPLAIN {keys_query(question)}").result_rows
+        assert tables_read("\n".join(row[0] for row in plan)) == {table}
     client.close()
 
 
