@@ -325,8 +325,9 @@ def test_the_command_sets_the_retention(
     [
         ({}, "wrong user or password", 1),
         ({"url": "http://127.0.0.1:1"}, "cannot be reached", 1),
-        ({"url": "tcp://127.0.0.1:9000"}, "not an http", 2),  # the configuration is at fault
-        ({"password_file": "/nowhere/password"}, "/nowhere/password", 1),
+        # The configuration is at fault.
+        ({"url": "tcp://127.0.0.1:9000"}, "not an http", 2),
+        ({"password_file": "/nowhere/password"}, "/nowhere/password", 2),
     ],
 )
 def test_the_command_says_what_is_wrong(
