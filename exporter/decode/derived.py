@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.batch import DTYPES, DictColumn
+from exporter.batch import DTYPES
 from exporter.decode import values
 from exporter.decode.layout import Layout
 from exporter.schema import BY_NAME
@@ -131,11 +131,8 @@ def mpls(columns: dict[str, Any]) -> None:
     told = [label for label in depths if label is not None]
     if not told:
         return
-    stacks = np.ascontiguousarray(np.stack(told, axis=1).astype(np.uint32))
-    width = stacks.shape[1] * 4
-    codes, found = values.fixed_bytes(stacks.view(f"V{width}")[:, 0])
-    shown = np.frombuffer(b"".join(found), np.uint32).reshape(-1, stacks.shape[1]).tolist()
-    labels = [tuple(filter(None, labels)) for labels in shown]
-    index: dict[tuple[int, ...], int] = {}
-    mapping = np.array([index.setdefault(stack, len(index)) for stack in labels], np.uint32)
-    columns["mpls_labels"] = DictColumn(mapping[codes], list(index))
+    stacks = np.stack(told, axis=1).astype(np.uint32)
+    lacking = stacks == 0
+    told_first = np.argsort(lacking, axis=1, kind="stable")
+    stacks = np.take_along_axis(stacks, told_first, axis=1)
+    columns["mpls_labels"] = values.label_stacks(stacks, (~lacking).sum(axis=1))

@@ -31,7 +31,7 @@ def moment_constants(question: Question, since_ms: str) -> str:
 
 
 def changes_query(
-    question: Question, since_ms: str, limit: int = 10, *, partly_if: str = "0"
+    question: Question, since_ms: str, limit: int = 10, *, partly_if: str = ""
 ) -> str:
     """One row per key: ``Before``, ``During``, ``Change``; what changed most comes first.
 
@@ -40,9 +40,8 @@ def changes_query(
     keys. Where the constant condition ``partly_if`` holds, a part of both times stands for them if
     they have too many flows: see :mod:`exporter.explore.slots`.
     """
-    sampled = partly_if != "0"
     slots, scaled = "", {"before": "", "during": ""}
-    if sampled:
+    if partly_if:
         where = f"({question.where}) AND {IN_SLOTS}" if question.where else IN_SLOTS
         question = replace(question, where=where)
         slots = f"{slot_constants(question, partly_if, 'split')},\n"

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import stat, table, timeseries
 from grafana_foundation_sdk.models.common import GraphDrawStyle
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION
+from exporter.explore.columns import DIMENSIONS, NO_DIMENSION
 from exporter.explore.flows import raw_flows_query, summary_query
 from exporter.explore.hours import COUNTED_HOSTS
 from exporter.explore.keys import LARGEST_GROUPS, PAIR_GROUPS, keys_query
@@ -28,6 +28,7 @@ from .parts import (
     finish,
     link,
     links_property,
+    measure_choice,
     prop,
     query_variable,
     start,
@@ -283,15 +284,7 @@ def dashboard() -> Dashboard:
         .with_variable(
             custom("dimension_2", "And by", "A second dimension.", (none, *DIMENSIONS), none[1])
         )
-        .with_variable(
-            custom(
-                "measure",
-                "Measure",
-                "What is summed or counted. Small packets in large numbers show in Packets/s only.",
-                [(m.label, m.name) for m in MEASURES],
-                MEASURES[0].name,
-            )
-        )
+        .with_variable(measure_choice())
         .with_variable(
             custom("top", "Top", "How many keys.", [(str(n), str(n)) for n in TOP], "10")
         )

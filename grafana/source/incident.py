@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.changes import COUNTED_KEYS, LEAD_SECONDS, changes_query, distinct_query
 from exporter.explore.choices import by
-from exporter.explore.columns import DIMENSIONS, MEASURES
+from exporter.explore.columns import DIMENSIONS
 from exporter.explore.flows import raw_flows_query
 from exporter.explore.series import series_query
 
@@ -28,6 +28,7 @@ from .parts import (
     link,
     links_property,
     matcher_box,
+    measure_choice,
     policy_text,
     policy_variable,
     promql,
@@ -210,15 +211,7 @@ def dashboard() -> Dashboard:
                 'flow_policy_filter_info{policy="$policy"}',
             )
         )
-        .with_variable(
-            custom(
-                "measure",
-                "Measure",
-                "What is summed or counted.",
-                [(m.label, m.name) for m in MEASURES],
-                MEASURES[0].name,
-            )
-        )
+        .with_variable(measure_choice())
         .with_variable(
             custom("dimension", "Split by", "What the graph is split by.", DIMENSIONS, "src_as")
         )

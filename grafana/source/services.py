@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.changes import COUNTED_KEYS
 from exporter.explore.choices import by
-from exporter.explore.columns import MEASURES, PORT
+from exporter.explore.columns import PORT
 from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import series_query
 from exporter.explore.slots import FLOWS
@@ -21,10 +21,10 @@ from .parts import (
     WIDTH,
     ClickHouseQuery,
     address_box,
-    custom,
     finish,
     link,
     links_property,
+    measure_choice,
     place,
     prop,
     query_variable,
@@ -99,15 +99,7 @@ def dashboard() -> Dashboard:
             refresh="",
         )
         .with_variable(address_box())
-        .with_variable(
-            custom(
-                "measure",
-                "Measure",
-                "What is summed or counted.",
-                [(m.label, m.name) for m in MEASURES],
-                MEASURES[0].name,
-            )
-        )
+        .with_variable(measure_choice())
         .with_variable(
             query_variable("port", "Ports", "Ports with a panel of their own.", ports_query())
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exporter.batch import Array, DictColumn
 from exporter.decode import values
-from exporter.decode.sflow.walk import IPV4_ADDRESS, IPV6_ADDRESS, Buffer, Index, Words
+from exporter.decode.sflow.walk import IPV4_ADDRESS, IPV6_ADDRESS, Buffer, Index, Words, addresses
 from exporter.decode.slices import sliced_bytes
 
 #: Words and layout of an address by its type: unknown, IPv4, IPv6.
@@ -93,6 +93,21 @@ class Packets:
         end = np.minimum(end, begin + _MOST_OCTETS)
         ((codes, found),) = sliced_bytes(buffer.data.data, [(begin, end)])
         self.put_dictionary(name, rows, values.texts(codes, values.clean_texts(found)), "")
+
+
+def put_ends(
+    packets: Packets, buffer: Buffer, rows: Index, at: Index, *, address_words: int, etype: int
+) -> None:
+    """The ends that records describe from ``at`` on: protocol, source, destination, their ports."""
+    words = buffer.words
+    packets.put("etype", rows, np.full(len(rows), etype, np.uint16))
+    packets.put("proto", rows, words[at].astype(np.uint8))
+    kinds = np.full(len(rows), 1 if address_words == 1 else 2, np.uint32)
+    packets.put("src_addr", rows, addresses(buffer, kinds, at + 1))
+    packets.put("dst_addr", rows, addresses(buffer, kinds, at + 1 + address_words))
+    ports = at + 1 + 2 * address_words
+    packets.put("src_port", rows, words[ports].astype(np.uint16))
+    packets.put("dst_port", rows, words[ports + 1].astype(np.uint16))
 
 
 def all_rows(owner: Index, length: int) -> Rows:

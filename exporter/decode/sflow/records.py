@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn
 from exporter.decode import framing, packet
 from exporter.decode.sflow import extended, transactions
-from exporter.decode.sflow.packets import Packets, Rows, all_rows, chosen_rows
-from exporter.decode.sflow.walk import Buffer, Index, Parts, addresses
+from exporter.decode.sflow.packets import Packets, Rows, all_rows, chosen_rows, put_ends
+from exporter.decode.sflow.walk import Buffer, Index, Parts
 
 RAW_HEADER: Final = 1
 
@@ -130,16 +130,10 @@ def _ip_packets(
     del end
     words = buffer.words
     rows, body = _describe(packets, buffer, rows, body)
-    packets.put("etype", rows, np.full(len(rows), etype, np.uint16))
-    packets.put("proto", rows, words[body + 1].astype(np.uint8))
-    kinds = np.full(len(rows), 1 if address_words == 1 else 2, np.uint32)
-    packets.put("src_addr", rows, addresses(buffer, kinds, body + 2))
-    packets.put("dst_addr", rows, addresses(buffer, kinds, body + 2 + address_words))
-    rest = body + 2 + 2 * address_words
-    packets.put("src_port", rows, words[rest].astype(np.uint16))
-    packets.put("dst_port", rows, words[rest + 1].astype(np.uint16))
-    packets.put("tcp_flags", rows, words[rest + 2].astype(np.uint16))
-    packets.put("tos", rows, words[rest + 3].astype(np.uint8))
+    put_ends(packets, buffer, rows, body + 1, address_words=address_words, etype=etype)
+    rest = body + 4 + 2 * address_words
+    packets.put("tcp_flags", rows, words[rest].astype(np.uint16))
+    packets.put("tos", rows, words[rest + 1].astype(np.uint8))
 
 
 #: Reads records of one kind: into packets, out of a buffer, of rows, from words to words.

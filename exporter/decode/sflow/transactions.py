@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.decode import packet
-from exporter.decode.sflow.packets import Packets, Rows, chosen_rows, strings
-from exporter.decode.sflow.walk import Buffer, Index, addresses
+from exporter.decode.sflow.packets import Packets, Rows, chosen_rows, put_ends, strings
+from exporter.decode.sflow.walk import Buffer, Index
 
 #: Words behind the strings of a transaction: bytes of request and response, duration, status.
 _REST = 6
@@ -35,15 +35,7 @@ def _socket(
     rows = _transactions(packets, rows)
     chosen = ~packets.counted[rows]
     rows, body = chosen_rows(rows, chosen), body[chosen]
-    words = buffer.words
-    packets.put("etype", rows, np.full(len(rows), etype, np.uint16))
-    packets.put("proto", rows, words[body].astype(np.uint8))
-    kinds = np.full(len(rows), 1 if address_words == 1 else 2, np.uint32)
-    packets.put("src_addr", rows, addresses(buffer, kinds, body + 1))
-    packets.put("dst_addr", rows, addresses(buffer, kinds, body + 1 + address_words))
-    ports = body + 1 + 2 * address_words
-    packets.put("src_port", rows, words[ports].astype(np.uint16))
-    packets.put("dst_port", rows, words[ports + 1].astype(np.uint16))
+    put_ends(packets, buffer, rows, body, address_words=address_words, etype=etype)
 
 
 def _transactions(packets: Packets, rows: Rows) -> Rows:

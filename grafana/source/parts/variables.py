@@ -8,6 +8,8 @@ from typing import Any
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
+from exporter.explore.columns import MEASURES
+
 from .queries import CLICKHOUSE, PROMETHEUS
 
 
@@ -45,6 +47,17 @@ def text_box(name: str, label: str, description: str, default: str = "") -> Any:
         .description(description)
         .default_value(default)
         .current(dashboard.VariableOption(selected=True, text=default, value=default))
+    )
+
+
+def measure_choice() -> builders.CustomVariable:
+    """What a dashboard shows of the flows: ``measure``."""
+    return custom(
+        "measure",
+        "Measure",
+        "What is summed or counted. Small packets in large numbers show in Packets/s only.",
+        [(m.label, m.name) for m in MEASURES],
+        MEASURES[0].name,
     )
 
 
