@@ -9,9 +9,10 @@ from typing import Final, cast
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
-from exporter.batch import DTYPES, Batch, FlowBatch
+from exporter.batch import DTYPES, Array, Batch, FlowBatch
 from exporter.schema import Column, Kind
 from exporter.store.client import StoreError
+from exporter.store.draw import drawn_weights
 from exporter.store.native import Buffer, native_parts, present_columns
 from exporter.store.order import storage_order
 from exporter.store.render import LOCAL
@@ -65,6 +66,7 @@ OWN_SLOT_ROWS: Final = 100_000
 #: Unless its flows came within longer than this, the length of usual slots: a replay's do.
 _SLOT_MILLISECONDS: Final = 300_000
 _SLOT: Final = Column("slot", Kind.TIME, "Slot within which flows lie in order.")
+_DRAW: Final = Column("draw", Kind.UINT8, "Weight of a drawn flow.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +105,27 @@ class Encoding:
     def __init__(self, table: str = "flows") -> None:
         self._table = table
         self._buffer = bytearray()
+        self._random = np.random.default_rng()
 
     def encode(self, batches: Sequence[Batch], token: str) -> Insert:
         """All rows of the batches as one insert into the table."""
         columns = present_columns(batches)
         flows = [batch for batch in batches if isinstance(batch, FlowBatch) and len(batch)]
-        slot = _own_slot(flows)
-        constants = [] if slot is None else [(_SLOT, slot)]
-        order = storage_order(flows) if flows else None
-        names = ", ".join(column.name for column in (*(c for c, _ in constants), *columns))
-        statement = f"INSERT INTO {self._table} ({names}) FORMAT Native\n".encode()
         rows = sum(map(len, batches))
+        order = None
+        placing: list[tuple[Column, Array]] = []
+        if flows:
+            weights = drawn_weights(flows, self._random)
+            order = storage_order(flows, weights > 0)
+            placing.append((_DRAW, weights[order]))
+            slot = _own_slot(flows)
+            if slot is not None:
+                placing.append((_SLOT, np.full(rows, slot)))
+        names = ", ".join(column.name for column in (*(c for c, _ in placing), *columns))
+        statement = f"INSERT INTO {self._table} ({names}) FORMAT Native\n".encode()
         self._reserve(rows * sum(map(_width, columns)))
         end = self._put(statement, 0)
-        for part in native_parts(batches, columns, constants, order):
+        for part in native_parts(batches, columns, placing, order):
             end = self._put(part, end)
         return Insert(token, rows, memoryview(self._buffer)[:end])
 

@@ -59,20 +59,20 @@ def encode_native(batches: Sequence[Batch], columns: Sequence[Column] | None = N
 def native_parts(
     batches: Sequence[Batch],
     columns: Sequence[Column],
-    constants: Sequence[tuple[Column, int]] = (),
+    placing: Sequence[tuple[Column, Array]] = (),
     order: Array | None = None,
 ) -> Iterator[Buffer]:
     """The same as pieces that, one after the other, make up the block; each ends with the next.
 
-    They show the batches' own memory where it is in shape already. ``constants`` are further
-    columns, of numbers, that hold one value in all rows. ``order`` gives the rows, counted through
-    all batches, as they are to follow each other.
+    They show the batches' own memory where it is in shape already. ``order`` gives the rows,
+    counted through all batches, as they are to follow each other. ``placing`` are further columns,
+    of numbers, with their values as they are to follow each other.
     """
     rows = sum(map(len, batches))
-    yield _varint(len(columns) + len(constants)) + _varint(rows)
-    for column, value in constants:
+    yield _varint(len(columns) + len(placing)) + _varint(rows)
+    for column, values in placing:
         yield _string(column.name) + _string(column.clickhouse_type)
-        yield np.full(rows, value, DTYPES[column.kind]).data.cast("B")
+        yield _bytes(np.ascontiguousarray(values, DTYPES[column.kind]))
     for column in columns:
         text = column.kind in (Kind.TEXT, Kind.NAME)
         sent_as, parts = _TEXT_TYPE if text else column.clickhouse_type, list[Array]()

@@ -22,11 +22,11 @@ _FIVE_MINUTES: Final = np.uint64(300_000)
 _HALF: Final = np.uint64(32)
 
 
-def storage_order(batches: Sequence[FlowBatch]) -> Array:
+def storage_order(batches: Sequence[FlowBatch], drawn: Array) -> Array:
     """Rows of all batches, one after the other, as the key of ``flows`` orders them.
 
-    The key is five minutes of reception, slot, source, destination, time of reception; the slot of
-    all rows has to be the same or follow from the five minutes.
+    The key is five minutes of reception, slot, whether it is ``drawn``, source, destination, time
+    of reception; the slot of all rows has to be the same or follow from the five minutes.
     """
     times = np.concatenate([batch.array("time_received") for batch in batches]).astype(np.uint64)
     source, source_bits = _numbers_of([batch.array("src_addr") for batch in batches])
@@ -38,7 +38,10 @@ def storage_order(batches: Sequence[FlowBatch]) -> Array:
         key = (five_minutes - five_minutes.min()) << _HALF | _ranks(key)
     order = np.argsort(key)
     _sort_ties(order, key, times)
-    return order
+    ordered = drawn[order]
+    if not np.ptp(five_minutes):
+        return np.concatenate([order[~ordered], order[ordered]])
+    return order[np.argsort(five_minutes[order] << np.uint64(1) | ordered, kind="stable")]
 
 
 def _sort_ties(order: Array, key: _Numbers, times: _Numbers) -> None:

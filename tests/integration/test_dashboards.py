@@ -315,7 +315,9 @@ def test_ad_hoc_filters_offer_columns_and_values(reader: Client) -> None:
         "SELECT name, type, table FROM system.columns WHERE database = 'flow' AND table = 'flows'"
     )
     # All columns of the table, so those that place an insert, too; that query is the plugin's own.
-    assert {row[0] for row in columns.result_rows} == {*BY_NAME, "slot", "time_slot"}
+    assert {row[0] for row in columns.result_rows} == {
+        *BY_NAME, "slot", "time_slot", "draw", "weight", "drawn",
+    }  # fmt: skip
     values = variables(DASHBOARDS["flow-explorer"])["clickhouse_adhoc_query"]["query"]
     rows = reader.query(values.replace("$__adhoc_column", "dst_port")).result_rows
     assert {443, 14999, 20012} <= {row[0] for row in rows}

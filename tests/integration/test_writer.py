@@ -96,6 +96,28 @@ def test_an_insert_of_many_flows_has_a_slot_of_its_own(settings: ClickHouse) -> 
     assert slots == [(noon, 10), (noon + 7_123, rows), (noon + 11_456, rows), *hour]
 
 
+def test_drawn_flows_lie_together_and_stand_for_all(settings: ClickHouse) -> None:
+    rows = 120_000
+    flows = random_flows(rows, family=4, seed=1)
+    flows.columns["time_received"] = np.full(rows, int(time.time() * 1000), np.int64)
+    with connect(settings) as client:
+        Encoding().encode([flows], "token").send(client)
+        stood_for, told, drawn = client.query(
+            "SELECT sum(weight), countIf(drawn != (weight > 0)), sum(drawn) FROM flows"
+        ).result_rows[0]
+        plan = client.query("EXPLAIN indexes = 1 SELECT sum(bytes) FROM flows WHERE drawn")
+        client.command(
+            "INSERT INTO flows (time_received, bytes) SELECT now(), 0 FROM numbers(100000)"
+        )
+        by_others = client.command("SELECT sum(weight) FROM flows WHERE bytes = 0")
+    assert told == 0
+    assert abs(stood_for / rows - 1) < 0.05
+    read = [line for (line,) in plan.result_rows if "Granules" in line]
+    granules, of_all = map(int, read[-1].split(":")[1].split("/"))
+    assert granules <= drawn / 8192 + 2 < of_all
+    assert abs(int(by_others) / 100_000 - 1) < 0.2
+
+
 def test_addresses_of_either_family_come_out_as_they_went_in(settings: ClickHouse) -> None:
     """A column of nothing but IPv4 is sent as such, one with any other address as IPv6."""
     four, none, six = "::ffff:192.0.2.1", "::", "2001:db8::1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.batch import FlowBatch
+from exporter.batch import FlowBatch, concat
 from exporter.store.order import storage_order
 from tests.support.flows import random_flows
 
@@ -25,24 +25,26 @@ def few_hosts(rows: int, *, family: int, minutes: int, seed: int = 1) -> FlowBat
 
 @pytest.mark.parametrize("family", [4, 6, 0], ids=["IPv4", "IPv6", "both"])
 @pytest.mark.parametrize("minutes", [1, 12])
-def test_five_minutes_then_addresses_then_time(family: int, minutes: int) -> None:
+def test_five_minutes_then_drawn_then_addresses_then_time(family: int, minutes: int) -> None:
     batches = [few_hosts(n, family=family, minutes=minutes, seed=n) for n in (700, 1, 300)]
+    drawn = np.random.default_rng(1).integers(0, 5, 1001) == 0
+    flows = concat(batches)
     keys = [
-        (received // 300_000, source.tobytes(), destination.tobytes(), received)
-        for batch in batches
-        for received, source, destination in zip(
-            batch.array("time_received").tolist(),
-            batch.array("src_addr"),
-            batch.array("dst_addr"),
+        (received // 300_000, is_drawn, source.tobytes(), destination.tobytes(), received)
+        for received, is_drawn, source, destination in zip(
+            flows.array("time_received").tolist(),
+            drawn.tolist(),
+            flows.array("src_addr"),
+            flows.array("dst_addr"),
             strict=True,
         )
     ]
-    order = storage_order(batches).tolist()
+    order = storage_order(batches, drawn).tolist()
     assert sorted(order) == list(range(1001))
     assert [keys[row] for row in order] == sorted(keys)
 
 
 def test_flows_without_addresses_are_in_the_order_of_time() -> None:
     times = np.array([5, 3, 4, 3], np.int64)
-    order = storage_order([FlowBatch(4, {"time_received": times})])
+    order = storage_order([FlowBatch(4, {"time_received": times})], np.zeros(4, np.bool_))
     assert times[order].tolist() == [3, 3, 4, 5]

@@ -85,6 +85,12 @@ CREATE TABLE IF NOT EXISTS flow.flows_local ON CLUSTER 'flow'
     slot               DateTime64(3, 'UTC') EPHEMERAL toStartOfFiveMinutes(time_received) COMMENT 'For inserts: gives time_slot.',
     time_slot          DateTime64(3, 'UTC') MATERIALIZED slot CODEC(ZSTD(1)) COMMENT 'Slot of reception within which flows are in the order of their addresses.',
 
+    -- Drawn flows stand for all where all are too many to look at. Who inserts gives large flows a
+    -- better chance (exporter/store/draw.py); else one of sixteen is drawn.
+    draw               UInt8 EPHEMERAL if(rand() % 16 = 0, 16, 0) COMMENT 'For inserts: gives weight.',
+    weight             UInt8 MATERIALIZED draw CODEC(ZSTD(1)) COMMENT 'How many flows a drawn one stands for; 0 where it is not drawn.',
+    drawn              UInt8 MATERIALIZED draw > 0 CODEC(ZSTD(1)) COMMENT 'Whether the flow is drawn; drawn flows lie together.',
+
     -- The key serves the source; these serve the other end and rare texts.
     INDEX dst_addr dst_addr TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX dns_name dns_name TYPE bloom_filter(0.01) GRANULARITY 4,
@@ -93,8 +99,8 @@ CREATE TABLE IF NOT EXISTS flow.flows_local ON CLUSTER 'flow'
 )
 ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/flow/flows_local', '{replica}')
 PARTITION BY toDate(time_received)
-PRIMARY KEY (toStartOfFiveMinutes(time_received), time_slot, src_addr, dst_addr)
-ORDER BY (toStartOfFiveMinutes(time_received), time_slot, src_addr, dst_addr, time_received)
+PRIMARY KEY (toStartOfFiveMinutes(time_received), time_slot, drawn, src_addr, dst_addr)
+ORDER BY (toStartOfFiveMinutes(time_received), time_slot, drawn, src_addr, dst_addr, time_received)
 TTL toDateTime(time_received) + INTERVAL 30 DAY DELETE
 SETTINGS replicated_deduplication_window = 1000, replicated_deduplication_window_seconds = 604800, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1
 COMMENT 'Flows as reported; bytes and packets are estimates (reported times sampling rate).';
