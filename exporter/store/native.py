@@ -70,9 +70,9 @@ def native_parts(
     """
     rows = sum(map(len, batches))
     yield _varint(len(columns) + len(placing)) + _varint(rows)
-    for column, values in placing:
+    for column, told in placing:
         yield _string(column.name) + _string(column.clickhouse_type)
-        yield _bytes(np.ascontiguousarray(values, DTYPES[column.kind]))
+        yield _bytes(np.ascontiguousarray(told, DTYPES[column.kind]))
     for column in columns:
         text = column.kind in (Kind.TEXT, Kind.NAME)
         sent_as, parts = _TEXT_TYPE if text else column.clickhouse_type, list[Array]()
