@@ -30,8 +30,10 @@ LAST_TIME: Final = 253_402_300_799_999
 
 _NTP_EPOCH: Final = 2_208_988_800
 _NTP_ERA: Final = 1 << 32
-#: Farther than this from the export time, a time in NTP format is taken as a plain count.
-_NTP_PLAUSIBLE: Final = 10 * 366 * 86_400_000
+#: A time in NTP format that is at most this long before the export surely is one.
+_NTP_SURE: Final = 366 * 86_400_000
+#: Flows end no later than this after their export.
+_AFTER_EXPORT: Final = 86_400_000
 
 _RCODES: Final = (
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
@@ -102,18 +104,22 @@ def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) ->
     """Times in NTP format as milliseconds since the epoch.
 
     Devices exist that send a plain count of micro- or nanoseconds since the epoch instead
-    (``divisor`` of them to the millisecond); where NTP makes no sense that is what is read.
+    (``divisor`` of them to the millisecond). Read in NTP format, that is some day in 2036 or later;
+    so the reading holds that is not after the export, and of two such readings the closer one: a
+    probe that reads an old capture exports times of years ago.
     """
     raw = unsigned(field, np.uint64)
     seconds = (raw >> np.uint64(32)).astype(np.int64)
     seconds += np.where(seconds < 1 << 31, _NTP_ERA - _NTP_EPOCH, -_NTP_EPOCH)
     fraction = ((raw & np.uint64(0xFFFFFFFF)) * np.uint64(1000)) >> np.uint64(32)
     times = seconds * 1000 + fraction.astype(np.int64)
-    odd = np.abs(times - exported) > _NTP_PLAUSIBLE
-    if odd.any():
-        plain = (raw // np.uint64(divisor)).astype(np.int64)
-        times = np.where(odd, plain, times)
-    return times
+    late = times > exported + _AFTER_EXPORT
+    if not (late | (times < exported - _NTP_SURE)).any():
+        return times
+    plain = (raw // np.uint64(divisor)).astype(np.int64)
+    closer = np.abs(plain - exported) < np.abs(times - exported)
+    odd = np.where(late == (plain > exported + _AFTER_EXPORT), closer, late)
+    return np.where(odd, plain, times)
 
 
 def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:

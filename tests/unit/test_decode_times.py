@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -69,6 +70,27 @@ def test_fractions_of_ntp_times() -> None:
     half = NOW - 1 + NTP << 32 | 1 << 31
     row = one([(154, 8), (155, 8)], struct.pack("!QQ", half, half | 1 << 30))
     assert times(row)[:2] == ("2023-11-14T22:13:19.500Z", "2023-11-14T22:13:19.750Z")
+
+
+@pytest.mark.parametrize(("start", "per_second"), [(154, 10**6), (156, 10**9)])
+@pytest.mark.parametrize("year", [2016, 2026, 2030, 2035])
+def test_plain_counts_are_none_of_ntp_in_any_year(start: int, per_second: int, year: int) -> None:
+    """As NTP they are times of 2036 or later, which comes closer year by year."""
+    exported = int(datetime(year, 11, 23, tzinfo=UTC).timestamp())
+    plain = (exported - 60) * per_second
+    record = ip("10.0.0.1") + struct.pack("!QQ", plain, plain + 5 * per_second)
+    message = ipfix(template10(256, [(8, 4), (start, 8), (start + 1, 8)]), set_of(256, record),
+                    seconds=exported)  # fmt: skip
+    (row,) = rows(message, received=exported * 1000)
+    assert times(row) == (f"{year}-11-22T23:59:00.000Z", f"{year}-11-22T23:59:05.000Z", "record")
+
+
+@pytest.mark.parametrize("start", [154, 156])
+def test_ntp_times_of_an_old_capture_that_a_probe_read_keep_their_duration(start: int) -> None:
+    """ipfixprobe exports the times of the packets that it reads, here 16 years ago."""
+    first = NOW - 16 * 366 * 86_400 + NTP << 32
+    row = one([(start, 8), (start + 1, 8)], struct.pack("!QQ", first, first + (7 << 32)))
+    assert times(row) == ("2023-11-14T22:13:13.000Z", "2023-11-14T22:13:20.000Z", "received")
 
 
 def test_ntp_times_go_on_after_2036() -> None:
