@@ -125,13 +125,13 @@ class Sets:
     malformed: list[tuple[int, int]]
 
 
-def walk_sets(buffer: memoryview, body: Offsets, end: Offsets) -> Sets:
-    """All sets of all datagrams.
+def walk_sets(buffer: memoryview, body: Offsets, end: Offsets, limit: Offsets) -> Sets:
+    """All sets of all datagrams, of which each begins before ``end`` and ends before ``limit``.
 
     Zeros after the last set are filling, which some devices send.
     """
     walker = _Walker(buffer)
-    walker.run(body, end)
+    walker.run(body, end, limit)
     if walker.parts:
         columns = [np.concatenate(column) for column in zip(*walker.parts, strict=True)]
     else:
@@ -147,20 +147,22 @@ class _Walker:
         self.parts: list[list[Offsets]] = []
         self.malformed: list[tuple[int, int]] = []
 
-    def run(self, body: Offsets, end: Offsets) -> None:
+    def run(self, body: Offsets, end: Offsets, limit: Offsets) -> None:
         at = body.copy()
         active = np.flatnonzero(end - at >= 4)
         while len(active) > _LOCKSTEP:
-            active = self._step(active, at, end)
+            active = self._step(active, at, end, limit)
         for datagram in active.tolist():
-            self._scalar(datagram, int(at[datagram]), int(end[datagram]))
+            self._scalar(datagram, int(at[datagram]), int(end[datagram]), int(limit[datagram]))
 
-    def _step(self, active: NDArray[np.intp], at: Offsets, end: Offsets) -> NDArray[np.intp]:
+    def _step(
+        self, active: NDArray[np.intp], at: Offsets, end: Offsets, limit: Offsets
+    ) -> NDArray[np.intp]:
         """One set of each active datagram; gives the datagrams that may have more."""
         here = at[active]
         number = self._pairs[here].astype(np.int64)
         length = self._pairs[here + 2].astype(np.int64)
-        good = (length >= 4) & (here + length <= end[active])
+        good = (length >= 4) & (here + length <= limit[active])
         if not good.all():
             bad = ~good & ((number != 0) | (length != 0))
             self.malformed.extend(zip(active[bad].tolist(), here[bad].tolist(), strict=True))
@@ -169,14 +171,14 @@ class _Walker:
         at[active] = here + length
         return active[end[active] - at[active] >= 4]
 
-    def _scalar(self, datagram: int, at: int, end: int) -> None:
+    def _scalar(self, datagram: int, at: int, end: int, limit: int) -> None:
         """All sets of one datagram."""
         buffer = self._buffer
         rows = []
         while end - at >= 4:
             number = buffer[at] << 8 | buffer[at + 1]
             length = buffer[at + 2] << 8 | buffer[at + 3]
-            if length < 4 or at + length > end:
+            if length < 4 or at + length > limit:
                 if number or length:
                     self.malformed.append((datagram, at))
                 break

@@ -69,9 +69,13 @@ class TemplatedDecoder:
         else:
             for owner in accounting.restarted(datagrams, arrived.groups, arrived.streams):
                 self._state.withdraw_all(owner)
-        sets = walk_sets(arrived.buffer, datagrams.body, end)
+        sets = walk_sets(arrived.buffer, datagrams.body, end, datagrams.end)
         for row, at in sets.malformed:
             self._fault_at("malformed_set", arrived, row, at)
+        if source is Source.IPFIX:
+            for number in np.flatnonzero(sets.start + sets.length > end[sets.datagram]).tolist():
+                row = int(sets.datagram[number])
+                self._fault_at("wrong_length", arrived, row, int(datagrams.start[row]) + 2)
         data = is_data_set(sets.number)
         binding = Binding(sets, arrived.stream)
         if not data.all():
@@ -179,13 +183,17 @@ class TemplatedDecoder:
         return flows
 
     def _message_ends(self, arrived: Arrived) -> Offsets:
-        """Ends by the length that IPFIX messages tell; octets after it are no part of them."""
+        """Ends by the length that IPFIX messages tell; no set begins in the octets after it.
+
+        Devices that count wrongly end within their last set, or tell less than the header has;
+        what UDP delivered is whole nevertheless.
+        """
         datagrams = arrived.datagrams
         told = datagrams.start + datagrams.header["length"]
         wrong = (told > datagrams.end) | (told < datagrams.body)
         for row in np.flatnonzero(wrong).tolist():
             self._fault_at("wrong_length", arrived, row, int(datagrams.start[row]) + 2)
-        ends: Offsets = np.minimum(told, datagrams.end)
+        ends: Offsets = np.where(wrong, datagrams.end, told)
         return ends
 
     def _define(self, arrived: Arrived, sets: Sets, binding: Binding) -> None:

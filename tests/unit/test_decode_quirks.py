@@ -107,6 +107,28 @@ def test_a_device_without_clock_exports_at_time_zero() -> None:
     assert (row["time_flow_start"], row["time_flow_end"]) == (row["time_received"],) * 2
 
 
+@pytest.mark.parametrize("copies", [1, 9])  # walked one by one, and in lockstep
+@pytest.mark.parametrize("length", [-2, -16, -40, None, 1])
+def test_a_wrong_length_of_an_ipfix_message_loses_nothing(length: int | None, copies: int) -> None:
+    """UDP tells it too; telegraf's issue 14370 has a message that ends within its last set."""
+    whole = ipfix(template10(256, FLOW), set_of(256, flow() + flow("10.9.9.9")))
+    told = 0 if length is None else len(whole) + length
+    message = whole[:2] + struct.pack("!H", told) + whole[4:]
+    decoder = make()
+    sent = [ipfix(template10(256, FLOW)), *[message] * copies]
+    for number, datagram in enumerate(sent):
+        sent[number] = datagram[:8] + struct.pack("!I", 2 * max(number - 1, 0)) + datagram[12:]
+    assert len(rows(decoder, *sent)) == 2 * copies
+    assert errors(decoder) == {"wrong_length": copies}
+
+
+def test_octets_after_the_length_of_an_ipfix_message_are_no_sets() -> None:
+    whole = ipfix(template10(256, FLOW), set_of(256, flow()))
+    decoder = make()
+    assert len(rows(decoder, whole + set_of(256, flow("10.9.9.9")))) == 1
+    assert not errors(decoder)
+
+
 def test_an_uptime_smaller_than_the_flows_is_ahead_of_them_or_has_wrapped() -> None:
     """The header may be written before the last flow ends; 32 bits wrap after 49.7 days."""
     fields: list[FieldSpec] = [*FLOW, (22, 4), (21, 4)]
