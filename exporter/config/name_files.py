@@ -27,6 +27,7 @@ _SETTINGS = (
     "snmp",
     "sampling_rate",
     "sampling_rate_override",
+    "reverse_counters",
 )
 
 

@@ -50,6 +50,11 @@ class Device(Section):
     sampling_rate_override: SamplingRate | None = Field(
         None, description="1 in N, whatever the device tells."
     )
+    reverse_counters: bool = Field(
+        False,
+        description="Whether elements 23 and 24 (`OUT_BYTES`, `OUT_PKTS`) count the other "
+        "direction, as those of Cisco Meraki do.",
+    )
     interfaces: dict[int, Interface] = Field(
         default_factory=dict, description="Interfaces by ifIndex; a text alone is the name."
     )

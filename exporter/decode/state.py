@@ -41,8 +41,8 @@ class Device:
 
     __slots__ = (
         "address", "applications", "clock_skew", "errors", "interfaces", "label", "names",
-        "sampling_rate", "sampling_rate_override", "seen", "streams", "system_init",
-        "templates", "times_replaced", "unknown_sampling", "vrfs", "waiting_bytes",
+        "reverse_counters", "sampling_rate", "sampling_rate_override", "seen", "streams",
+        "system_init", "templates", "times_replaced", "unknown_sampling", "vrfs", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, address: bytes, configured: config.Device | None) -> None:
@@ -64,14 +64,16 @@ class Device:
         self.errors: Counter[str] = Counter()
 
     def configure(self, configured: config.Device | None) -> None:
-        """Take over name and sampling rates from the configuration."""
+        """Take over what the configuration says; of templates from their next repetition on."""
         self.label = format_address(self.address)
         self.sampling_rate = 0
         self.sampling_rate_override = 0
+        self.reverse_counters = False
         if configured is not None:
             self.label = configured.name or self.label
             self.sampling_rate = configured.sampling_rate or 0
             self.sampling_rate_override = configured.sampling_rate_override or 0
+            self.reverse_counters = configured.reverse_counters
 
 
 class Stream:

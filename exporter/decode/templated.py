@@ -251,6 +251,8 @@ class TemplatedDecoder:
             LimitError: as :meth:`State.define`.
         """
         stream = arrived.streams[owner]
+        if stream.device.reverse_counters and not definition.options:
+            definition = definition.with_reverse_counters()
         if not definition.fields and stream.source is Source.IPFIX:
             if definition.id < FIRST_TEMPLATE:
                 binding.bind_before(stream, owner, None, at)

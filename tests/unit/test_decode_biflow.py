@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
+
 from exporter import config
 from exporter.decode import Decoder
 from exporter.decode.elements import REVERSE
 from tests.support.netflow import (
+    DEVICE,
     NOW,
     FieldSpec,
     batch,
@@ -46,6 +49,59 @@ def test_initiator_and_responder() -> None:
     assert (back["src_port"], back["dst_port"]) == (80, 1000)
     assert (back["in_if"], back["out_if"]) == (2, 1)
     assert back["time_received"] == there["time_received"]
+
+
+MERAKI: list[FieldSpec] = [*KEY, (1, 4), (2, 4), (23, 4), (24, 4)]
+
+
+def both(datagram: bytes, *, reverse_counters: bool) -> list[Row]:
+    device = config.Device(address=DEVICE, reverse_counters=reverse_counters)
+    found = Decoder(config.Decode(), [device]).decode(batch(datagram))
+    return [row for flows in found for row in flows.rows()]
+
+
+@pytest.mark.parametrize("version", [9, 10])
+def test_out_counters_of_a_device_that_is_known_for_it_are_the_other_direction(
+    version: int,
+) -> None:
+    """Cisco Secure Workload's connector says so of Meraki's NetFlow."""
+    record = PAIR + struct.pack("!4I", 530, 6, 638, 10)
+    body = set_of(256, record)
+    datagram = (
+        netflow9(template9(256, MERAKI), body)
+        if version == 9
+        else ipfix(template10(256, MERAKI), body)
+    )
+    there, back = both(datagram, reverse_counters=True)
+    assert (there["src_addr"], there["bytes"], there["packets"]) == ("10.0.0.1", 530, 6)
+    assert (back["src_addr"], back["bytes"], back["packets"]) == ("10.0.0.2", 638, 10)
+    (only,) = both(datagram, reverse_counters=False)
+    assert (only["bytes"], only["packets"]) == (530, 6)
+
+
+def test_templates_that_are_repeated_stay_in_force_with_reverse_counters() -> None:
+    device = config.Device(address=DEVICE, reverse_counters=True)
+    decoder = Decoder(config.Decode(), [device])
+    template = template9(256, MERAKI)
+    record = set_of(256, PAIR + struct.pack("!4I", 530, 6, 638, 10))
+    found = [
+        row
+        for sequence in range(2)
+        for flows in decoder.decode(batch(netflow9(template, record, sequence=sequence)))
+        for row in flows.rows()
+    ]
+    assert [row["bytes"] for row in found] == [530, 638] * 2
+    (stream,) = decoder.state.streams()
+    assert stream.device.templates == 1
+
+
+def test_a_device_is_told_otherwise_by_a_reload() -> None:
+    decoder = Decoder(config.Decode(), [])
+    datagram = netflow9(template9(256, MERAKI), set_of(256, PAIR + struct.pack("!4I", 5, 1, 6, 1)))
+    assert sum(len(flows) for flows in decoder.decode(batch(datagram))) == 1
+    decoder.configure([config.Device(address=DEVICE, reverse_counters=True)])
+    later = datagram[:12] + struct.pack("!I", 1) + datagram[16:]
+    assert sum(len(flows) for flows in decoder.decode(batch(later))) == 2
 
 
 def test_what_holds_for_one_direction_is_not_told_of_the_other() -> None:
