@@ -9,25 +9,27 @@ from typing import Final, NamedTuple
 
 from exporter.decode.elements import V9, V9_SCOPE
 from exporter.decode.layout import VARIABLE, Layout
-from exporter.decode.sampling import MAX_SAMPLER
+from exporter.decode.sampling import MAX_SAMPLER, Scope
 from exporter.decode.state import State, Stream
 from exporter.decode.values import LAST_TIME, clean_text
 
 Record = dict[tuple[int, int], bytes]
 
 _SCOPE_INTERFACE: Final = 2
+_SCOPE_TEMPLATE: Final = 5
 _DOUBLE: Final = struct.Struct(">d")
 
 #: Elements by number (IANA), as they appear in options.
 _INTERFACES: Final = (10, 14)
 _VRFS: Final = (234, 235)
+_TEMPLATE: Final = 145
 
 
 class Told(NamedTuple):
     """What an options record tells: ``None``, 0 or empty where it does not."""
 
     rate: int
-    sampler: int | None
+    scope: Scope
     interface: int | None
     interface_name: str
     vrf: int | None
@@ -66,15 +68,16 @@ def option_records(layout: Layout, body: bytes) -> Iterator[Record]:
 
 def told(record: Record) -> Told:
     """What of a record is of use to us."""
-    interface = _number(record, *_INTERFACES)
-    scope = record.get((V9_SCOPE, _SCOPE_INTERFACE))
-    if interface is None and scope is not None:
-        interface = int.from_bytes(scope, "big")
+    interface = _scoped(record, _SCOPE_INTERFACE, *_INTERFACES)
     sampler = _number(record, 48, 302)
     started = _number(record, 160) or 0
     return Told(
         _rate(record),
-        None if sampler is None else min(sampler, MAX_SAMPLER),
+        Scope(
+            None if sampler is None else min(sampler, MAX_SAMPLER),
+            interface,
+            _scoped(record, _SCOPE_TEMPLATE, _TEMPLATE),
+        ),
         interface,
         _text(record, 82) or _text(record, 83),
         _number(record, *_VRFS),
@@ -91,7 +94,7 @@ def differs(stream: Stream, told: Told) -> bool:
     return any(
         before and now and before != now
         for before, now in (
-            (stream.sampling.known(told.sampler, told.interface), told.rate),
+            (stream.sampling.known(told.scope), told.rate),
             (device.system_init, told.system_init),
             (device.interfaces.get(told.interface or 0), told.interface_name),
             (device.vrfs.get(told.vrf or 0), told.vrf_name),
@@ -104,7 +107,7 @@ def learn(state: State, stream: Stream, told: Told) -> None:
     """Keep what an options record tells."""
     device = stream.device
     if told.rate:
-        stream.sampling.learn(told.rate, sampler=told.sampler, interface=told.interface)
+        stream.learn_rate(told.rate, told.scope)
     if told.system_init:
         device.system_init = told.system_init
     if told.interface is not None:
@@ -130,6 +133,13 @@ def _rate(record: Record) -> int:
             return int(1 / chance + 0.5)
     # 305 without 306 is what devices send that mean 1 in that many, and 1 beside other elements.
     return _number(record, 34) or _number(record, 50) or selected or 0
+
+
+def _scoped(record: Record, scope: int, *elements: int) -> int | None:
+    """A number that elements tell, or a scope of NetFlow v9."""
+    number = _number(record, *elements)
+    told = record.get((V9_SCOPE, scope))
+    return int.from_bytes(told, "big") if number is None and told is not None else number
 
 
 def _number(record: Record, *elements: int) -> int | None:

@@ -26,8 +26,8 @@ def apply_rates(
     """Fill ``sampling_rate`` and ``sampling_source``, and multiply ``bytes`` and ``packets``.
 
     Most specific first: the configured override, the record (or the datagram's header), the
-    sampler or interface of the record as told in options, options for all, the configured
-    default. ``per_stream`` has the rows of each stream.
+    sampler, interface or template of the record as told in options, options for all, the
+    configured default. ``per_stream`` has the rows of each stream.
     """
     told = _told_in_records(columns)
     sampler = columns.pop("sampler", None)
@@ -43,6 +43,8 @@ def apply_rates(
         source = records.spread(
             np.where(header, SamplingSource.RECORD, sources[sets.stream]).astype(np.int8)
         )
+    if any(stream.sampling.templates for stream in streams):
+        _look_up(records.spread(sets.number), records, sets, rate, source, by="templates")
     if "in_if" in columns:
         _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
     if sampler is not None:
@@ -76,10 +78,13 @@ def _told_in_records(columns: dict[str, Any]) -> NDArray[np.uint32] | None:
 def _base(stream: Stream, *, named: bool) -> tuple[int, SamplingSource]:
     """Rate and source where nothing more specific is told.
 
-    ``named``: the records name their sampler, so another sampler's rate is not theirs.
+    ``named``: the records name their sampler, so another sampler's rate is not theirs. Of a domain
+    that tells of no sampling at all it is what other domains tell.
     """
     sampling = stream.sampling
     rate = sampling.general if named else sampling.rate()
+    if not sampling.told:
+        rate = stream.device.common_rate(stream.source)
     if rate:
         return rate, SamplingSource.OPTIONS
     if stream.device.sampling_rate:

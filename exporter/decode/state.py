@@ -13,7 +13,7 @@ from exporter import config
 from exporter.batch import format_address
 from exporter.decode.elements import ElementTable
 from exporter.decode.layout import VARIABLE, Field, Layout
-from exporter.decode.sampling import Sampling
+from exporter.decode.sampling import Sampling, Scope
 from exporter.decode.sequence import Sequence as SequenceNumbers
 from exporter.decode.templates import Definition, Template
 from exporter.schema import Source
@@ -41,7 +41,7 @@ class Device:
 
     __slots__ = (
         "address", "applications", "clock_skew", "errors", "interfaces", "label", "names",
-        "reverse_counters", "sampling_rate", "sampling_rate_override", "seen", "streams",
+        "rates", "reverse_counters", "sampling_rate", "sampling_rate_override", "seen", "streams",
         "system_init", "templates", "times_replaced", "unknown_sampling", "vrfs", "waiting_bytes",
     )  # fmt: skip
 
@@ -55,6 +55,8 @@ class Device:
         self.vrfs: dict[int, str] = {}
         self.applications: dict[bytes, str] = {}
         self.names = 0
+        #: Rates for whole observation domains, and how many of a protocol told each.
+        self.rates: dict[Source, Counter[int]] = {}
         self.system_init = 0
         self.templates = 0
         self.waiting_bytes = 0
@@ -62,6 +64,11 @@ class Device:
         self.times_replaced = 0
         self.unknown_sampling = 0
         self.errors: Counter[str] = Counter()
+
+    def common_rate(self, source: Source) -> int:
+        """The one rate that observation domains told; 0 where there is none, or several."""
+        rates = self.rates.get(source, ())
+        return next(iter(rates)) if len(rates) == 1 else 0
 
     def configure(self, configured: config.Device | None) -> None:
         """Take over what the configuration says; of templates from their next repetition on."""
@@ -105,6 +112,18 @@ class Stream:
         self.waiting: dict[int, deque[WaitingSet]] = {}
         self.waiting_sets = 0
         self.waiting_dropped = 0
+
+    def learn_rate(self, rate: int, scope: Scope) -> None:
+        """Keep a sampling rate that was told in options."""
+        before = self.sampling.general
+        self.sampling.learn(rate, scope)
+        now = self.sampling.general
+        if now != before:
+            rates = self.device.rates.setdefault(self.source, Counter())
+            rates[now] += 1
+            rates[before] -= 1
+            if rates[before] <= 0:
+                del rates[before]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from exporter.batch import format_address
 from exporter.config.load import read_bytes
 from exporter.decode.layout import Field
+from exporter.decode.sampling import Scope
 from exporter.decode.state import LimitError, State, Stream, packed_address
 from exporter.decode.templates import FIRST_TEMPLATE, Definition
 from exporter.decode.values import LAST_TIME
@@ -74,6 +75,7 @@ def _dump(stream: Stream) -> dict[str, Any]:
             "general": sampling.general,
             "samplers": list(sampling.samplers.items()),
             "interfaces": list(sampling.interfaces.items()),
+            "templates": list(sampling.templates.items()),
         },
         "templates": [
             {"id": t.id, "options": t.options, "told": t.told, "fields": list(t.layout.fields)}
@@ -92,20 +94,20 @@ def _restore(state: State, entry: dict[str, Any]) -> None:
         stream.device.system_init = min(int(entry["system_init"]), LAST_TIME)
         stream.sequence.expected = min(int(entry["sequence"]), 0xFFFFFFFF)
         sampling = entry["sampling"]
-        stream.sampling.general = int(sampling["general"])
+        stream.learn_rate(int(sampling["general"]), Scope())
         for sampler, rate in sampling["samplers"]:
-            stream.sampling.learn(int(rate), sampler=int(sampler), interface=None)
+            stream.learn_rate(int(rate), Scope(sampler=int(sampler)))
         for interface, rate in sampling["interfaces"]:
-            stream.sampling.learn(int(rate), sampler=None, interface=int(interface))
-        for template in entry["templates"]:
-            fields = tuple(
-                Field(int(e), int(n), int(length)) for e, n, length in template["fields"]
-            )
-            if int(template["id"]) < FIRST_TEMPLATE or any(f.length < 0 for f in fields):
-                raise ValueError(f"template {template['id']} cannot be")
+            stream.learn_rate(int(rate), Scope(interface=int(interface)))
+        for template, rate in sampling.get("templates", ()):
+            stream.learn_rate(int(rate), Scope(template=int(template)))
+        for saved in entry["templates"]:
+            fields = tuple(Field(int(e), int(n), int(length)) for e, n, length in saved["fields"])
+            if int(saved["id"]) < FIRST_TEMPLATE or any(f.length < 0 for f in fields):
+                raise ValueError(f"template {saved['id']} cannot be")
             state.define(
-                stream, Definition(int(template["id"]), fields, bool(template["options"])),
-                int(template["told"]),
+                stream, Definition(int(saved["id"]), fields, bool(saved["options"])),
+                int(saved["told"]),
             )  # fmt: skip
     except LimitError as limit:
         _log.warning("saved templates of %s not used: %s", entry["device"], limit)

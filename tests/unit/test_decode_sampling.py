@@ -103,8 +103,6 @@ def test_options_for_the_whole_domain() -> None:
     decoder = make()
     (row,) = rows(decoder, netflow9(options, domain=7), netflow9(DATA, domain=7, sequence=1))
     assert told(row) == (1000, "options", 300_000)
-    (row,) = rows(decoder, netflow9(DATA, domain=8))
-    assert told(row) == (1, "unknown", 300)
 
 
 def test_a_rate_that_changes_does_not_change_what_came_before() -> None:
@@ -196,6 +194,57 @@ def test_options_per_interface() -> None:
     seven, eight = rows(make(), netflow9(options), netflow9(data, sequence=1))
     assert told(seven) == (50, "options", 15_000)
     assert told(eight) == (1, "unknown", 300)
+
+
+def test_options_per_template() -> None:
+    """As Nokia SR OS tells them, in the scope of observation domain and template."""
+    fields: list[FieldSpec] = [(149, 4), (145, 2), (305, 4), (306, 4)]
+    told_rates = b"".join(struct.pack("!IHII", 0, t, 1, n - 1) for t, n in ((256, 10), (257, 20)))
+    message = ipfix(
+        options_template10(300, 2, fields), set_of(300, told_rates),
+        *(template10(number, FLOW) + set_of(number, flow()) for number in (256, 257, 258)),
+    )  # fmt: skip
+    rates = [told(row) for row in rows(make(), message)]
+    assert sorted(rates) == [(1, "unknown", 300), (10, "options", 3000), (20, "options", 6000)]
+
+
+def test_options_per_template_of_netflow_9() -> None:
+    scoped = options9([(5, 2)], [(34, 4)], struct.pack("!HI", 256, 50))
+    decoder = make()
+    assert [told(row) for row in rows(decoder, netflow9(scoped, DATA))] == [(50, "options", 15000)]
+    (row,) = rows(decoder, netflow9(template9(258, FLOW), set_of(258, flow()), sequence=1))
+    assert told(row) == (50, "options", 15000)  # the only one there is
+
+
+def test_a_domain_that_tells_nothing_has_the_rate_that_the_others_tell() -> None:
+    """Options of the scope "System" (RFC 3954, section 6.1) are those of the whole device."""
+    decoder = make()
+    system = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 100))
+    (row,) = rows(decoder, netflow9(system, domain=0), netflow9(DATA, domain=5))
+    assert told(row) == (100, "options", 30000)
+    other = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 200))
+    (row,) = rows(decoder, netflow9(other, domain=1), netflow9(DATA, domain=6))
+    assert told(row) == (1, "unknown", 300)  # which of the two?
+    same = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 200))
+    (row,) = rows(decoder, netflow9(same, domain=0, sequence=1), netflow9(DATA, domain=7))
+    assert told(row) == (200, "options", 60000)
+
+
+def test_another_protocol_of_the_device_is_sampled_on_its_own() -> None:
+    decoder = make()
+    system = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 100))
+    message = ipfix(template10(256, FLOW), set_of(256, flow()), domain=5)
+    (row,) = rows(decoder, netflow9(system), message)
+    assert told(row) == (1, "unknown", 300)
+
+
+def test_a_domain_that_tells_of_its_samplers_does_not_ask_the_others() -> None:
+    decoder = make()
+    system = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 100))
+    samplers = options9([(1, 4)], [(48, 2), (50, 4)],
+                        struct.pack("!IHI", 0, 1, 7) + struct.pack("!IHI", 0, 2, 8))  # fmt: skip
+    (row,) = rows(decoder, netflow9(system, domain=0), netflow9(samplers, DATA, domain=5))
+    assert told(row) == (1, "unknown", 300)
 
 
 def test_the_configured_rate_is_for_want_of_another() -> None:

@@ -30,10 +30,12 @@ def settings(path: Path) -> config.Decode:
     return config.Decode(template_file=str(path))
 
 
-def test_templates_and_rates_survive_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scope", "value"), [(1, 0), (5, 256)])  # the system, a template
+def test_templates_and_rates_survive_a_restart(scope: int, value: int, tmp_path: Path) -> None:
     file = tmp_path / "templates.json"
     before = Decoder(settings(file), [])
-    options = options_template9(300, [(1, 4)], [(34, 4)]) + set_of(300, struct.pack("!II", 0, 10))
+    told = struct.pack("!II", value, 10)
+    options = options_template9(300, [(scope, 4)], [(34, 4)]) + set_of(300, told)
     before.decode(batch(netflow9(template9(256, FLOW), options)))
     before.save()
     after = Decoder(settings(file), [])
