@@ -47,6 +47,9 @@ def explore(
     pin: Annotated[
         list[str] | None, typer.Option("--pin", help="Key that is shown whatever its rank.")
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="No estimates of very many flows, whatever it takes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
@@ -63,7 +66,7 @@ def explore(
     flow-exporter explore --by dst_port --where "dst_host = 'ag04'" --compare week
     """
     from exporter.explore import show
-    from exporter.explore.ask import Asked, ask
+    from exporter.explore.ask import Asked, ask, is_estimated
 
     settings = read_config(config)
     try:
@@ -81,19 +84,23 @@ def explore(
             top=top,
             compare=compare,
             pinned=tuple(pin or ()),
+            exact=exact,
         )
     except ValueError as error:
         fail(str(error), 2)
     with connected(settings.clickhouse) as client:
-        keys = ask(client, asked)
+        estimated = is_estimated(client, asked)
+        keys = ask(client, asked, estimated=estimated)
     if as_json:
-        typer.echo(show.as_json(asked, keys))
+        typer.echo(show.as_json(asked, keys, estimated=estimated))
     elif as_csv:
         typer.echo(show.as_csv(asked, keys), nl=False)
     else:
         show_table(show.AnswerTable(asked, keys))
         if not keys:
             typer.echo("no flows match", err=True)
+    if estimated:
+        typer.echo("estimated from flows drawn by size; --exact sums them all", err=True)
 
 
 def _last(text: str) -> int:

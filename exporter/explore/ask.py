@@ -11,6 +11,8 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
+from exporter.explore.drawn import DRAWN_FLOWS, looked_at_query
+from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
@@ -39,6 +41,7 @@ class Asked:
     top: int = 10
     compare: str = NO_DIMENSION
     pinned: Sequence[str] = ()
+    exact: bool = False
 
     def __post_init__(self) -> None:
         dimensions = [name for _, name in DIMENSIONS]
@@ -72,8 +75,8 @@ class Asked:
         length = self.end - self.start
         return next((step for step in STEPS if length <= step * BUCKETS), STEPS[-1])
 
-    def question(self) -> Question:
-        """As SQL."""
+    def question(self, *, estimated: bool = False) -> Question:
+        """As SQL; ``estimated``: of drawn flows."""
         first, *rest = self.by
         second = rest[0] if rest else NO_DIMENSION
         return Question(
@@ -88,6 +91,7 @@ class Asked:
             compare="" if self.compare == NO_DIMENSION else _text(self.compare),
             pinned=_text(",".join(self.pinned)) if self.pinned else "",
             rollup_if="" if self.where else "1",
+            estimated="1" if estimated else "",
             where=self.where,
         )
 
@@ -116,13 +120,21 @@ class Key:
     values: Sequence[float] = field(default_factory=tuple)
 
 
-def ask(client: Client, asked: Asked) -> list[Key]:
-    """The top keys, largest first.
+def is_estimated(client: Client, asked: Asked) -> bool:
+    """Whether :func:`ask` had better answer with estimates."""
+    if asked.exact:
+        return False
+    [[looked_at]] = client.query(looked_at_query(in_hours(asked.question()))).result_rows
+    return bool(looked_at == DRAWN_FLOWS)
+
+
+def ask(client: Client, asked: Asked, *, estimated: bool = False) -> list[Key]:
+    """The top keys, largest first; ``estimated``: of drawn flows.
 
     Raises:
         clickhouse_connect's errors: ClickHouse does not answer, or refuses.
     """
-    question = asked.question()
+    question = asked.question(estimated=estimated)
     series: dict[str, list[float]] = {}
     for _, name, value in client.query(series_query(question)).result_rows:
         series.setdefault(name, []).append(value)

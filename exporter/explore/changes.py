@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exporter.explore.expressions import TIME, url_filter
 from exporter.explore.keys import display, key_name, second_display, second_filter
 from exporter.explore.question import Question
-from exporter.explore.slots import IN_SLOTS, slot_constants
 
 #: Bounds must be crossed for some minutes before an alert fires.
 LEAD_SECONDS = 300
@@ -30,22 +27,13 @@ def moment_constants(question: Question, since_ms: str) -> str:
     toStartOfInterval(began, INTERVAL {question.step} second))) AS split"""
 
 
-def changes_query(
-    question: Question, since_ms: str, limit: int = 10, *, partly_if: str = ""
-) -> str:
+def changes_query(question: Question, since_ms: str, limit: int = 10) -> str:
     """One row per key: ``Before``, ``During``, ``Change``; what changed most comes first.
 
     Values are averages over each time. Counts of different values are those of a bucket, on
     average, so that they compare however long both times are; they are those of ``COUNTED_KEYS``
-    keys. Where the constant condition ``partly_if`` holds, a part of both times stands for them if
-    they have too many flows: see :mod:`exporter.explore.slots`.
+    keys.
     """
-    slots, scaled = "", {"before": "", "during": ""}
-    if partly_if:
-        where = f"({question.where}) AND {IN_SLOTS}" if question.where else IN_SLOTS
-        question = replace(question, where=where)
-        slots = f"{slot_constants(question, partly_if, 'split')},\n"
-        scaled = {time: f" * if({question.is_share}, 1, scale_{time})" for time in scaled}
     per_bucket = question.divisor(question.step)
     before = f"greatest(intDiv(dateDiff('second', range_start, split), {question.step}), 1)"
     during = f"greatest(intDiv(dateDiff('second', split, range_end), {question.step}), 1)"
@@ -56,7 +44,7 @@ def changes_query(
 WITH
 {question.constants_list()},
 {moment_constants(question, since_ms)},
-{slots}{question.keyed_flows()}
+{question.keyed_flows()}
 SELECT
   {display("key_1", question.dimension)} AS "Key",
   {second_display("key_2", question.dimension_2)} AS "Second key",
@@ -66,8 +54,8 @@ SELECT
   {url_filter("key_1")} AS filter_1, {second_filter("key_2", question.dimension_2)} AS filter_2
 FROM (
   SELECT key_1, key_2, max(name) AS any_name,
-    sumIf(value, bucket < split){scaled["before"]} / {per_bucket} / {before} AS value_before,
-    sumIf(value, bucket >= split){scaled["during"]} / {per_bucket} / {during} AS value_during,
+    sumIf(value, bucket < split) / {per_bucket} / {before} AS value_before,
+    sumIf(value, bucket >= split) / {per_bucket} / {during} AS value_during,
     sum(octets) AS all_octets
   FROM (
     SELECT *, {question.shared("sum_of_key", "bucket")} AS value

@@ -15,7 +15,7 @@ def summary_query(question: Question) -> str:
     Where a rollup is read, addresses are counted by whole hours: there are ten times as many states
     of minutes to merge.
     """
-    question = replace(question, compare="")
+    question = replace(question, estimated="", compare="")
     reads = [
         _summed("sum(bytes)", "sum(packets)", "count()", "uniq(src_addr)", "uniq(dst_addr)")
         + f"\n  {question.selected_flows()}"
@@ -59,7 +59,7 @@ def raw_flows_query(question: Question, limit: int) -> str:
 
     Their oldest time is found first, so that all columns are read of few rows only.
     """
-    question = replace(question, rollup_if="", compare="")
+    question = replace(question, rollup_if="", estimated="", compare="")
     return f"""\
 WITH
 {question.constants_list()},

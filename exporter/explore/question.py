@@ -6,11 +6,13 @@ chooses, and the command line, where all is known: see :mod:`exporter.explore.ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from exporter.explore.choices import Choice, Dimension, by, measuring
 from exporter.explore.columns import MEASURES, NO_DIMENSION, OTHER_NAMES, SHARE
+from exporter.explore.drawn import ESTIMATED, LOOKED_AT, WEIGHT
 from exporter.explore.expressions import TIME, quote
 from exporter.explore.hours import after_hours, flow_state, hour_constants, hour_rows
 from exporter.explore.rollups import answerable, rollup_rows
@@ -41,6 +43,8 @@ class Question:
         pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
         rollup_if: a constant condition under which a rollup may be read instead of the flows where
             it can answer: such as that nothing else filters the flows. Empty: never.
+        estimated: a constant condition under which drawn flows stand for all where sums are asked
+            for: :func:`exporter.explore.drawn.looked_at_query` tells. Empty: never.
         only_if: a constant condition; where it does not hold nothing is read.
         constants: further constants that ``where`` uses, as they stand in WITH.
         keys: an array of keys, as shown, to look at alone instead of ``pinned`` ones and Other.
@@ -61,6 +65,7 @@ class Question:
     compare: str = ""
     pinned: str = ""
     rollup_if: str = ""
+    estimated: str = ""
     only_if: str = ""
     constants: str = ""
     keys: str = ""
@@ -197,6 +202,8 @@ class Question:
             made.append(self.constants)
         if self.rollup_if:
             made.append(f"{answerable(self, grouped=grouped)} AS from_rollup")
+        if self.estimated:
+            made.append(f"({self.estimated} AND NOT {self.counts}) AS {ESTIMATED}")
         return ",\n".join(f"  {each.strip()}" for each in made)
 
     def address_constants(self) -> str:
@@ -248,31 +255,37 @@ class Question:
         return held
 
     def selected_flows(self) -> str:
-        """The flows of the range that ``device``, ``address`` and ``where`` select: ``FROM …``.
+        """The flows of the range that ``device``, ``address`` and ``where`` select: ``FROM …``."""
+        held = []
+        if self.rollup_if:
+            held.append("NOT from_rollup")
+        if self.asked_step:
+            held.append(f"(NOT by_hour OR {after_hours(self)})")
+        if self.estimated:
+            held.append(LOOKED_AT)
+        return self.filtered_flows("*, weight" if self.estimated else "*", held)
+
+    def filtered_flows(self, columns: str, further: Sequence[str]) -> str:
+        """The same of flows that fulfil ``further`` conditions; they may have ``columns`` only.
 
         An address is looked for on both sides by two reads, since ``src = x OR dst = x`` would use
         no index; a flow with it on both sides is in the first only. NOT would keep the filter of
         the destination from being used.
         """
-        held = self.conditions()
-        if self.rollup_if:
-            held.append("NOT from_rollup")
-        if self.asked_step:
-            held.append(f"(NOT by_hour OR {after_hours(self)})")
+        held = [*self.conditions(), *further]
         if self.where:
             held.append(f"(\n{self.where}\n)")
-        read = "flows"
-        if self.address:
-            source, destination = self.address_matches("src"), self.address_matches("dst")
-            read = f"""(
-          SELECT * FROM flows WHERE {source}
-          UNION ALL
-          SELECT * FROM flows
-          WHERE address_kind != 'any' AND {destination}
-            AND if({source}, 0, 1)
-        )"""
         conditions = "\n          AND ".join(held)
-        return f"FROM {read}\n        WHERE {conditions}"
+        if not self.address:
+            return f"FROM flows\n        WHERE {conditions}"
+        source, destination = self.address_matches("src"), self.address_matches("dst")
+        return f"""FROM (
+          SELECT {columns} FROM flows WHERE {conditions}
+          AND {source}
+          UNION ALL
+          SELECT {columns} FROM flows WHERE {conditions}
+          AND address_kind != 'any' AND {destination} AND if({source}, 0, 1)
+        )"""
 
     def keyed_flows(self) -> str:
         """``flow``, for WITH: each flow's time, ``amount``, ``bytes``, keys, ``name`` of the first.
@@ -281,16 +294,21 @@ class Question:
         Of the flows and the rollups one is read: of the other the condition is constant and false.
         """
         flows = self.selected_flows()
+        times = f" * {WEIGHT}" if self.estimated else ""
+        amount = self.measure.column
+        if self.measure.known and self.counts != "1":
+            amount += times
         if self.dimension.known and self.measure.known:
             inner = flows
         else:
-            amounts = (f"{m.amount} AS {m.name}" for m in MEASURES)
+            amounts = (f"{m.amount}{'' if m.distinct else times} AS {m.name}" for m in MEASURES)
             names = (f"{told} AS {name}_name" for name, told in OTHER_NAMES.items())
-            columns = ", ".join(("*", *amounts, *names))
+            weight = ["weight"] if amount != self.measure.column else []
+            columns = ", ".join(("*", *weight, *amounts, *names))
             inner = f"FROM (\n        SELECT {columns}\n        {flows}\n      )"
         state = f", {flow_state()} AS state" if self.asked_step else ""
         reads = [
-            f"SELECT {TIME}, bytes, {self.measure.column} AS amount,\n"
+            f"SELECT {TIME}, bytes, {amount} AS amount,\n"
             f"        {self.dimension.column} AS key_1, {self.dimension_2.column} AS key_2,\n"
             f"        toString({self.dimension.name}) AS name{state}\n      {inner}"
         ]

@@ -130,7 +130,7 @@ def _fold(columns: Sequence[_Column], excess: int) -> int:
     return excess
 
 
-def as_json(asked: Asked, keys: Sequence[Key]) -> str:
+def as_json(asked: Asked, keys: Sequence[Key], *, estimated: bool = False) -> str:
     """One object: what was asked, and ``keys``; rates are per second, times in UTC."""
     return json.dumps(
         {
@@ -139,6 +139,7 @@ def as_json(asked: Asked, keys: Sequence[Key]) -> str:
             "step_seconds": asked.step,
             "by": list(asked.by),
             "measure": asked.measure,
+            "estimated": estimated,
             "keys": [asdict(key) for key in keys],
         }
     )

@@ -10,8 +10,9 @@ from grafana_foundation_sdk.models.common import GraphDrawStyle
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import DIMENSIONS, NO_DIMENSION
+from exporter.explore.drawn import looked_at_query
 from exporter.explore.flows import raw_flows_query, summary_query
-from exporter.explore.hours import COUNTED_HOSTS
+from exporter.explore.hours import COUNTED_HOSTS, in_hours
 from exporter.explore.keys import LARGEST_GROUPS, PAIR_GROUPS, keys_query
 from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import absent_series_query, series_query
@@ -19,16 +20,19 @@ from exporter.explore.table import table_query
 
 from . import condition
 from . import flows_sql as sql
-from .flows_sql import RANGE, chosen_dimension, chosen_measure, variable
+from .flows_sql import AUTO, RANGE, chosen_dimension, chosen_measure, variable
 from .parts import (
     CLICKHOUSE,
+    ESTIMATES,
     ClickHouseQuery,
     address_box,
     custom,
     finish,
     link,
     links_property,
+    looked_at,
     measure_choice,
+    precision,
     prop,
     query_variable,
     start,
@@ -54,6 +58,7 @@ QUESTION = replace(
     device=variable("device"),
     compare=variable("compare"),
     pinned=variable("pinned"),
+    estimated=sql.ESTIMATED,
     rollup_if=f"{sql.NO_AD_HOC_FILTERS} AND {condition.EMPTY}",
     constants=condition.CONSTANTS,
     where=condition.WHERE,
@@ -94,6 +99,7 @@ def link_here(*, dimension: str = "", filters: tuple[str, ...] = ()) -> str:
         "address",
         "compare",
         "pinned",
+        "precision",
         "condition",
         "filters",
     ]
@@ -157,7 +163,8 @@ def _series() -> timeseries.Panel:
             " Other; pinned keys stay whatever their rank. Buckets without flows read zero; the"
             " last, unfinished one is left out. Dashed: the same keys in the earlier range."
             + _HOURLY
-            + _PAIRS,
+            + _PAIRS
+            + ESTIMATES,
             "short",
             [
                 _PRESENT,
@@ -215,7 +222,8 @@ def _table() -> table.Panel:
             "The same keys: average, 95th percentile, maximum and last of the buckets, and the"
             " total over the range (bits, packets, flows, or different values) with that of the"
             " earlier range. Click a key to"
-            " include or exclude it, to see its flows, or to show it by something else.",
+            " include or exclude it, to see its flows, or to show it by something else."
+            + ESTIMATES,
             "short",
             [
                 ClickHouseQuery(table_query(QUESTION)),
@@ -309,6 +317,8 @@ def dashboard() -> Dashboard:
                 " 14999, 20012. One without traffic is a line of zeros.",
             )
         )
+        .with_variable(precision())
+        .with_variable(looked_at(looked_at_query(in_hours(QUESTION), AUTO)))
         .with_variable(
             text_box(
                 condition.NAME,

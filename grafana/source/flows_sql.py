@@ -11,6 +11,7 @@ picked from a list are compared with constants.
 from __future__ import annotations
 
 from exporter.explore.choices import Choice, Dimension, open_dimension, open_measure
+from exporter.explore.drawn import DRAWN_FLOWS
 from exporter.explore.expressions import TIME
 from exporter.explore.question import Question
 
@@ -24,6 +25,11 @@ NO_AD_HOC_FILTERS = "toString(getSetting('additional_table_filters')) IN ('', '{
 def variable(name: str) -> str:
     """A dashboard variable's value as an SQL string expression, whatever characters it has."""
     return f"decodeURLComponent('${{{name}:percentencode}}')"
+
+
+#: Constants: drawn flows stand for all, as variable ``looked_at`` found; they may.
+ESTIMATED = f"{variable('looked_at')} = '{DRAWN_FLOWS}'"
+AUTO = f"{variable('precision')} != 'exact'"
 
 
 def chosen_dimension(name: str, *, optional: bool = False) -> Dimension:

@@ -11,21 +11,24 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from exporter.explore.changes import COUNTED_KEYS
 from exporter.explore.choices import by
 from exporter.explore.columns import PORT
+from exporter.explore.drawn import looked_at_query
 from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import series_query
-from exporter.explore.slots import FLOWS
 
-from .flows_sql import variable
+from .flows_sql import AUTO, variable
 from .parts import (
     CLICKHOUSE,
+    ESTIMATES,
     WIDTH,
     ClickHouseQuery,
     address_box,
     finish,
     link,
     links_property,
+    looked_at,
     measure_choice,
     place,
+    precision,
     prop,
     query_variable,
     start,
@@ -48,12 +51,6 @@ UID = "flow-services"
 
 #: What is left out of long ranges, for their descriptions.
 _LONG = f" Over {ROLLUP_SECONDS // 3600} hours and more, without an address above:"
-_PART = (
-    f" Of more than {FLOWS / 1e6:g} million flows a part stands for all: one five minutes of each"
-    " so many in a row, drawn by chance. Averages are then estimates, some per cent off, more of"
-    " services with few flows, and what lasts for minutes may be missed: a shorter range or an"
-    " address shows it."
-)
 _OFFERED = (
     f"{_LONG} only flows to a named service or to the lower of their two ports, of the {HOSTS}"
     " hosts that receive most"
@@ -72,7 +69,7 @@ def _graph() -> nodegraph.Panel:
         (12, 12),
         "Who talks to which service",
         "The forty largest pairs of a network and a service of a host; numbers are bits per"
-        f" second.{_OFFERED} bytes, or of hosts without a name.{_PART}",
+        f" second.{_OFFERED} bytes, or of hosts without a name.{ESTIMATES}",
     )
     return (  # type: ignore[no-any-return]
         panel.unit("bps")
@@ -103,6 +100,8 @@ def dashboard() -> Dashboard:
         .with_variable(
             query_variable("port", "Ports", "Ports with a panel of their own.", ports_query())
         )
+        .with_variable(precision())
+        .with_variable(looked_at(looked_at_query(HERE, AUTO)))
         .with_variable(
             text_box(
                 "since",
@@ -117,7 +116,7 @@ def dashboard() -> Dashboard:
                 "Services of hosts by how much they changed: averages before and during. What"
                 " changed most comes first, whether it rose or fell. Different values are those of"
                 f" the {COUNTED_KEYS} services of hosts with most flows.{_OFFERED} flows and the"
-                f" {HOSTS} that receive most bytes.{_PART}",
+                f" {HOSTS} that receive most bytes.{ESTIMATES}",
                 "short",
                 [ClickHouseQuery(rises_query()), unit],
                 size=(12, 12),

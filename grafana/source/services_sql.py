@@ -1,9 +1,9 @@
 """SQL about services: a port of a host, who talks to it, and from how many.
 
 All pairs of a host and a port of a day, with the ports of each client among them, are more than can
-be counted while somebody waits. So of long ranges only what busy hosts offer is looked at, in some
-five minutes where there are too many flows (:mod:`exporter.explore.slots`), and sources are counted
-by host, as the hourly rollup has them.
+be counted while somebody waits. So of long ranges only what busy hosts offer is looked at, of drawn
+flows where there are too many (:mod:`exporter.explore.drawn`), and sources are counted by host, as
+the hourly rollup has them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ from dataclasses import replace
 from exporter.explore.changes import changes_query
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import PORT
+from exporter.explore.drawn import WEIGHT
 from exporter.explore.expressions import TIME, text
 from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import series_query
-from exporter.explore.slots import IN_SLOTS, slot_constants
 
-from .flows_sql import RANGE, chosen_measure, variable
+from .flows_sql import ESTIMATED, RANGE, chosen_measure, variable
 
 #: So many lines of a graph.
 LINES = 12
-HERE = replace(RANGE, address=variable("address"), measure=chosen_measure(), top=f"'{LINES}'")
+HERE = replace(
+    RANGE,
+    address=variable("address"),
+    measure=chosen_measure(),
+    top=f"'{LINES}'",
+    estimated=ESTIMATED,
+)
 
 #: Over long ranges so many hosts are looked at.
 HOSTS = 500
@@ -56,7 +62,7 @@ NOT {_MANY} OR {_IS_OFFERED} AND dst_addr IN (
 _OF_BUSY_NAMES = f"""\
 (NOT {_MANY} OR {_IS_OFFERED} AND (dst_host = '' OR dst_host IN (
 {_busy("host", "bytes_received")}
-  ))) AND {IN_SLOTS}"""
+  )))"""
 
 _LISTENERS = replace(HERE, dimension=by("dst_addr"), dimension_2=by("dst_port"))
 
@@ -80,7 +86,7 @@ LIMIT 12"""
 def rises_query(limit: int = 20) -> str:
     """Services by how much they changed: see :func:`exporter.explore.changes.changes_query`."""
     question = replace(_LISTENERS, where=_OF_BUSY_HOSTS)
-    return changes_query(question, variable("since"), limit, partly_if=_MANY)
+    return changes_query(question, variable("since"), limit)
 
 
 def fan_in_query() -> str:
@@ -132,14 +138,13 @@ def _edges(limit: int) -> str:
     question = replace(HERE, measure=measuring("bits_per_second"), where=_OF_BUSY_NAMES)
     return f"""\
 WITH
-{question.constants_list()},
-{slot_constants(question, _MANY)}
+{question.constants_list()}
   SELECT if(src_network = '', 'elsewhere', toString(src_network)) AS talks,
     concat({host}, ' ', {service}) AS listens,
-    toFloat64(sum(octets)) * 8 * scale_before / {question.seconds} AS bits
+    toFloat64(sum(octets)) * 8 / {question.seconds} AS bits
   FROM (
     SELECT src_network, dst_host, dst_network, dst_service,
-      if(dst_service = '', dst_port, 0) AS port, sum(bytes) AS octets
+      if(dst_service = '', dst_port, 0) AS port, sum(bytes * {WEIGHT}) AS octets
     {question.selected_flows()}
     GROUP BY src_network, dst_host, dst_network, dst_service, port
   )

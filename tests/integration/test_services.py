@@ -12,8 +12,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from exporter.config import ClickHouse
-from exporter.explore import slots
-from exporter.explore.changes import LEAD_SECONDS
+from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS
 from exporter.resources import resource
 from exporter.store.migrate import Migrator
 from grafana.source import services_sql
@@ -55,7 +54,12 @@ class Day:
         self, query: Callable[[], str], step: int = STEP, **chosen: Value
     ) -> list[dict[str, Any]]:
         """The rows of a panel's query over the day, in buckets of ``step`` seconds."""
-        variables: dict[str, Value] = {"address": "", "measure": "bits_per_second", "since": ""}
+        variables: dict[str, Value] = {
+            "address": "",
+            "measure": "bits_per_second",
+            "since": "",
+            "looked_at": ALL_FLOWS,
+        }
         sql = expand_sql(query(), Context(self.start, self.end, step, variables | chosen))
         return list(self.reader.query(sql).named_results())
 
@@ -123,10 +127,9 @@ def rises(
     return {(row["Key"], row["Second key"]): (row["Before"], row["During"]) for row in rows}
 
 
-def test_some_of_too_many_flows_stand_for_all(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawn_flows_stand_for_all(day: Day) -> None:
     expected = rises(day)
-    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
-    found = rises(day)
+    found = rises(day, looked_at=DRAWN_FLOWS)
     assert len(found) < len(expected) * 2 / 3, "of many services no flow was looked at"
     for time in (0, 1):
         whole = sum(each[time] for each in expected.values())
@@ -136,42 +139,12 @@ def test_some_of_too_many_flows_stand_for_all(day: Day, monkeypatch: pytest.Monk
     assert found[largest] == pytest.approx(expected[largest], rel=0.25)
 
 
-def test_of_a_short_time_after_an_event_all_is_looked_at(
-    day: Day, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    since = str((day.end - 7200 + LEAD_SECONDS) * 1000)
-    expected = rises(day, since=since)
-    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
-    found = rises(day, since=since)
-    for service, (_, during) in expected.items():
-        assert found.get(service, (0, 0))[1] == pytest.approx(during)
-    assert any(found[service][0] != pytest.approx(expected[service][0]) for service in found)
+def test_different_values_are_counted_of_all_flows(day: Day) -> None:
+    expected = rises(day, measure="unique_dst_port")
+    assert rises(day, measure="unique_dst_port", looked_at=DRAWN_FLOWS) == expected
 
 
-def test_different_values_are_counted_in_whole_buckets(
-    day: Day, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of what is counted in each bucket the average does not fall with the buckets looked at."""
-    expected = rises(day, 2 * slots.SLOT, measure="unique_dst_port")
-    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
-    found = rises(day, 2 * slots.SLOT, measure="unique_dst_port")
-    assert found != expected
-    largest = max(expected, key=lambda service: sum(expected[service]))
-    assert found[largest] == pytest.approx(expected[largest], rel=0.2)
-
-
-def test_an_address_is_looked_at_wholly(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
-    expected = changes(day, day.start + DAY_SECONDS / 2)
-    (address, port), value = max(expected.items(), key=lambda item: sum(item[1]))
-    rows = day.ask(services_sql.rises_query, address=address)
-    [row] = [row for row in rows if (row["Key"], row["Second key"]) == (address, port)]
-    assert (row["Before"], row["During"]) == pytest.approx(value)
-
-
-def test_the_graph_of_a_day_has_its_largest_edges(
-    day: Day, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_graph_of_a_day_has_its_largest_edges(day: Day) -> None:
     expected: dict[tuple[str, str], float] = defaultdict(float)
     for flow in day.flows:
         if flow.offered:
@@ -180,8 +153,7 @@ def test_the_graph_of_a_day_has_its_largest_edges(
     rows = day.ask(services_sql.edges_query)
     assert [(row["source"], row["target"]) for row in rows] == largest[:40]
     assert [row["bits"] for row in rows] == pytest.approx([expected[edge] for edge in largest[:40]])
-    monkeypatch.setattr(slots, "FLOWS", FLOWS // 4)
-    some = day.ask(services_sql.edges_query)
+    some = day.ask(services_sql.edges_query, looked_at=DRAWN_FLOWS)
     found = {(row["source"], row["target"]): row["bits"] for row in some}
     assert found[largest[0]] == pytest.approx(expected[largest[0]], rel=0.25)
     assert found[largest[0]] != pytest.approx(expected[largest[0]], rel=1e-6)

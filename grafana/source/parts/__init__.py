@@ -6,18 +6,22 @@ from .panels import WIDTH, place, stat_panel, table_panel, time_series
 from .queries import CLICKHOUSE, PROMETHEUS, ClickHouseQuery, promql
 from .transformations import merge, rename, units_from
 from .variables import (
+    ESTIMATES,
     address_box,
     custom,
+    looked_at,
     matcher_box,
     measure_choice,
     policy_text,
     policy_variable,
+    precision,
     query_variable,
     text_box,
 )
 
 __all__ = [
     "CLICKHOUSE",
+    "ESTIMATES",
     "PROMETHEUS",
     "RED",
     "WIDTH",
@@ -30,12 +34,14 @@ __all__ = [
     "finish",
     "link",
     "links_property",
+    "looked_at",
     "matcher_box",
     "measure_choice",
     "merge",
     "place",
     "policy_text",
     "policy_variable",
+    "precision",
     "promql",
     "prop",
     "query_variable",

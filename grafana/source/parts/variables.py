@@ -9,6 +9,8 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
 from exporter.explore.columns import MEASURES
+from exporter.explore.drawn import ALL_FLOWS, ENOUGH
+from exporter.explore.rollups import ROLLUP_SECONDS
 
 from .queries import CLICKHOUSE, PROMETHEUS
 
@@ -109,6 +111,44 @@ def policy_text(name: str, label: str, description: str, series: str) -> builder
         .definition(query)
         .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .current(dashboard.VariableOption(selected=True, text="", value=""))
+    )
+
+
+#: What panels say whose values may be estimates.
+ESTIMATES = (
+    f" Over {ROLLUP_SECONDS // 3600} hours and more, where no rollup answers and over"
+    f" {ENOUGH * 8 / 1e6:.0f} million flows match, rates are estimates from flows drawn by size"
+    " unless Precision is Exact: about a percent off for a key with a hundredth of the traffic,"
+    " more for it in one bucket of many. Different values are counted of all flows."
+)
+
+
+def precision() -> builders.CustomVariable:
+    """Whether estimates are welcome: ``precision``."""
+    return custom(
+        "precision",
+        "Precision",
+        "Auto: over very many flows estimates from drawn ones, in seconds. Exact: all flows are"
+        " summed, whatever it takes.",
+        [("Auto", "auto"), ("Exact", "exact")],
+        "auto",
+    )
+
+
+def looked_at(sql: str) -> builders.QueryVariable:
+    """Which flows the panels look at: what ``sql`` answers for the range and all else chosen."""
+    return (
+        builders.QueryVariable("looked_at")
+        .label("Looks at")
+        .description(
+            "Of very many flows over a long range some are drawn, large ones more likely, and stand"
+            " for all: values are estimates. Precision Exact looks at all of them."
+        )
+        .datasource(CLICKHOUSE)
+        .query({"refId": "looked_at", "queryType": "sql", "rawSql": sql})
+        .definition(sql)
+        .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .current(dashboard.VariableOption(selected=True, text=ALL_FLOWS, value=ALL_FLOWS))
     )
 
 

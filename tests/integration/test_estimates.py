@@ -1,0 +1,171 @@
+"""Drawn flows as they stand for all in the Data Explorer: which questions, and with what sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from exporter.config import ClickHouse
+from exporter.explore import drawn
+from exporter.explore.ask import Asked, ask, is_estimated
+from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS
+from exporter.explore.series import series_query
+from exporter.explore.table import table_query
+from exporter.resources import resource
+from exporter.store.migrate import Migrator
+from grafana.source.explorer import QUESTION
+from tests.bench.day import DAY_SECONDS, fill
+from tests.support.dashboards import DASHBOARDS
+from tests.support.grafana import AdHoc, Context, Value, expand_sql, opened_values, variables
+from tests.support.store import running_store
+
+FLOWS = 60_000
+STEP = 3600
+EXPLORER = DASHBOARDS["flow-explorer"]
+LOOKED_AT = variables(EXPLORER)["looked_at"]["query"]["rawSql"]
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day of flows in a store, up to ``end``."""
+
+    reader: Client
+    end: int
+
+    def context(self, seconds: int = DAY_SECONDS, **chosen: Value) -> Context:
+        """The Data Explorer over the last seconds of the day."""
+        values = opened_values(EXPLORER) | chosen
+        return Context(self.end - seconds, self.end, STEP, values)
+
+    def rows(self, sql: str, context: Context) -> list[dict[str, Any]]:
+        """What a query of it answers."""
+        return list(self.reader.query(expand_sql(sql, context)).named_results())
+
+    def looked_at(self, context: Context) -> str:
+        """What the variable fills itself with."""
+        [row] = self.rows(LOOKED_AT, context)
+        return str(row["looked_at"])
+
+
+@pytest.fixture(scope="module")
+def day() -> Iterator[Day]:
+    with running_store() as store:
+        settings = ClickHouse(url=store.url, password_file=str(store.data_dir / "writer.password"))
+        Migrator(settings, resource("clickhouse/migrations")).apply()
+        with store.client(database="flow") as writer:
+            fill(writer, FLOWS)
+        with store.client(reader=True, database="flow") as reader:
+            last = reader.command("SELECT toUnixTimestamp(max(time_received)) FROM flows")
+            yield Day(reader, int(str(last)) // 3600 * 3600 + 3600)
+
+
+@pytest.fixture
+def enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand drawn flows are enough."""
+    text = LOOKED_AT.replace(str(drawn.ENOUGH), "1000")
+    assert text != LOOKED_AT
+    monkeypatch.setattr(f"{__name__}.LOOKED_AT", text)
+    monkeypatch.setattr(drawn, "ENOUGH", 1000)
+
+
+@pytest.mark.usefixtures("enough")
+def test_many_flows_over_a_long_range_are_estimated_unless_somebody_wants_them_exactly(
+    day: Day,
+) -> None:
+    by_port = {"dimension": "dst_port"}
+    assert day.looked_at(day.context(**by_port)) == DRAWN_FLOWS
+    assert day.looked_at(day.context(**by_port, precision="exact")) == ALL_FLOWS
+    assert day.looked_at(day.context(11 * 3600, **by_port)) == ALL_FLOWS
+    assert day.looked_at(day.context(**by_port, measure="unique_src_port")) == ALL_FLOWS
+    assert day.looked_at(day.context(dimension="proto")) == ALL_FLOWS, "a rollup answers"
+    assert day.looked_at(day.context(dimension="src_addr")) == ALL_FLOWS, "one by the hour"
+
+
+def test_few_flows_are_all_looked_at(day: Day) -> None:
+    assert day.looked_at(day.context(dimension="dst_port")) == ALL_FLOWS
+
+
+@pytest.mark.usefixtures("enough")
+def test_filters_that_leave_few_flows_leave_exact_answers(day: Day) -> None:
+    usual = str(day.reader.command("SELECT any(src_addr) FROM flows"))
+    for address, found in (("10.0.0.0/8", DRAWN_FLOWS), (usual, ALL_FLOWS)):
+        assert day.looked_at(day.context(dimension="dst_port", address=address)) == found
+    assert day.looked_at(day.context(dimension="dst_port", condition="proto = 6")) == DRAWN_FLOWS
+    assert day.looked_at(day.context(dimension="dst_port", condition="bytes = 7")) == ALL_FLOWS
+    context = day.context(dimension="dst_port")
+    for value, found in (("6", DRAWN_FLOWS), ("99", ALL_FLOWS)):
+        filtered = replace(context, filters=(AdHoc("proto", "=", value),))
+        assert day.looked_at(filtered) == found
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.0/8"])
+@pytest.mark.parametrize(
+    ("measure", "amount"),
+    [
+        ("bits_per_second", "bytes * 8"),
+        ("packets_per_second", "packets"),
+        ("flows_per_second", "1"),
+        ("syn_only_flows_per_second", "(proto = 6 AND bitAnd(tcp_flags, 23) = 2)"),
+    ],
+)
+def test_sums_are_those_of_drawn_flows_times_their_weights(
+    day: Day, measure: str, amount: str, address: str
+) -> None:
+    chosen = {"dimension": "dst_port", "dimension_2": "proto", "measure": measure}
+    context = day.context(**chosen, address=address, looked_at=DRAWN_FLOWS)
+    where = (
+        "(isIPAddressInRange(toString(src_addr), '::ffff:10.0.0.0/104')"
+        " OR isIPAddressInRange(toString(dst_addr), '::ffff:10.0.0.0/104'))"
+        if address
+        else "1"
+    )
+    expected = day.reader.query(
+        f"SELECT toString(dst_port), toFloat64(sum(weight * {amount})) AS total FROM flows"
+        f" WHERE drawn AND {where} GROUP BY dst_port, proto ORDER BY total DESC LIMIT 10"
+    ).result_rows
+    rows = day.rows(table_query(QUESTION), context)
+    assert [row["Total"] for row in rows] == pytest.approx([total for _, total in expected])
+    assert sum(total for _, total in expected) > 0
+    series = day.rows(series_query(QUESTION), context)
+    [[whole]] = day.reader.query(
+        f"SELECT toFloat64(sum(weight * {amount})) FROM flows WHERE drawn AND {where}"
+    ).result_rows
+    assert sum(row["Value"] for row in series) * STEP == pytest.approx(whole)
+
+
+def test_different_values_are_counted_of_all_flows(day: Day) -> None:
+    chosen = {"dimension": "dst_port", "measure": "unique_src_port"}
+    some, all_flows = (
+        day.rows(table_query(QUESTION), day.context(**chosen, looked_at=looked_at))
+        for looked_at in (DRAWN_FLOWS, ALL_FLOWS)
+    )
+    assert some == all_flows
+
+
+def test_estimates_are_near_and_without_bias(day: Day) -> None:
+    chosen = {"dimension": "dst_port", "top": "100"}
+    shown = [
+        {row["Key"]: row["Total"] for row in day.rows(table_query(QUESTION), context)}
+        for context in (
+            day.context(**chosen, looked_at=DRAWN_FLOWS),
+            day.context(**chosen, looked_at=ALL_FLOWS),
+        )
+    ]
+    estimates, exact = shown
+    key = max(exact, key=lambda each: exact[each])
+    assert estimates[key] == pytest.approx(exact[key], rel=0.1)
+    assert estimates != exact
+
+
+@pytest.mark.usefixtures("enough")
+def test_the_command_estimates_and_says_so(day: Day) -> None:
+    asked = Asked(day.end - DAY_SECONDS, day.end, by=("dst_port",), where="proto = 6")
+    assert is_estimated(day.reader, asked)
+    assert not is_estimated(day.reader, replace(asked, exact=True))
+    estimates, exact = (ask(day.reader, asked, estimated=each) for each in (True, False))
+    assert estimates[0].total != exact[0].total
+    assert estimates[0].total == pytest.approx(exact[0].total, rel=0.2)
