@@ -102,7 +102,7 @@ def test_unbound_tells_who_asked_for_what_and_got_what(tmp_path: Path, way: str)
         known = found.hosts.snapshot()
         assert known[pack_address("192.0.2.10")].name == "registry.example"
         stats = found.receiver.stats
-        until("end of the connection", 10, lambda: stats.connections == 0)
+        until("end of the connection", 30, lambda: stats.connections == 0)
         assert stats.accepted == 1
         assert (stats.errors.total(), stats.closed.total()) == (0, 0)
 
@@ -175,7 +175,7 @@ def test_slow_and_broken_peers_stop_no_others(
         assert (stats.closed["frame_length"], stats.closed["timeout"]) == (2, 2)
         assert stats.errors["protobuf"] == 2
         # Silence between frames is no fault.
-        until("idle connections", 10, lambda: stats.connections == 2)
+        until("idle connections", 30, lambda: stats.connections == 2)
         good.send(*exchange(3))
         found.rows(3)
         for peer in (mute, half, long, wrong, rubbish):
@@ -201,10 +201,10 @@ def test_connections_are_bounded(
             sender.shake_hands()
         with Sender(found.path) as refused:
             assert refused.closed()
-        until("count", 10, lambda: found.receiver.stats.closed["too_many"] == 1)
-        until("log", 10, lambda: "there are 3, 0 of them of that host" in caplog.text)
+        until("count", 30, lambda: found.receiver.stats.closed["too_many"] == 1)
+        until("log", 30, lambda: "there are 3, 0 of them of that host" in caplog.text)
         kept.pop().finish()
-        until("room", 10, lambda: found.receiver.stats.connections == 2)
+        until("room", 30, lambda: found.receiver.stats.connections == 2)
         with Sender(found.path) as another:
             another.shake_hands()
         for sender in kept:
@@ -223,7 +223,7 @@ def test_one_host_leaves_connections_to_others(
             sender.shake_hands()
         with Sender(found.tcp) as refused:
             assert refused.closed()
-        until("count", 10, lambda: found.receiver.stats.closed["too_many"] == 1)
+        until("count", 30, lambda: found.receiver.stats.closed["too_many"] == 1)
         with Sender(found.path) as local:
             local.shake_hands()
         for sender in kept:
@@ -245,10 +245,10 @@ def test_while_rows_cannot_be_stored_names_are_learned_and_the_loss_is_counted(
         sender.shake_hands()
         stats = found.receiver.stats
         sender.send(*exchange(1))
-        until("the first in the hands of the writer", 10, lambda: stats.queries == 1)
+        until("the first in the hands of the writer", 30, lambda: stats.queries == 1)
         for number in range(2, 202):
             sender.send(*exchange(number))
-        until("all read", 20, lambda: stats.queries == 201)
+        until("all read", 30, lambda: stats.queries == 201)
         assert found.hosts.snapshot()[pack_address("192.0.2.201")].name == "n200.example"
         assert 150 < stats.dropped <= 200
         free.set()
@@ -267,9 +267,9 @@ def test_queries_that_fail_on_their_way_are_counted_and_stop_no_others(tmp_path:
     with receiving(tmp_path, write) as found, Sender(found.path) as sender:
         sender.shake_hands()
         sender.send(*exchange(1))
-        until("a fault", 20, lambda: found.receiver.stats.failed == 1)
+        until("a fault", 30, lambda: found.receiver.stats.failed == 1)
         sender.send(*exchange(2))
-        until("rows", 20, lambda: bool(stored))
+        until("rows", 30, lambda: bool(stored))
     assert sum(map(len, stored)) == 1
 
 

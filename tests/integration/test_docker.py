@@ -20,7 +20,7 @@ from tests.support.docker_engine import FakeEngine
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.005)

@@ -133,7 +133,7 @@ def notified(
             }
             return found if {"host_bits fl13", "service_sources ag04"} <= found.keys() else {}
 
-        return until("both alerts", 30, firing)
+        return until("both alerts", 90, firing)
 
 
 #: A usual fan-in of 5 at ag04.

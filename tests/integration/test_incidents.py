@@ -130,7 +130,7 @@ def posted(**changes: Any) -> bytes:
 def test_a_post_of_prometheus_becomes_a_row(database: Database, table: Client) -> None:
     with Collector(database) as collector:
         assert collector.post("/api/v2/alerts", posted()) == 200
-        (row,) = until("a row", 5, lambda: rows(table))
+        (row,) = until("a row", 30, lambda: rows(table))
     assert row["alertname"] == "A"
     assert (row["severity"], row["policy"], row["team"]) == ("warning", "p", "network")
     assert row["incident"] == ""
@@ -149,7 +149,7 @@ def test_posts_without_the_token_are_refused_and_counted(database: Database, tab
         assert collector.post("/api/v2/alerts", posted(), Authorization="Bearer other") == 401
         assert collector.post("/api/v1/webhook", b"{}", Authorization=f"Basic {TOKEN}") == 401
         assert collector.post("/api/v2/alerts", posted(), Authorization=f"Bearer {TOKEN}") == 200
-        until("a row", 5, lambda: rows(table))
+        until("a row", 30, lambda: rows(table))
         assert collector.deliveries() == {
             ("alerts", "unauthorized"): 2,
             ("webhook", "unauthorized"): 1,
@@ -217,7 +217,7 @@ def test_alerts_that_come_while_the_store_is_away_are_written_when_it_is_back(
 ) -> None:
     with Collector(database) as collector:
         assert collector.post("/api/v2/alerts", posted()) == 200
-        until("the first row", 5, lambda: rows(table))
+        until("the first row", 30, lambda: rows(table))
         database.store.stop()
         try:
             labels = {"alertname": "B"}
@@ -226,7 +226,7 @@ def test_alerts_that_come_while_the_store_is_away_are_written_when_it_is_back(
             time.sleep(1.5)
         finally:
             database.store.start()
-        found = until("the second row", 20, lambda: rows(table, "alertname = 'B'"))
+        found = until("the second row", 30, lambda: rows(table, "alertname = 'B'"))
         assert len(found) == 1
     assert len(rows(table)) == 2
 

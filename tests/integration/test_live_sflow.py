@@ -99,7 +99,7 @@ def test_open_vswitch_samples_every_packet_and_reports_its_interfaces(
     frames = traffic(100)
     switch.receive("p1", frames)
     collector.wait_for_rows(len(frames))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     interfaces = collector.decoder.sflow.interfaces
     while not len(interfaces) and time.monotonic() < deadline:
         collector.take()
@@ -143,7 +143,7 @@ def test_open_vswitch_netflow_and_ipfix_agree_with_what_it_saw(
     frames = [frame for frame in traffic(20) if frame[12:14] == b"\x08\x00"]
     for _ in range(2):
         switch.receive("p1", frames)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
 
     def sums(source: str) -> tuple[int, int]:
         # IPFIX reports packets again for each port that they leave by.

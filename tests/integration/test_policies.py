@@ -230,7 +230,7 @@ def test_the_thread_evaluates_when_a_window_has_ended(database: Database, flows:
     )
     evaluator.start()
     try:
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + 40
         while time.monotonic() < deadline and evaluator.states()[0].evaluations < 2:
             time.sleep(0.1)
         assert evaluator.states()[0].evaluations >= 2

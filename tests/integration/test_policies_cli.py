@@ -122,7 +122,7 @@ def test_incidents_are_listed_and_shown(database: Database, config: Path) -> Non
         )
         recorder.offer([seen])
     recorder.stop()
-    said = until("both", 5, lambda: run("incidents", "list", "--config", str(config)))
+    said = until("both", 30, lambda: run("incidents", "list", "--config", str(config)))
     assert "2 alerts" in said
     assert "dst_addr=10.0.1.13" in said
     assert "55 minutes" in said

@@ -69,7 +69,7 @@ def notified(
                     found[labels["policy"], about] = link
             return found if wanted <= found.keys() else {}
 
-        return until("the alerts of a rogue host", 60, firing)
+        return until("the alerts of a rogue host", 120, firing)
 
 
 def test_a_rogue_host_is_two_clicks_from_each_of_its_alerts(

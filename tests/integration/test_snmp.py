@@ -47,7 +47,7 @@ def serving(folder, text):
     )  # fmt: skip
     yield port
     process.terminate()
-    process.wait(10)
+    process.wait(30)
     log.close()
 
 

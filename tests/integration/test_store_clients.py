@@ -118,7 +118,7 @@ def test_queries_run_beside_each_other(store: RunningStore) -> None:
     with store.client() as client, ThreadPoolExecutor(6) as pool:
         began = time.monotonic()
         list(pool.map(lambda _: client.query("SELECT sleep(1)"), range(6)))
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 5.5  # one after the other: 6
 
 
 def test_readers_see_whole_inserts_only(client: Client, store: RunningStore) -> None:

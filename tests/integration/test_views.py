@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -168,14 +169,15 @@ def test_conversations_keep_to_their_time(client: Client) -> None:
 
 
 def test_fan_in_counts_sources_once_over_hours(client: Client) -> None:
-    at = "toStartOfHour(now('UTC')) - INTERVAL {} MINUTE"
+    hour = int(time.time()) // 3600 * 3600
+    at = f"toDateTime({hour}, 'UTC') - INTERVAL {{}} MINUTE"
     for minutes in (10, 70, 130):
         add(client, time_received=at.format(minutes), src_addr=A, dst_addr=C)
     add(client, time_received=at.format(10), src_addr=B, dst_addr=C)
     add(client, time_received=at.format(190), src_addr="10.0.0.3", dst_addr=C)
     [(since, until)] = rows(
-        client, "SELECT toString(toStartOfHour(now('UTC')) - INTERVAL 3 HOUR), "
-        "toString(toStartOfHour(now('UTC')))",
+        client, f"SELECT toString(toDateTime({hour - 3 * 3600}, 'UTC')), "
+        f"toString(toDateTime({hour}, 'UTC'))",
     )  # fmt: skip
     found = rows(
         client,

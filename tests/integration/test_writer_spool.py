@@ -80,7 +80,7 @@ def test_while_clickhouse_is_away_flows_go_to_disk_and_nobody_waits(tmp_path: Pa
         # A slow store had some go by way of the spool before it was killed.
         replayed = metric(writer, "spool_replayed_rows_total") or 0
         store.start()
-        wait_until(lambda: metric(writer, "spool_batches") == 0, seconds=30)
+        wait_until(lambda: metric(writer, "spool_batches") == 0)
         wait_until(lambda: metric(writer, "spool_replayed_rows_total") == replayed + waiting)
         assert writer.stop() == 0
         for table in TABLES:
@@ -114,14 +114,25 @@ def test_while_an_insert_hangs_the_queue_goes_to_disk(settings: ClickHouse) -> N
     assert (metric(writer, "blocked_seconds_total") or 0) < 2  # the disk's time, not the insert's
     assert (metric(writer, "spool_spooled_rows_total") or 0) > 5000
     client.hanging = False
-    wait_until(lambda: metric(writer, "rows_total") == 12_000, seconds=30)
+    wait_until(lambda: metric(writer, "rows_total") == 12_000)
     assert writer.stop() == 0
     for table in TABLES:
         assert sums(settings, table) == total(*batches), table
 
 
 def test_new_flows_are_stored_while_the_spool_empties(settings: ClickHouse) -> None:
-    client = Hindered(settings)
+    new_ones: list[int] = []
+
+    class Watched(Hindered):
+        """Looks after each insert how many of the new flows are stored."""
+
+        def raw_insert(self, *arguments: object, **options: object) -> None:
+            super().raw_insert(*arguments, **options)
+            counted = self._client.command("SELECT countIf(bytes = 1) FROM flows")
+            assert isinstance(counted, int)
+            new_ones.append(counted)
+
+    client = Watched(settings)
     client.hanging = True
     writer = Writer(settings, lambda: client)
     writer.start()
@@ -132,15 +143,10 @@ def test_new_flows_are_stored_while_the_spool_empties(settings: ClickHouse) -> N
     new = random_batch(1000, seed=99)
     new.array("bytes")[:] = 1
     writer.write(new)
-    with connect(settings) as asking:
-
-        def stored() -> bool:
-            return asking.command("SELECT countIf(bytes = 1) FROM flows") == 1000
-
-        wait_until(stored)
-    assert (metric(writer, "spool_batches") or 0) > 3
-    wait_until(lambda: metric(writer, "rows_total") == 16_000, seconds=30)
+    wait_until(lambda: metric(writer, "rows_total") == 16_000)
     assert writer.stop() == 0
+    assert new_ones[-1] == 1000
+    assert new_ones.count(1000) > 4, "many of the older ones came after the new ones"
 
 
 def test_what_is_not_stored_at_the_end_is_stored_after_the_next_start(
@@ -230,7 +236,7 @@ def test_a_batch_that_clickhouse_fails_on_for_ever_holds_up_no_others(
     for batch in batches:
         writer.write(batch)
         time.sleep(0.2)
-    wait_until(lambda: metric(writer, "quarantine_files") == 1, seconds=20)
+    wait_until(lambda: metric(writer, "quarantine_files") == 1)
     wait_until(lambda: metric(writer, "spool_batches") == 0)
     assert writer.stop() == 0
     assert sums(settings) == total(*batches)
@@ -263,7 +269,7 @@ def test_with_a_full_disk_flows_wait_in_memory_and_then_the_sender_waits(
             assert (metric(writer, "spool_write_failures_total") or 0) > 0
             # Room again: the spool takes what waits, though ClickHouse does not.
             ballast.unlink()
-            wait_until(lambda: not sender.is_alive(), seconds=15)
+            wait_until(lambda: not sender.is_alive())
             assert (metric(writer, "spool_rows") or 0) > 0
             client.hanging = False
             wait_until(lambda: metric(writer, "rows_total") == 6000)
@@ -284,7 +290,7 @@ def test_without_room_anywhere_the_loss_is_told(tmp_path: Path, store: RunningSt
                 writer.write(random_batch(1000, seed))
             began = time.monotonic()
             assert writer.stop(timeout=1) == 3000
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 20  # not for ever
             assert metric(writer, "lost_rows_total") == 3000
             client.hanging = False
 

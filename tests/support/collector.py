@@ -73,7 +73,7 @@ class RunningCollector:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log)
         try:
-            until("start of the collector", 30, lambda: self._answers(ready))
+            until("start of the collector", 60, lambda: self._answers(ready))
         except AssertionError as error:
             self.stop()
             raise AssertionError(self.log.read_text()) from error
@@ -91,7 +91,7 @@ class RunningCollector:
         assert self.process is not None
         try:
             self.process.send_signal(number)
-            return self.process.wait(30)
+            return self.process.wait(60)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

@@ -27,7 +27,7 @@ def running(command: Sequence[str], log: Path, ready_url: str) -> Iterator[None]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not _answers(ready_url):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

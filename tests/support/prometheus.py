@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_DEADLINE_SECONDS = 20.0
+_DEADLINE_SECONDS = 60.0
 
 
 class Prometheus:

@@ -139,7 +139,7 @@ class RunningStore:
         """Wait until it has ended by itself; its exit code."""
         assert self._process is not None
         try:
-            return self._process.wait(30)
+            return self._process.wait(60)
         finally:
             if self._process.poll() is None:
                 self._process.kill()

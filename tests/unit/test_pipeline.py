@@ -110,7 +110,7 @@ class Rig:
 
     def __exit__(self, *_):
         self.writer.room.set()
-        self.pipeline.stop(2.0)
+        self.pipeline.stop(20.0)
 
     def counted(self):
         return sum(s.value for f in self.counters.collect() if f.name == "flow_x_flows"
@@ -121,17 +121,17 @@ class Rig:
                    if s.name == name and labels.items() <= s.labels.items())  # fmt: skip
 
 
-def until(condition, seconds=5.0):
+def until(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def test_a_single_flow_is_enriched_counted_and_written_within_a_second():
+def test_a_single_flow_is_enriched_counted_and_written_without_waiting_for_others():
     with Rig() as rig:
         rig.receivers.put.append([flows(7)])
-        until(lambda: rig.writer.flows, 1.0)
+        until(lambda: rig.writer.flows)
         assert rig.counted() == 1
         assert "dst_service" in rig.writer.batches[0].columns
         assert rig.metric("flow_exporter_pipeline_flows_total") == 1
@@ -157,13 +157,13 @@ def test_an_error_in_one_batch_is_counted_logged_once_and_stops_nothing(stage, c
 
     faulty = Faulty(Config(), LearnedInterfaces(), [])
     with Rig(faulty) as rig, caplog.at_level(logging.ERROR):
-        for _ in range(3):
+        errors = "flow_exporter_pipeline_errors_total"
+        for number in range(1, 4):
             rig.receivers.put.append(ZeroDivisionError() if stage == "decode" else [flows(13)])
-            until(lambda: not rig.receivers.put)
-            time.sleep(exporter.pipeline.LINGER_SECONDS + 0.05)
+            until(lambda number=number: rig.metric(errors, stage=stage) == number)
         rig.receivers.put.append([flows(7)])
         until(lambda: rig.writer.batches and 7 in rig.writer.batches[-1].array("src_as"))
-        assert rig.metric("flow_exporter_pipeline_errors_total", stage=stage) == 3
+        assert rig.metric(errors, stage=stage) == 3
         assert rig.pipeline.alive
     # What fails to get names is counted and stored without them.
     assert rig.writer.flows == rig.counted() == (1 if stage == "decode" else 4)
@@ -179,7 +179,7 @@ def test_a_full_writer_holds_up_decoding_within_bounds_and_says_so(monkeypatch):
         rig.writer.room.clear()
         rig.receivers.put += [[flows(n, 5)] for n in range(100)]
         until(lambda: rig.metric("flow_exporter_pipeline_waiting_flows") >= 40)
-        time.sleep(0.1)
+        until(lambda: rig.pipeline.congestion())
         assert len(rig.receivers.put) > 80
         assert rig.metric("flow_exporter_pipeline_waiting_flows") < 50
         assert "queue is full" in rig.pipeline.congestion()
@@ -206,7 +206,7 @@ def test_stopping_does_not_wait_for_a_writer_without_room(caplog):
     until(lambda: not rig.receivers.put)
     began = time.monotonic()
     rig.pipeline.stop(1.0)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # not for ever
     assert not rig.pipeline.alive
     assert "after the writer had stopped" in caplog.text
 
