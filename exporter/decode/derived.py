@@ -53,6 +53,15 @@ def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
     columns["etype"] = derived if told is None else values.fill(told, derived)
 
 
+def firewall(columns: dict[str, Any]) -> None:
+    """``forwarding_status`` from a firewall's event, where nothing else tells it."""
+    event = columns.pop("firewall_event", None)
+    if event is not None:
+        status = values.firewall_event(event)
+        told = columns.get("forwarding_status")
+        columns["forwarding_status"] = status if told is None else values.fill(told, status)
+
+
 def icmp(columns: dict[str, Any]) -> None:
     """ICMP type and code from their common element, or from the destination port.
 

@@ -55,7 +55,6 @@ class Reading(IntEnum):
     DSCP = auto()  # the upper six bits of the type of service
     PRECEDENCE = auto()  # the upper three bits of the type of service
     ICMP = auto()  # type * 256 + code
-    FIREWALL_EVENT = auto()  # IANA firewallEvent: 3 is a flow that was denied
     FIREWALL_REASON = auto()  # Cisco ASA's extended event: which list denied the flow
     JUNIPER_PROPERTIES = auto()  # 6 bits of kind; kind 2: why the packet was dropped, or 0
     LABEL = auto()  # 20 bits of MPLS label, 4 bits of the rest
@@ -102,6 +101,8 @@ class Element:
 
 #: Values that a record tells about itself and from which flow columns are derived.
 WORKING: Final = {
+    "firewall_event": "`forwarding_status`: 128 where it is 3, a flow that was denied",
+    "flow_id": "whose octets the end of a connection tells once more",
     "ip_version": "tells whether addresses of 0 are IPv4 or IPv6",
     "icmp": "`icmp_type` and `icmp_code`",
     "sampler": "picks the sampling rate told in options",
@@ -213,8 +214,9 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 89, "forwardingStatus", "forwarding_status", r.UNSIGNED, "RFC 7270"),
         e(2636, 137, "commonPropertiesId", "forwarding_status", r.JUNIPER_PROPERTIES, "Juniper"),
         e(V9, 33002, "NF_F_FW_EXT_EVENT", "forwarding_status", r.FIREWALL_REASON, "ASA"),
-        e(0, 233, "firewallEvent", "forwarding_status", r.FIREWALL_EVENT, "IANA, ASA"),
-        e(V9, 40005, "NF_F_FW_EVENT", "forwarding_status", r.FIREWALL_EVENT, "ASA"),
+        e(0, 233, "firewallEvent", "firewall_event", r.UNSIGNED, "IANA, ASA"),
+        e(V9, 40005, "NF_F_FW_EVENT", "firewall_event", r.UNSIGNED, "ASA"),
+        e(V9, 148, "NF_F_CONN_ID", "flow_id", r.UNSIGNED, "ASA"),
         # Transport layer.
         e(0, 7, "sourceTransportPort", "src_port", r.UNSIGNED, "IANA"),
         e(0, 180, "udpSourcePort", "src_port", r.UNSIGNED, "IANA"),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import derived, values
 from exporter.decode.biflow import reverse_flows
+from exporter.decode.connections import count_once
 from exporter.decode.elements import SECTION_READINGS, Fill, Reading
 from exporter.decode.layout import VARIABLE, Layout, Step
 from exporter.decode.rates import apply_rates
@@ -100,6 +101,8 @@ def _batches(
     derived.dns(columns)
     derived.mpls(columns)
     derived.round_trip(columns)
+    count_once(columns, records, sets)
+    derived.firewall(columns)
     start, end, source, odd = flow_times(columns, received)
     if odd:
         _count_odd_times(source, records, sets)

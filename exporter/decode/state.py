@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from exporter import config
 from exporter.batch import format_address
+from exporter.decode.connections import Connections
 from exporter.decode.elements import ElementTable
 from exporter.decode.layout import VARIABLE, Field, Layout
 from exporter.decode.sampling import Sampling, Scope
@@ -87,15 +88,20 @@ class Stream:
     """What one device sends in one protocol and observation domain."""
 
     __slots__ = (
-        "boot", "bytes", "device", "domain", "duplicates", "last_sequence", "options", "packets",
-        "records", "sampling", "sequence", "source", "templates", "waiting", "waiting_dropped",
-        "waiting_sets",
+        "boot", "bytes", "connections", "device", "domain", "duplicates", "last_sequence",
+        "options", "packets", "records", "sampling", "sequence", "serial", "source", "templates",
+        "waiting", "waiting_dropped", "waiting_sets",
     )  # fmt: skip
 
-    def __init__(self, device: Device, source: Source, domain: int) -> None:
+    def __init__(
+        self, device: Device, source: Source, domain: int, connections: Connections
+    ) -> None:
         self.device = device
         self.source = source
         self.domain = domain
+        #: Of all devices, in which this stream has a number of its own.
+        self.connections = connections
+        self.serial = connections.add_stream()
         self.templates: dict[int, Template] = {}
         self.sampling = Sampling()
         self.sequence = SequenceNumbers()
@@ -153,6 +159,7 @@ class State:
         self._layouts: weakref.WeakValueDictionary[tuple[Field, ...], Layout] = (
             weakref.WeakValueDictionary()
         )
+        self._connections = Connections()
         self.fields = 0
         self.names = 0
         self.waiting_bytes = 0
@@ -182,7 +189,9 @@ class State:
         if found is None:
             if len(device.streams) >= MAX_DOMAINS:
                 raise LimitError("too_many_domains")
-            found = device.streams[(source, domain)] = Stream(device, source, domain)
+            found = device.streams[(source, domain)] = Stream(
+                device, source, domain, self._connections
+            )
         return found
 
     def device(self, address: bytes, now: int) -> Device:

@@ -224,7 +224,7 @@ def route_distinguisher(raw: bytes) -> str:
 # 4.12); 0 where they tell of none.
 
 
-def firewall_event(event: NDArray[np.uint16]) -> NDArray[np.uint8]:
+def firewall_event(event: NDArray[Any]) -> NDArray[np.uint8]:
     """IANA's firewallEvent: a denied flow was dropped."""
     return np.where(event == _DENIED, _DROPPED, 0).astype(np.uint8)
 
@@ -313,7 +313,6 @@ NUMBER_READINGS: Final = {
 }
 #: Readings that give a forwarding status from a number of at most 16 bits.
 STATUS_READINGS: Final = {
-    Reading.FIREWALL_EVENT: firewall_event,
     Reading.FIREWALL_REASON: firewall_reason,
     Reading.JUNIPER_PROPERTIES: juniper_properties,
 }

@@ -365,6 +365,19 @@ def test_a_repeated_datagram_counts_once_and_what_waited_is_decoded() -> None:
     ]
 
 
+def test_connections_of_an_asa_count_once() -> None:
+    """Eight connections, of which seven have an update and an end that tells the same."""
+    decoded = decode(["netflow9_test_cisco_asa_2_tpl_26x.dat",
+                      "netflow9_test_cisco_asa_2_tpl_27x.dat",
+                      "netflow9_test_cisco_asa_2_data.dat"])  # fmt: skip
+    there = {(row["src_port"], row["bytes"]) for row in decoded.rows if row["dst_port"] == 80}
+    counted = [octets for _, octets in there if octets]
+    assert sorted(counted) == [69, 69, 69, 75, 81, 81, 81, 81]
+    assert sum(row["bytes"] for row in decoded.rows if row["dst_port"] == 80) == sum(counted)
+    back = 763 + 6207 + 9075 + 5536 + 14179 + 14178 + 881 + 14178
+    assert sum(row["bytes"] for row in decoded.rows if row["src_port"] == 80) == back
+
+
 def test_both_directions_of_a_connection_are_two_flows() -> None:
     decoded = decode(["netflow9_test_cisco_asa_2_tpl_26x.dat",
                       "netflow9_test_cisco_asa_2_tpl_27x.dat",

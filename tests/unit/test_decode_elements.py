@@ -71,7 +71,6 @@ _VALUES: dict[Reading, bytes] = {
     Reading.DSCP: b"\x2e",
     Reading.PRECEDENCE: b"\5",
     Reading.ICMP: b"\3\1",
-    Reading.FIREWALL_EVENT: b"\3",
     Reading.FIREWALL_REASON: struct.pack("!H", 1001),
     Reading.JUNIPER_PROPERTIES: struct.pack("!H", 2 << 10 | 5),
     Reading.LABEL: b"\0\x01\x01",
@@ -94,7 +93,7 @@ _SHOWN: dict[Reading, Any] = {
     Reading.UNSIGNED: 5, Reading.MAC: "02:00:00:00:00:05", Reading.TEXT: "shown",
     Reading.NUMBER_TEXT: "5", Reading.AVC_HOST: "shown", Reading.APPLICATION: "13:5",
     Reading.VRF: "5", Reading.DISTINGUISHER: "65000:5", Reading.DIRECTION: "egress",
-    Reading.DSCP: 0x2E << 2, Reading.PRECEDENCE: 5 << 5, Reading.FIREWALL_EVENT: 128,
+    Reading.DSCP: 0x2E << 2, Reading.PRECEDENCE: 5 << 5,
     Reading.FIREWALL_REASON: 129, Reading.JUNIPER_PROPERTIES: 128, Reading.RCODE: "NXDOMAIN",
     Reading.DNS_FLAGS: "NXDOMAIN", Reading.LATENCY_MS: pytest.approx(0.005),
     Reading.LATENCY_US: pytest.approx(0.005),
@@ -143,9 +142,9 @@ def test_an_element_alone_fills_its_column(element: Element) -> None:
     else:
         # Of these no column is filled without another element; others test them.
         assert element.column in {
-            "ip_version", "sampler", "skipped_packets", "system_init", "duration", "frame_type",
-            "frame_size", "inner_src_addr", "inner_dst_addr", "inner_proto", "inner_src_port",
-            "inner_dst_port",
+            "ip_version", "firewall_event", "flow_id", "sampler", "skipped_packets", "system_init",
+            "duration", "frame_type", "frame_size", "inner_src_addr", "inner_dst_addr",
+            "inner_proto", "inner_src_port", "inner_dst_port",
         }  # fmt: skip
 
 
