@@ -24,6 +24,7 @@ from tests.support.walks import (
     PROMETHEUS_CONFIG,
     click,
     exposition,
+    mean,
     rows,
     state,
     values_at,
@@ -132,7 +133,7 @@ def test_a_quota_leads_to_two_virtual_machines_of_interns(datacenter: Datacenter
     for name in ("k122 interns", "k212 interns"):
         line = lines[name]
         minute = stopped // 60 * 60
-        assert line[minute - 300] > 20 * line[minute + 300], "both collapse"
+        assert mean(line, minute - 600, 10) > 20 * mean(line, minute + 60, 10), "both collapse"
     by_bits = rows(
         datacenter.reader, url.replace("packets_per_second", "bits_per_second"), "Keys in numbers"
     )
@@ -153,8 +154,9 @@ def test_fan_in_and_dip_are_on_one_screen(datacenter: Datacenter) -> None:
         return {row["time"].timestamp(): row["Value"] for row in told}
 
     rising, dipping = line("14999"), line("20012")
-    assert rising[minute + 300] > 10 * rising[minute - 300]
-    assert dipping[minute + 300] < 0.5 * dipping[minute - 300]
+    # The past is told in few records, drawn at random: of the workers a fifth in each minute.
+    assert mean(rising, minute + 60, 10) > 10 * mean(rising, minute - 600, 10)
+    assert mean(dipping, minute + 60, 10) < 0.5 * mean(dipping, minute - 600, 10)
     changes = rows(datacenter.reader, url, "Rises and dips")
     assert (changes[0]["Second key"], changes[0]["Name"]) == ("14999", "ag04")
     fan_in = rows(datacenter.reader, url, "Fan-in")
@@ -163,10 +165,7 @@ def test_fan_in_and_dip_are_on_one_screen(datacenter: Datacenter) -> None:
         for row in fan_in
         if row["series"].startswith(f"{HOSTS['ag04']} 14999")
     }
-    # The past is told in few records: of the workers a fifth in each minute, drawn at random.
-    before = sum(sources[minute - 60 * n] for n in range(1, 11))
-    during = sum(sources[minute + 60 * n] for n in range(1, 11))
-    assert during >= 2.5 * before
+    assert mean(sources, minute + 60, 10) >= 2.5 * mean(sources, minute - 600, 10)
 
 
 def test_transit_is_told_by_provider(datacenter: Datacenter) -> None:

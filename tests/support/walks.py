@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
@@ -108,6 +109,11 @@ def rows(client: Client, url: str, title: str, ref: str = "A") -> list[dict[str,
         if panel["title"] == title and target["refId"] == ref
     ]
     return list(client.query(expand_sql(sql, context)).named_results())
+
+
+def mean(line: Mapping[float, float], begin: float, minutes: int) -> float:
+    """The mean of so many minutes of a line from ``begin`` on: one minute's draw varies."""
+    return fmean(line[begin + 60 * minute] for minute in range(minutes))
 
 
 def click(
