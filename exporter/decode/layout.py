@@ -101,8 +101,11 @@ class Layout:
         used: list[dict[str, tuple[str, int]]] = [{}]
         ranked: list[tuple[tuple[int, bool], bool, Step]] = []
         inner = _inner_fields(fields)
+        lonely = _lonely_responders(fields)
         for number, field in enumerate(fields):
             found, reverse = _lookup(table, field)
+            if number in lonely and found is not None and found[1].column in _RESPONDER:
+                found = None
             segment, name, length = len(self.sizes) - 1, f"f{number}", field.length
             readable = False
             if found is not None and length == VARIABLE:
@@ -149,6 +152,10 @@ _CERT_REVERSE: Final = 1 << 14
 
 _SOURCE_IPV4: Final = 8
 _SOURCE_IPV6: Final = 27
+
+#: Octets and packets of the responder, and those of the initiator.
+_INITIATORS: Final = {232: 231, 299: 298}
+_RESPONDER: Final = ("reverse_bytes", "reverse_packets")
 
 #: What tells the family of a flow.
 _ADDRESSES: Final = ("src_addr", "dst_addr", "inner_src_addr", "inner_dst_addr")
@@ -260,6 +267,19 @@ def _inner_fields(fields: tuple[Field, ...]) -> range:
     if len(sources) < 2 or [element for _, element in sources] == [_SOURCE_IPV4, _SOURCE_IPV6]:
         return range(0)
     return range(sources[-1][0], len(fields))
+
+
+def _lonely_responders(fields: tuple[Field, ...]) -> set[int]:
+    """Fields of responders without what the initiator sent, which is none of such a connection.
+
+    Huawei's NetStream has a number of its own, of two octets, as element 232 of NetFlow v9.
+    """
+    told = {field.element for field in fields if field.enterprise in (0, V9)}
+    return {
+        number
+        for number, field in enumerate(fields)
+        if field.enterprise in (0, V9) and _INITIATORS.get(field.element, field.element) not in told
+    }
 
 
 def _only_ipv4(steps: list[Step]) -> bool:

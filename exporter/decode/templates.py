@@ -17,8 +17,8 @@ _ENTERPRISE: Final = struct.Struct(">I")
 #: Highest type of a scope in NetFlow v9: "Template" (RFC 3954, section 6.1).
 _LAST_SCOPE: Final = 5
 
-#: What counts the same direction after a middlebox, and the responder's octets and packets.
-_OUT: Final = {23: 232, 24: 299}
+#: Counters of both directions, as those of initiator and responder.
+_BOTH_WAYS: Final = {1: 231, 2: 298, 23: 232, 24: 299}
 
 #: Smallest identifier of a template; below are the sets that define templates.
 FIRST_TEMPLATE: Final = 256
@@ -36,10 +36,10 @@ class Definition:
     options: bool
 
     def with_reverse_counters(self) -> Definition:
-        """The same where :data:`_OUT` are counters of the other direction: the responder's."""
+        """The same where 23 and 24 are counters of the other direction, the responder's."""
         fields = tuple(
-            field._replace(enterprise=0, element=_OUT[field.element])
-            if field.element in _OUT and field.enterprise in (0, V9)
+            field._replace(enterprise=0, element=_BOTH_WAYS[field.element])
+            if field.element in _BOTH_WAYS and field.enterprise in (0, V9)
             else field
             for field in self.fields
         )

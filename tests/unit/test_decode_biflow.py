@@ -54,6 +54,16 @@ def test_initiator_and_responder() -> None:
 MERAKI: list[FieldSpec] = [*KEY, (1, 4), (2, 4), (23, 4), (24, 4)]
 
 
+@pytest.mark.parametrize(
+    ("fields", "form"), [([(1, 4), (2, 4), (232, 2)], "!IIH"), ([(1, 4), (2, 4), (299, 2)], "!IIH")]
+)
+def test_a_responder_needs_an_initiator(fields: list[FieldSpec], form: str) -> None:
+    """Huawei's NetStream has something else as element 232, of two octets beside the VLANs."""
+    record = PAIR + struct.pack(form, 530, 6, 1)
+    (row,) = rows(netflow9(template9(256, [*KEY, *fields]), set_of(256, record)))
+    assert (row["bytes"], row["packets"]) == (530, 6)
+
+
 def both(datagram: bytes, *, reverse_counters: bool) -> list[Row]:
     device = config.Device(address=DEVICE, reverse_counters=reverse_counters)
     found = Decoder(config.Decode(), [device]).decode(batch(datagram))
