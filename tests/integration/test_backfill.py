@@ -236,7 +236,7 @@ def test_a_new_policy_has_a_baseline_at_once(
             assert float(found["value"][1]) == pytest.approx(expected, rel=0.01)
         (typical,) = until(
             "a baseline",
-            20,
+            60,
             lambda: prometheus.query(
                 'key:flow_policy_baseline:typical{baseline="weeks"}', time.time()
             ),

@@ -42,7 +42,7 @@ class Collector:
             for flows in self.decoder.decode(batch):
                 self.rows += flows.rows(all_columns=True)
 
-    def wait_for_rows(self, count: int, seconds: float = 15) -> None:
+    def wait_for_rows(self, count: int, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while len(self.rows) < count and time.monotonic() < deadline:
             self.take()

@@ -36,7 +36,7 @@ def free_udp_port() -> int:
         return port
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
     """Until the condition holds.
 
     Raises:

@@ -168,7 +168,7 @@ def test_connections_are_bounded_and_the_server_recovers():
 @pytest.mark.parametrize("begin", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"])
 def test_who_never_asks_loses_the_connection_to_others(monkeypatch, begin):
     # As long as it takes, on a busy machine, to connect them all and to be refused.
-    monkeypatch.setattr(exporter.http.server, "_PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(exporter.http.server, "_PATIENCE_SECONDS", 4.0)
     with Served() as served:
         stuck = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(80)]
         for client in stuck:
