@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.explore.expressions import TIME, url_filter
 from exporter.explore.keys import display, key_name, second_display, second_filter
 from exporter.explore.question import Question
@@ -78,6 +80,7 @@ LIMIT {limit}
 
 def distinct_query(question: Question) -> str:
     """``time``, ``series``, ``Value``: different sources and destinations in every bucket."""
+    question = replace(question, estimated="")
     return f"""\
 WITH
 {question.constants_list()}

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from exporter.explore.changes import COUNTED_KEYS, LEAD_SECONDS, changes_query, distinct_query
 from exporter.explore.choices import by
 from exporter.explore.columns import DIMENSIONS
+from exporter.explore.drawn import looked_at_query
 from exporter.explore.flows import raw_flows_query
 from exporter.explore.series import series_query
 
@@ -19,6 +20,7 @@ from .alerts import severity_colours
 from .flows_sql import RANGE, chosen_dimension, chosen_measure, variable
 from .parts import (
     CLICKHOUSE,
+    ESTIMATES,
     WIDTH,
     ClickHouseQuery,
     alert_annotation,
@@ -27,10 +29,12 @@ from .parts import (
     finish,
     link,
     links_property,
+    looked_at,
     matcher_box,
     measure_choice,
     policy_text,
     policy_variable,
+    precision,
     promql,
     prop,
     start,
@@ -51,6 +55,7 @@ QUESTION = replace(
     top="'8'",
     constants=condition.CONSTANTS,
     where=condition.WHERE,
+    estimated=flows_sql.ESTIMATED,
     settings=flows_sql.SETTINGS,
 )
 
@@ -129,7 +134,8 @@ def _series() -> timeseries.Panel:
     return (
         time_series(
             "Traffic by ${dimension:text}: ${measure:text}",
-            "The key's flows, split by what is chosen above; all but the largest are Other.",
+            "The key's flows, split by what is chosen above; all but the largest are Other."
+            + ESTIMATES,
             "short",
             [
                 ClickHouseQuery(series_query(question), series=True),
@@ -190,7 +196,7 @@ def dashboard() -> Dashboard:
     during = (
         f" During begins {minutes} minutes before the alert; values are averages of both times, and"
         " what changed most comes first. Different values are those of the"
-        f" {COUNTED_KEYS} keys with most flows."
+        f" {COUNTED_KEYS} keys with most flows.{ESTIMATES}"
     )
     made = (
         start(
@@ -251,6 +257,8 @@ def dashboard() -> Dashboard:
                 flows_sql.ad_hoc_values_query()
             )
         )
+        .with_variable(precision())
+        .with_variable(looked_at(looked_at_query(QUESTION, flows_sql.AUTO)))
         .link(
             dashboard_link(
                 "The same in the Data Explorer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -107,12 +107,16 @@ def measure(day: Day, only: str = "") -> list[Asked]:
 
 
 def _queries(view: View, day: Day, seconds: int) -> Iterator[tuple[str, str]]:
-    """Name and SQL of each query of a view, none twice."""
+    """Name and SQL of each query of a view, none twice; what it looks at is asked first."""
     dashboard = _dashboard(view.dashboard)
     chosen = {**opened_values(dashboard), **view.chosen}
+    filling = clickhouse_variables(dashboard)
     context = Context(day.end - seconds, day.end, _step(seconds), chosen, view.filters)
+    if "$looked_at" in filling:
+        looked_at = day.reader.query(expand_sql(filling["$looked_at"], context)).first_row[0]
+        context = replace(context, variables={**chosen, "looked_at": looked_at})
     told = set()
-    for name, sql in (clickhouse_queries(dashboard) | clickhouse_variables(dashboard)).items():
+    for name, sql in (clickhouse_queries(dashboard) | filling).items():
         expanded = expand_sql(sql, context)
         if expanded not in told:
             told.add(expanded)

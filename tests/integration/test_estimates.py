@@ -20,7 +20,15 @@ from exporter.store.migrate import Migrator
 from grafana.source.explorer import QUESTION
 from tests.bench.day import DAY_SECONDS, fill
 from tests.support.dashboards import DASHBOARDS
-from tests.support.grafana import AdHoc, Context, Value, expand_sql, opened_values, variables
+from tests.support.grafana import (
+    AdHoc,
+    Context,
+    Value,
+    clickhouse_queries,
+    expand_sql,
+    opened_values,
+    variables,
+)
 from tests.support.store import running_store
 
 FLOWS = 60_000
@@ -169,3 +177,14 @@ def test_the_command_estimates_and_says_so(day: Day) -> None:
     estimates, exact = (ask(day.reader, asked, estimated=each) for each in (True, False))
     assert estimates[0].total != exact[0].total
     assert estimates[0].total == pytest.approx(exact[0].total, rel=0.2)
+
+
+def test_an_incident_counts_addresses_of_all_flows(day: Day) -> None:
+    incident = opened_values(DASHBOARDS["flow-incident"]) | {"condition": ""}
+    sql = clickhouse_queries(DASHBOARDS["flow-incident"])["Different sources and destinations/A"]
+    some, all_flows = (
+        day.rows(sql, Context(day.end - DAY_SECONDS, day.end, STEP, incident | {"looked_at": each}))
+        for each in (DRAWN_FLOWS, ALL_FLOWS)
+    )
+    assert some == all_flows
+    assert len(all_flows) == 2 * 24
