@@ -55,8 +55,8 @@ def ages(client: Client) -> list[int]:
     return [
         int(row[0])
         for row in client.query(
-            "SELECT DISTINCT dateDiff('day', time_received, (SELECT max(time_received) FROM flows)) "
-            "AS age FROM flows ORDER BY age"
+            "WITH (SELECT max(time_received) FROM flows) AS newest "
+            "SELECT DISTINCT dateDiff('day', time_received, newest) AS age FROM flows ORDER BY age"
         ).result_rows
     ]
 

@@ -119,7 +119,7 @@ def test_a_device_that_does_not_answer_or_refuses_holds_up_no_other(agent, tmp_p
     learned = LearnedInterfaces()
     way = {"version": "2c", "community_file": str(tmp_path / "community")}
     settings = {
-        "access": [access(tmp_path, agent, **way)], "timeout_seconds": 0.3, "retries": 0,
+        "access": [access(tmp_path, agent, **way)], "timeout_seconds": 2, "retries": 0,
         "parallel": 2,
     }  # fmt: skip
     # Nobody listens on 127.0.0.9, and the community is for 127.0.0.1 alone.
