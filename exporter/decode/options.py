@@ -131,6 +131,10 @@ def _rate(record: Record) -> int:
         chance: float = _DOUBLE.unpack(probability)[0]
         if math.isfinite(chance) and 0 < chance <= 1:
             return int(1 / chance + 0.5)
+    # Flows instead of packets. ipt_NETFLOW, which tells it, calls N the spacing of 1 in N.
+    flows, spacing = _number(record, 396), _number(record, 397)
+    if flows and spacing:
+        return spacing // flows
     # 305 without 306 is what devices send that mean 1 in that many, and 1 beside other elements.
     return _number(record, 34) or _number(record, 50) or selected or 0
 

@@ -176,6 +176,12 @@ def test_records_that_name_no_sampler_use_the_only_rate_there_is() -> None:
         ),
         ([(302, 8), (304, 2), (305, 4)], struct.pack("!QHI", 5, 2, 4096), 4096),
         ([(302, 8), (311, 8)], struct.pack("!Qd", 5, 0.01), 100),
+        # ipt_NETFLOW: one of twenty flows.
+        (
+            [(149, 4), (302, 1), (390, 2), (396, 1), (397, 2)],
+            struct.pack("!IBHBH", 0, 5, 1, 1, 20),
+            20,
+        ),
     ],
 )
 def test_selectors_of_ipfix(fields: list[FieldSpec], record: bytes, rate: int) -> None:
