@@ -33,7 +33,7 @@ from exporter.store.writer import Writer, WriterStoppedError
 log = logging.getLogger(__name__)
 
 #: Flows that are enriched and counted together at least, and that may wait for it. Receivers' own
-#: batches are larger from 130,000 flows per second on, and hardly cheaper where they are merged.
+#: batches are larger from 65,000 flows per second on, and hardly cheaper where they are merged.
 BATCH_FLOWS: Final = 32_768
 MAX_WAITING_FLOWS: Final = 8 * BATCH_FLOWS
 #: Longest time that a flow waits for others to share its batch.

@@ -33,7 +33,7 @@ VARIABLE: Final = 65535
 MIN_RECORD: Final = 4
 
 
-#: Octets that numpy copies at once, and from how many fields on copying them pays.
+#: Octets that numpy copies at once, and from how many fields on copying them together pays.
 _WIDTHS: Final = (4, 8, 16)
 _WIDEST: Final = _WIDTHS[-1]
 _WORTH_COPYING: Final = 3
@@ -68,14 +68,13 @@ class Step:
 class Window(NamedTuple):
     """Octets of a segment from ``start`` on: the fields that ``dtype`` names.
 
-    ``copied`` tells where it pays to copy them from all records before their fields are read: few
-    octets lie close together, so that reading field after field stays in the cache.
+    They are copied from all records before they are read: a field alone, or several in few octets,
+    so that reading one after the other stays in the cache.
     """
 
     segment: int
     start: int
     dtype: np.dtype[Any]
-    copied: bool
 
 
 class Layout:
@@ -203,14 +202,13 @@ def _windows(segment: int, size: int, used: dict[str, tuple[str, int]]) -> list[
         first = fields[0][0]
         inside = [field for field in fields if field[1] <= first + _WIDEST]
         width = next((w for w in _WIDTHS if inside and w >= inside[-1][1] - first), size)
-        copied = len(inside) >= _WORTH_COPYING and width < size
-        if not copied:
+        if len(inside) < _WORTH_COPYING or width >= size:
             inside = fields[:1]
             width = inside[0][1] - first
         fields = fields[len(inside) :]
         start = min(first, size - width)
         shown = {name: (form, at - start) for at, _, form, name in inside}
-        windows.append(Window(segment, start, _dtype(width, shown), copied))
+        windows.append(Window(segment, start, _dtype(width, shown)))
     return windows
 
 

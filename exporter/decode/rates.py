@@ -48,7 +48,7 @@ def apply_rates(
     if "in_if" in columns:
         _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
     if sampler is not None:
-        _look_up(np.minimum(sampler, MAX_SAMPLER), records, sets, rate, source, by="samplers")
+        _look_up(sampler, records, sets, rate, source, by="samplers")
     if told is not None:
         found = told > 0
         rate[found] = told[found]
@@ -56,9 +56,11 @@ def apply_rates(
     _override(records, sets, rate, source)
     columns["sampling_rate"] = rate
     columns["sampling_source"] = source
-    if (rate != 1).any():
-        columns["bytes"] *= rate
-        columns["packets"] *= rate
+    lowest, highest = rate.min(), rate.max()
+    if highest != 1 or lowest != 1:
+        factor = highest if lowest == highest else rate
+        columns["bytes"] *= factor
+        columns["packets"] *= factor
     _count_unknown(records, sets, source, per_stream)
 
 
@@ -105,17 +107,22 @@ def _look_up(
     keys: NDArray[Any], records: Records, sets: DataSets, rate: NDArray[np.uint32],
     source: NDArray[np.int8], *, by: str,
 ) -> None:  # fmt: skip
-    """Overwrite ``rate`` and ``source`` where options tell a rate for the row's key."""
+    """Overwrite ``rate`` and ``source`` where options tell a rate for the row's key.
+
+    Of keys beyond :data:`MAX_SAMPLER` all are one.
+    """
     told = [getattr(stream.sampling, by) for stream in sets.streams]
     if not any(told):
         return
+    keys = np.minimum(keys, MAX_SAMPLER)
     pairs, places = values.distinct_pairs(records.spread(sets.stream), keys)
     found = np.array([told[stream].get(key, 0) for stream, key in pairs], np.uint32)
     if len(found) == 1:
-        rates, rows = found[0], found[0] > 0
-    else:
-        rates = found[places]
-        rows = rates > 0
+        if found[0]:
+            rate[:], source[:] = found[0], SamplingSource.OPTIONS
+        return
+    rates = found[places]
+    rows = rates > 0
     np.copyto(rate, rates, where=rows)
     np.copyto(source, np.int8(SamplingSource.OPTIONS), where=rows)
 

@@ -14,7 +14,7 @@ from exporter.decode.records import Offsets
 from exporter.decode.state import Stream
 
 #: Octets of datagrams that are kept, and batches of them.
-MAX_BYTES: Final = 16 << 20
+MAX_BYTES: Final = 32 << 20
 MAX_BATCHES: Final = 64
 #: Datagrams of a batch that are compared; more than these pass unchecked.
 MAX_CHECKS: Final = 32

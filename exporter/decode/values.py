@@ -97,7 +97,7 @@ def is_ipv4(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def no_ipv4(values: NDArray[np.uint8]) -> bool:
     """Whether it is plain that none of the rows is ``::`` or IPv4: none begins with ``::``."""
-    return bool(values.view(np.uint64)[:, 0].all())
+    return bool(values.view(np.uint64)[:, 0].min(initial=1))
 
 
 def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Datagrams from UDP sockets, many per system call, without loss while decoding is slow.
 
 One thread reads all sockets into a buffer and hands over what is there when it is full or has
-waited a quarter of a second. While decoding is slow a few batches wait, then the kernel's socket
+waited half a second. While decoding is slow a few batches wait, then the kernel's socket
 buffers fill; only when one of those is full are datagrams lost, and the kernel counts them.
 ``docs/explanation/receiving.md`` tells why it is built this way.
 """
@@ -28,11 +28,11 @@ from exporter.receive.datagrams import DatagramBatch
 log = logging.getLogger(__name__)
 
 #: Datagrams of one batch at most, and batches that wait for the decoder.
-BATCH_DATAGRAMS: Final = 4_096
+BATCH_DATAGRAMS: Final = 8_192
 BATCHES_AHEAD: Final = 3
 
 #: Longest time that a datagram waits for others to share its batch.
-LINGER_SECONDS: Final = 0.25
+LINGER_SECONDS: Final = 0.5
 
 _POLL_MILLISECONDS: Final = 200
 #: For what comes in less time it does not pay to wait: it is for the next batch.
