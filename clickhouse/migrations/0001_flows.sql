@@ -86,8 +86,8 @@ CREATE TABLE IF NOT EXISTS flows
     time_slot          DateTime64(3, 'UTC') MATERIALIZED slot CODEC(ZSTD(1)) COMMENT 'Slot of reception within which flows are in the order of their addresses.',
 
     -- Drawn flows stand for all where all are too many to look at. Who inserts gives large flows a
-    -- better chance (exporter/store/draw.py); else one of sixteen is drawn.
-    draw               UInt8 EPHEMERAL if(rand() % 16 = 0, 16, 0) COMMENT 'For inserts: gives weight.',
+    -- better chance (exporter/store/draw.py); else one of thirty-two is drawn.
+    draw               UInt8 EPHEMERAL if(rand() % 32 = 0, 32, 0) COMMENT 'For inserts: gives weight.',
     weight             UInt8 MATERIALIZED draw CODEC(ZSTD(1)) COMMENT 'How many flows a drawn one stands for; 0 where it is not drawn.',
     drawn              UInt8 MATERIALIZED draw > 0 CODEC(ZSTD(1)) COMMENT 'Whether the flow is drawn; drawn flows lie together.',
 

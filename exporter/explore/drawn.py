@@ -1,8 +1,8 @@
 """When drawn flows stand for all, where all that match are too many to look at.
 
 The store draws flows by size when it takes them (``weight`` and ``drawn`` of table ``flows``) and
-keeps them together, so a tenth of a range is read. A sum of their values times their weights is an
-estimate without bias; different values cannot be counted of them.
+keeps them together, so a twelfth or so of a range is read. A sum of their values times their
+weights is an estimate without bias; different values cannot be counted of them.
 
 Whether enough are drawn is asked by a query of its own, before the others: a scalar subquery would
 be analysed anew wherever they use what it says.
@@ -18,7 +18,7 @@ from exporter.explore.rollups import long_enough
 if TYPE_CHECKING:
     from exporter.explore.question import Question
 
-#: So many drawn flows that match are enough to stand for all: over two million.
+#: So many drawn flows that match are enough to stand for all: of three or four million, usually.
 ENOUGH: Final = 250_000
 #: What :func:`looked_at_query` answers.
 DRAWN_FLOWS: Final = "drawn flows"

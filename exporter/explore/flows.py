@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exporter.explore.drawn import ESTIMATED, WEIGHT
 from exporter.explore.expressions import TIME, protocol, text
 from exporter.explore.question import Question
 from exporter.explore.rollups import rollup_table
@@ -13,13 +14,24 @@ def summary_query(question: Question) -> str:
     """One row about all flows that match.
 
     Where a rollup is read, addresses are counted by whole hours: there are ten times as many states
-    of minutes to merge.
+    of minutes to merge. Where drawn flows stand for all they are not counted, but null.
     """
-    question = replace(question, estimated="", compare="")
+    question = replace(question, compare="")
+    times = f" * {WEIGHT}" if question.estimated else ""
+    unknown = [ESTIMATED] if question.estimated else []
+    if question.rollup_if:
+        unknown.append("NOT from_rollup")
+    sources, destinations = (
+        f"if({' AND '.join(unknown)}, NULL, {found})" if question.estimated else found
+        for found in ("sum(sources)", "sum(destinations)")
+    )
     reads = [
-        _summed("sum(bytes)", "sum(packets)", "count()", "uniq(src_addr)", "uniq(dst_addr)")
+        _summed(
+            f"sum(bytes{times})", f"sum(packets{times})", f"sum(1{times})",
+            "uniq(src_addr)", "uniq(dst_addr)",
+        )
         + f"\n  {question.selected_flows()}"
-    ]
+    ]  # fmt: skip
     if question.rollup_if:
         held = " AND ".join([*question.conditions("time"), "from_rollup"])
         hours = held.replace("range_start", "toStartOfHour(range_start)")
@@ -37,8 +49,8 @@ SELECT
   sum(octets) * 8 / {question.seconds} AS "Bits/s",
   sum(frames) / {question.seconds} AS "Packets/s",
   sum(records) AS "Flows",
-  sum(sources) AS "Sources",
-  sum(destinations) AS "Destinations",
+  {sources} AS "Sources",
+  {destinations} AS "Destinations",
   sum(octets) / greatest(sum(frames), 1) AS "Bytes per packet"
 FROM (
   {union}

@@ -17,9 +17,9 @@ import numpy as np
 from exporter.batch import Array, FlowBatch
 
 #: A drawn flow stands for at most so many.
-LARGEST_WEIGHT: Final = 16
+LARGEST_WEIGHT: Final = 32
 #: A flow of so many times the mean size, and any larger one, is always drawn.
-THRESHOLD: Final = 8
+THRESHOLD: Final = 16
 _CHANCES: Final = 1 << 16
 
 

@@ -247,7 +247,8 @@ def _summary() -> stat.Panel:
         "All flows that match",
         "The whole of the filtered traffic over the range, whatever it is grouped by: average"
         " rates, number of flow records, different sources and destinations, and mean packet"
-        " size (small packets in large numbers are a sign of their own).",
+        " size (small packets in large numbers are a sign of their own). Where drawn flows stand"
+        " for all, different addresses are not counted: Precision Exact does.",
         "short",
         [ClickHouseQuery(summary_query(QUESTION))],
         size=(24, 4),

@@ -13,6 +13,7 @@ from exporter.config import ClickHouse
 from exporter.explore import drawn
 from exporter.explore.ask import Asked, ask, is_estimated
 from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS
+from exporter.explore.flows import summary_query
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
 from exporter.resources import resource
@@ -188,3 +189,19 @@ def test_an_incident_counts_addresses_of_all_flows(day: Day) -> None:
     )
     assert some == all_flows
     assert len(all_flows) == 2 * 24
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.0/8"])
+def test_what_drawn_flows_cannot_tell_of_all_is_not_told(day: Day, address: str) -> None:
+    chosen = {"condition": "proto = 6", "address": address}
+    [some], [every] = (
+        day.rows(summary_query(QUESTION), day.context(**chosen, looked_at=looked_at))
+        for looked_at in (DRAWN_FLOWS, ALL_FLOWS)
+    )
+    assert (some["Sources"], some["Destinations"]) == (None, None)
+    assert every["Sources"] > 0
+    for name in ("Bits/s", "Packets/s", "Flows"):
+        assert some[name] == pytest.approx(every[name], rel=0.1)
+        assert some[name] != every[name]
+    [rolled] = day.rows(summary_query(QUESTION), day.context(looked_at=DRAWN_FLOWS))
+    assert rolled["Sources"] > 0
