@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.decode.flows import DataSets
 
 _MAX_RATE = (1 << 32) - 1
+_TURNED = 1 << 16
 
 
 def apply_rates(
@@ -43,7 +44,7 @@ def apply_rates(
         source = records.spread(
             np.where(header, SamplingSource.RECORD, sources[sets.stream]).astype(np.int8)
         )
-    if any(stream.sampling.templates for stream in streams):
+    if any(stream.rates.templates for stream in streams):
         _look_up(records.spread(sets.number), records, sets, rate, source, by="templates")
     if "in_if" in columns:
         _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
@@ -66,7 +67,7 @@ def apply_rates(
 
 def _told_in_records(columns: dict[str, Any]) -> NDArray[np.uint32] | None:
     """Rates that the records themselves tell, 0 where they do not."""
-    told: NDArray[np.uint32] | None = columns.pop("sampling_rate", None)
+    told = _in_network_order(columns.pop("sampling_rate", None))
     selected = columns.pop("selected_packets", None)
     skipped = columns.pop("skipped_packets", None)
     if selected is None:
@@ -77,13 +78,23 @@ def _told_in_records(columns: dict[str, Any]) -> NDArray[np.uint32] | None:
     return one_in if told is None else np.where(told > 0, told, one_in)
 
 
+def _in_network_order(rates: NDArray[np.uint32] | None) -> NDArray[np.uint32] | None:
+    """Rates, those turned around that MikroTik sends in the order of its processor.
+
+    Multiples of 65,536 are what becomes of rates below that; nothing else samples so rarely.
+    """
+    if rates is None or not len(rates) or rates.max() < _TURNED:
+        return rates
+    return np.where(rates % _TURNED == 0, rates.byteswap(), rates)
+
+
 def _base(stream: Stream, *, named: bool) -> tuple[int, SamplingSource]:
     """Rate and source where nothing more specific is told.
 
     ``named``: the records name their sampler, so another sampler's rate is not theirs. Of a domain
     that tells of no sampling at all it is what other domains tell.
     """
-    sampling = stream.sampling
+    sampling = stream.rates
     rate = sampling.general if named else sampling.rate()
     if not sampling.told:
         rate = stream.device.common_rate(stream.source)
@@ -111,7 +122,7 @@ def _look_up(
 
     Of keys beyond :data:`MAX_SAMPLER` all are one.
     """
-    told = [getattr(stream.sampling, by) for stream in sets.streams]
+    told = [getattr(stream.rates, by) for stream in sets.streams]
     if not any(told):
         return
     keys = np.minimum(keys, MAX_SAMPLER)

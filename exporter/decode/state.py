@@ -43,7 +43,8 @@ class Device:
     __slots__ = (
         "address", "applications", "clock_skew", "errors", "interfaces", "label", "names",
         "rates", "reverse_counters", "sampling_rate", "sampling_rate_override", "seen", "streams",
-        "system_init", "templates", "times_replaced", "unknown_sampling", "vrfs", "waiting_bytes",
+        "system_init", "telling", "templates", "times_replaced", "unknown_sampling", "vrfs",
+        "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, address: bytes, configured: config.Device | None) -> None:
@@ -58,6 +59,8 @@ class Device:
         self.names = 0
         #: Rates for whole observation domains, and how many of a protocol told each.
         self.rates: dict[Source, Counter[int]] = {}
+        #: What each of the domains told that told any rate.
+        self.telling: dict[Source, list[Sampling]] = {}
         self.system_init = 0
         self.templates = 0
         self.waiting_bytes = 0
@@ -119,10 +122,18 @@ class Stream:
         self.waiting_sets = 0
         self.waiting_dropped = 0
 
+    @property
+    def rates(self) -> Sampling:
+        """The domain's rates; where it told none, those of the one domain that did."""
+        telling = self.device.telling.get(self.source, ())
+        return telling[0] if len(telling) == 1 and not self.sampling.told else self.sampling
+
     def learn_rate(self, rate: int, scope: Scope) -> None:
         """Keep a sampling rate that was told in options."""
-        before = self.sampling.general
+        before, first = self.sampling.general, not self.sampling.told
         self.sampling.learn(rate, scope)
+        if first and self.sampling.told:
+            self.device.telling.setdefault(self.source, []).append(self.sampling)
         now = self.sampling.general
         if now != before:
             rates = self.device.rates.setdefault(self.source, Counter())

@@ -82,6 +82,17 @@ def test_a_rate_in_the_record(element: int) -> None:
     assert told(row) == (100, "record", 30_000)
 
 
+@pytest.mark.parametrize("rate", [0, 1, 256, 1000, 16_383, 65_535])
+def test_rates_in_the_byte_order_of_a_mikrotik(rate: int) -> None:
+    """RouterOS tells its rate in records, little-endian (goflow2's issue 113)."""
+    data = template9(256, [*FLOW, (34, 4)]) + set_of(
+        256, flow() + struct.pack("<I", rate) + flow() + struct.pack("!I", 70_001)
+    )
+    first, second = rows(make(), netflow9(data))
+    assert first["bytes"] == 300 * max(rate, 1)
+    assert second["bytes"] == 300 * 70_001
+
+
 def test_selected_and_skipped_packets_in_the_record() -> None:
     fields: list[FieldSpec] = [*FLOW, (305, 4), (306, 4)]
     records = flow() + struct.pack("!II", 1, 99) + flow() + struct.pack("!II", 0, 99)
@@ -234,6 +245,16 @@ def test_a_domain_that_tells_nothing_has_the_rate_that_the_others_tell() -> None
     same = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 200))
     (row,) = rows(decoder, netflow9(same, domain=0, sequence=1), netflow9(DATA, domain=7))
     assert told(row) == (200, "options", 60000)
+
+
+def test_samplers_that_are_told_in_a_domain_of_their_own() -> None:
+    """Cisco's Catalyst 9300 sends options in another domain than flows (Akvorado's issue 89)."""
+    decoder = make()
+    samplers = options9([(1, 4)], [(48, 2), (50, 4)],
+                        struct.pack("!IHI", 0, 1, 7) + struct.pack("!IHI", 0, 2, 8))  # fmt: skip
+    data = template9(256, SAMPLED) + set_of(256, sampled(2) + sampled(1) + sampled(3))
+    found = rows(decoder, netflow9(samplers, domain=6), netflow9(data, domain=0))
+    assert [row["sampling_rate"] for row in found] == [8, 7, 1]
 
 
 def test_another_protocol_of_the_device_is_sampled_on_its_own() -> None:
