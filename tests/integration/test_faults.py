@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,14 +104,15 @@ class System:
         return self.ask(f"SELECT sum(bytes), {flows} FROM {table}")[0]  # type: ignore[return-value]
 
     @contextmanager
-    def failing(self) -> Iterator[None]:
-        """A fault that must make inserts fail, and pass."""
+    def failing(self) -> Iterator[Callable[[], None]]:
+        """A fault that must make inserts fail, and pass; what is given waits until one failed."""
         failures = "flow_exporter_insert_failures_total"
         before = self.collector.metric(failures)
-        yield
+        yield lambda: until(
+            "the fault is felt", 60, lambda: self.collector.metric(failures) > before
+        )
         empty = "flow_exporter_spool_batches"
         until("recovery", 90, lambda: self.collector.metric(empty) == 0)
-        assert self.collector.metric(failures) > before, "the fault was not felt"
 
     def drained(self) -> bool:
         """Whether everything has been written."""
@@ -142,30 +143,41 @@ def running_system(folder: Path, disk: Path) -> Iterator[System]:
             yield System(disk, store, collector, sender)
 
 
-def kill_and_restart(system: System) -> None:
+def kill_and_restart(system: System, felt: Callable[[], None]) -> None:
     system.store.kill()
-    time.sleep(1.0)
+    felt()
     system.store.start()
 
 
-def stop_and_go_on(system: System) -> None:
+def stop_and_go_on(system: System, felt: Callable[[], None]) -> None:
     """Longer than an insert may take: the same insert runs twice at once when it goes on."""
     os.kill(system.store.pid, signal.SIGSTOP)
-    time.sleep(3.5)
+    felt()
+    time.sleep(1)
     os.kill(system.store.pid, signal.SIGCONT)
 
 
-def fill_the_disk(system: System) -> None:
-    end = time.monotonic() + 2.5
-    while time.monotonic() < end:
-        ballast = fill(system.disk)
-        time.sleep(0.2)
-    ballast.unlink()
+def fill_the_disk(system: System, felt: Callable[[], None]) -> None:
+    ended = threading.Event()
+
+    def keep_full() -> None:
+        while not ended.is_set():
+            fill(system.disk)
+            ended.wait(0.2)
+
+    filling = threading.Thread(target=keep_full)
+    filling.start()
+    try:
+        felt()
+    finally:
+        ended.set()
+        filling.join()
+    fill(system.disk).unlink()
 
 
-def lock_the_disk(system: System) -> None:
+def lock_the_disk(system: System, felt: Callable[[], None]) -> None:
     with read_only(system.disk / "store" / "data"):
-        time.sleep(2.5)
+        felt()
 
 
 def slow_down(system: System) -> None:
@@ -185,14 +197,14 @@ def test_whatever_happens_to_the_store_what_was_sent_is_stored_once(tmp_path: Pa
         metric = system.collector.metric
         time.sleep(1)
         for fault in (kill_and_restart, stop_and_go_on, fill_the_disk, lock_the_disk):
-            with system.failing():
-                fault(system)
+            with system.failing() as felt:
+                fault(system, felt)
         slow_down(system)
         for _ in range(2):
-            kill_and_restart(system)
+            kill_and_restart(system, lambda: time.sleep(1))
             system.store.restart()
         system.sender.stop()
-        until("everything written", 30, system.drained)
+        until("everything written", 90, system.drained)
         for table in ("flows", "flows_1m", "flows_1h"):
             assert system.stored(table) == system.sender.total(), table
         assert system.ask("SELECT uniqExact(bytes) FROM flows")[0][0] == system.sender.flows
@@ -226,7 +238,7 @@ def test_a_collector_that_is_killed_loses_what_it_had_not_handed_on_yet(tmp_path
         system.store.start()
         system.sender.stop()
         empty = "flow_exporter_spool_batches"
-        until("everything written", 30, lambda: system.collector.metric(empty) == 0)
+        until("everything written", 90, lambda: system.collector.metric(empty) == 0)
         assert system.collector.stop() == 0
         count, distinct, last = system.ask(
             "SELECT count(), uniqExact(bytes), max(bytes) FROM flows"
