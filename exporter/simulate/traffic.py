@@ -29,6 +29,9 @@ _MBIT: Final = 1e6
 #: The aggregation node that a large query overwhelms; its ingest is a stream of its own.
 AGGREGATOR: Final = "ag04"
 
+#: Half of its ingest is above the minimum of the policy of dips at any hour: a dip always shows.
+_AT_ANY_HOUR: Final = Rhythm(night=0.8, weekend=0.9)
+
 
 def normal_streams() -> tuple[Stream, ...]:
     """All streams of a quiet day."""
@@ -62,14 +65,14 @@ def _ingest() -> Iterator[Stream]:
     """Customers send measurements, half of them over each transit."""
     others = joined(*(hosts(name) for name in HOSTS if name[:2] == "ag" and name != AGGREGATOR))
     for device, members in (("edge1", CUSTOMERS[1::2]), ("edge2", CUSTOMERS[0::2])):
-        for name, nodes, customers, share in (
-            ("ingest", hosts("fl"), members, 1.0),
-            ("ingest-ag", others, members[:3], 0.4),
-            (f"ingest-{AGGREGATOR}", hosts(AGGREGATOR), members[:3], 0.1),
+        for name, nodes, customers, share, rhythm in (
+            ("ingest", hosts("fl"), members, 1.0, Rhythm()),
+            ("ingest-ag", others, members[:3], 0.4, Rhythm()),
+            (f"ingest-{AGGREGATOR}", hosts(AGGREGATOR), members[:3], 0.1, _AT_ANY_HOUR),
         ):
             yield from both_ways(
                 Stream(f"{name}-{device}", device, neighbours(customers, 1), nodes, "ingest",
-                       28 * _MBIT * share, 24.0 * share, packet_size=650),
+                       28 * _MBIT * share, 24.0 * share, packet_size=650, rhythm=rhythm),
                 1.2 * _MBIT * share, 12.0 * share, packet_size=80,
             )  # fmt: skip
 

@@ -21,6 +21,7 @@ from exporter.simulate.scenarios import SCENARIOS
 from exporter.simulate.senders import encoder_for
 from exporter.simulate.site import HOSTS, SERVICES, SPIKE_AS
 from exporter.simulate.streams import Rhythm
+from exporter.simulate.traffic import AGGREGATOR, normal_streams
 from tests.support.simulated import once
 
 # A Thursday.
@@ -74,6 +75,19 @@ def messages(scenario: str, seed: int) -> list[bytes]:
 def test_the_same_seed_gives_the_same_bytes(scenario: str) -> None:
     assert messages(scenario, 3) == messages(scenario, 3)
     assert messages(scenario, 3) != messages(scenario, 4)
+
+
+def test_ingest_of_the_overwhelmed_node_has_room_for_a_dip_at_any_hour_of_the_week() -> None:
+    (policy,) = (p for p in POLICIES if p["name"] == "service_dip")
+    times = DAY + np.arange(7 * 24) * HOUR
+    ingest = sum(
+        stream.bits_per_second * stream.rhythm.levels(times)
+        for stream in normal_streams()
+        if stream.name in (f"ingest-{AGGREGATOR}-edge1", f"ingest-{AGGREGATOR}-edge2")
+    )
+    # As the rules have it: what is lower than half of the usual by less than the minimum is small.
+    below = policy["bounds"]["below"]["baseline_ratio"] * ingest - policy["minimum"]
+    assert (below > 0.2 * ingest).all()
 
 
 @pytest.mark.parametrize("hour", [4, 13, 19])
