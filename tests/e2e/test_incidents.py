@@ -50,7 +50,14 @@ def together(site: Site, *wanted: dict[str, str]) -> dict[str, Any]:
                 return notification
         return None
 
-    return until(f"one notification of {wanted}", 150, found)
+    try:
+        return until("one notification", 150, found)
+    except AssertionError as late:
+        told = [alert["labels"] for _, _, alert in site.inbox.alerts()]
+        missing = [
+            labels for labels in wanted if not any(labels.items() <= each.items() for each in told)
+        ]
+        raise AssertionError(f"{late}; never told: {missing or 'none, but not together'}") from None
 
 
 def test_a_load_spike_is_told_with_its_baseline_and_leads_to_its_as(site: Site) -> None:

@@ -181,10 +181,10 @@ def test_evidence_waits_for_the_store(database: Database, flows: Client) -> None
         database.store.stop()
         try:
             freezer.freezer.show(case())
-            until("a failure", 20, lambda: freezer.count("failures_total"))
+            until("a failure", 60, lambda: freezer.count("failures_total"))
         finally:
             database.store.start()
-        until("the evidence", 20, lambda: freezer.count("taken_total"))
+        until("the evidence", 60, lambda: freezer.count("taken_total"))
     assert freezer.count("dropped_total") == 0
 
 
