@@ -11,7 +11,7 @@ import pytest
 
 from exporter.batch import format_address
 from exporter.config import Receive, UdpListener
-from exporter.receive.udp import UdpReceivers, open_receivers
+from exporter.receive.udp import LINGER_SECONDS, UdpReceivers, open_receivers
 from tests.support import frames as f
 
 
@@ -31,7 +31,7 @@ def replay(receivers: UdpReceivers, *arguments: object) -> subprocess.CompletedP
 
 def received(receivers: UdpReceivers) -> list[tuple[str, int, bytes]]:
     found = []
-    while (batch := receivers.receive(0.3)) is not None:
+    while (batch := receivers.receive(2 * LINGER_SECONDS)) is not None:
         for sender, port, payload in zip(
             batch.senders, batch.ports.tolist(), batch.payloads, strict=True
         ):
