@@ -18,8 +18,8 @@ from exporter.explore.rollups import long_enough
 if TYPE_CHECKING:
     from exporter.explore.question import Question
 
-#: So many drawn flows that match are enough to stand for all: of three or four million, usually.
-ENOUGH: Final = 250_000
+#: So many drawn flows that match are enough to stand for all: of over a million, usually.
+ENOUGH: Final = 100_000
 #: What :func:`looked_at_query` answers.
 DRAWN_FLOWS: Final = "drawn flows"
 ALL_FLOWS: Final = "all flows"

@@ -126,7 +126,7 @@ class Question:
             return f"{time} >= range_start AND {time} < range_end"
         return (
             f"{time} < range_end AND {time} >= range_start - shift"
-            f" AND ({time} >= range_start OR {time} < range_end - shift)"
+            f" AND if(shift = 0, 1, {time} >= range_start OR {time} < range_end - shift)"
         )
 
     # Measures.
@@ -269,8 +269,8 @@ class Question:
         """The same of flows that fulfil ``further`` conditions; they may have ``columns`` only.
 
         An address is looked for on both sides by two reads, since ``src = x OR dst = x`` would use
-        no index; a flow with it on both sides is in the first only. NOT would keep the filter of
-        the destination from being used.
+        no index. A flow with it on both sides is in the second only: the first reads less, so it is
+        cheaper to look at the other side there.
         """
         held = [*self.conditions(), *further]
         if self.where:
@@ -281,10 +281,10 @@ class Question:
         source, destination = self.address_matches("src"), self.address_matches("dst")
         return f"""FROM (
           SELECT {columns} FROM flows WHERE {conditions}
-          AND {source}
+          AND {source} AND if(address_kind != 'any' AND {destination}, 0, 1)
           UNION ALL
           SELECT {columns} FROM flows WHERE {conditions}
-          AND address_kind != 'any' AND {destination} AND if({source}, 0, 1)
+          AND address_kind != 'any' AND {destination}
         )"""
 
     def keyed_flows(self) -> str:

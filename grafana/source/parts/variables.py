@@ -116,10 +116,10 @@ def policy_text(name: str, label: str, description: str, series: str) -> builder
 
 #: What panels say whose values may be estimates.
 ESTIMATES = (
-    f" Over {ROLLUP_SECONDS // 3600} hours and more, where no rollup answers and over"
-    f" {ENOUGH * 12 / 1e6:.0f} million flows match, rates are estimates from flows drawn by size"
-    " unless Precision is Exact: one or two percent off for a key with a hundredth of the traffic,"
-    " more for it in one bucket of many. Different values are counted of all flows."
+    f" Over {ROLLUP_SECONDS // 3600} hours and more, where no rollup answers and"
+    f" {ENOUGH:,} drawn flows match, rates are estimates from flows drawn by size unless Precision"
+    " is Exact: a few percent off at most for a key with a hundredth of the traffic, more for it in"
+    " one bucket of many. Different values are counted of all flows."
 )
 
 
