@@ -122,6 +122,10 @@ class Stream:
         self.waiting_sets = 0
         self.waiting_dropped = 0
 
+    def forget_connections(self) -> None:
+        """Those that come are others, whatever their numbers."""
+        self.serial = self.connections.add_stream()
+
     @property
     def rates(self) -> Sampling:
         """The domain's rates; where it told none, those of the one domain that did."""

@@ -69,6 +69,7 @@ class TemplatedDecoder:
         else:
             for owner in accounting.restarted(datagrams, arrived.groups, arrived.streams):
                 self._state.withdraw_all(owner)
+                owner.forget_connections()
         sets = walk_sets(arrived.buffer, datagrams.body, end, datagrams.end)
         for row, at in sets.malformed:
             self._fault_at("malformed_set", arrived, row, at)

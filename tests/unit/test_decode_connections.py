@@ -9,7 +9,7 @@ import pytest
 
 from exporter import config
 from exporter.decode import Decoder
-from tests.support.netflow import FieldSpec, batch, ip, netflow9, set_of, template9
+from tests.support.netflow import NOW, FieldSpec, batch, ip, netflow9, set_of, template9
 
 Row = dict[str, Any]
 
@@ -77,6 +77,16 @@ def test_a_number_that_is_used_again_is_another_connection() -> None:
     decoder = make()
     rows(decoder, event(UPDATED, 300, 6000), event(ENDED, 300, 6000))
     assert counted(rows(decoder, event(ENDED, 200, 400))) == (200, 400, 6)
+
+
+def test_connections_of_a_device_that_started_again_are_others() -> None:
+    decoder = make()
+    update = set_of(263, event(UPDATED, 300, 6000))
+    decoder.decode(batch(netflow9(TEMPLATE, update, sequence=900_000)))
+    end = set_of(263, event(ENDED, 200, 400))
+    datagram = netflow9(TEMPLATE, end, sequence=1, uptime=5_000, seconds=NOW + 60)
+    found = [row for flows in decoder.decode(batch(datagram)) for row in flows.rows()]
+    assert counted(found) == (200, 400, 6)
 
 
 @pytest.mark.parametrize("other", [{"device": "192.0.2.2"}, {"domain": 7}])
