@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import stat, table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from exporter.explore.drawn import looked_at_query
+
 from . import host_sql as sql
+from .flows_sql import AUTO
 from .parts import (
     CLICKHOUSE,
+    ESTIMATES,
     ClickHouseQuery,
     address_box,
     finish,
     link,
     links_property,
+    looked_at,
+    precision,
     prop,
     start,
     stat_panel,
@@ -62,7 +68,7 @@ def _seen() -> table.Panel:
 def _traffic() -> timeseries.Panel:
     return time_series(
         "Sent and received",
-        "Bits per second that the host sends and receives, as its flows tell.",
+        "Bits per second that the host sends and receives, as its flows tell." + ESTIMATES,
         "bps",
         [ClickHouseQuery(sql.series_query(), series=True)],
         size=(24, 8),
@@ -76,7 +82,7 @@ def _breakdown(
     return (
         table_panel(
             title,
-            description,
+            description + ESTIMATES,
             "bps",
             [ClickHouseQuery(sql.breakdown_query(sent, received))],
             size=(12, 9),
@@ -94,7 +100,7 @@ def _peers() -> table.Panel:
         table_panel(
             "Peers",
             "Whom the host talks to, largest first, with the peer's name where it is known."
-            " Click a peer for its own profile.",
+            " Click a peer for its own profile." + ESTIMATES,
             "bps",
             [
                 ClickHouseQuery(
@@ -131,6 +137,8 @@ def dashboard() -> Dashboard:
             refresh="",
         )
         .with_variable(address_box())
+        .with_variable(precision())
+        .with_variable(looked_at(looked_at_query(sql.HOST, AUTO)))
         .with_panel(_summary())
         .with_panel(_seen())
         .with_panel(_traffic())
@@ -158,7 +166,7 @@ def dashboard() -> Dashboard:
             table_panel(
                 "Where it attaches and leaves",
                 "By which interfaces of which device its traffic passes, who is behind the far one,"
-                " and the MAC address that the device tells.",
+                " and the MAC address that the device tells." + ESTIMATES,
                 "short",
                 [ClickHouseQuery(sql.path_query())],
                 size=(12, 9),

@@ -5,35 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from exporter.explore.drawn import ESTIMATED as IS_ESTIMATED
+from exporter.explore.drawn import LOOKED_AT, WEIGHT
 from exporter.explore.expressions import TIME, text
 from exporter.explore.owners import owners
 
-from .flows_sql import RANGE, variable
+from .flows_sql import ESTIMATED, RANGE, variable
 
 HOST = replace(RANGE, address=variable("address"))
 
+#: Constants of queries whose sums may be estimates, and what a flow counts for in them.
+_SUMMED = f"{HOST.address_constants()},\n  ({ESTIMATED}) AS {IS_ESTIMATED}"
+_OCTETS = f"bytes * {WEIGHT}"
 
-def _of_host(sent: str, received: str) -> str:
+
+def _of_host(sent: str, received: str, further: str = LOOKED_AT) -> str:
     """What the host's flows give, as two reads: those it sent and those it received."""
     return f"""\
     SELECT {sent} FROM flows
-    WHERE {HOST.in_range()} AND {HOST.address_matches("src")}
+    WHERE {HOST.in_range()} AND {further} AND {HOST.address_matches("src")}
     UNION ALL
     SELECT {received} FROM flows
-    WHERE {HOST.in_range()} AND {HOST.address_matches("dst")}"""
+    WHERE {HOST.in_range()} AND {further} AND {HOST.address_matches("dst")}"""
 
 
 def series_query() -> str:
     """``time``, ``series`` (Sent, Received), ``Value`` in bits per second, every bucket."""
     reads = _of_host(
-        f"'Sent' AS series, {HOST.bucket} AS time, bytes",
-        f"'Received' AS series, {HOST.bucket} AS time, bytes",
+        f"'Sent' AS series, {HOST.bucket} AS time, {_OCTETS} AS octets",
+        f"'Received' AS series, {HOST.bucket} AS time, {_OCTETS} AS octets",
     )
     return f"""\
 WITH
-{HOST.address_constants()}
+{_SUMMED}
 SELECT time, series, Value FROM (
-  SELECT series, time, toFloat64(sum(bytes)) * 8 / $__interval_s AS Value
+  SELECT series, time, toFloat64(sum(octets)) * 8 / $__interval_s AS Value
   FROM (
 {reads}
   )
@@ -51,6 +57,7 @@ def summary_query() -> str:
     reads = _of_host(
         f"{TIME}, bytes AS sent, 0 AS received, dst_addr AS peer",
         f"{TIME}, 0 AS sent, bytes AS received, src_addr AS peer",
+        "1",
     )
     return f"""\
 WITH
@@ -71,16 +78,18 @@ def breakdown_query(sent: Sequence[str], received: Sequence[str], limit: int = 5
     """The host's traffic by a pair of columns: (key, name) of flows sent and of those received."""
     seconds = HOST.seconds
     reads = _of_host(
-        f"{sent[0]} AS key, toString({sent[1]}) AS name, bytes AS sent, 0 AS received",
-        f"{received[0]} AS key, toString({received[1]}) AS name, 0 AS sent, bytes AS received",
+        f"{sent[0]} AS key, toString({sent[1]}) AS name, {_OCTETS} AS sent, 0 AS received,"
+        f" {WEIGHT} AS stands_for",
+        f"{received[0]} AS key, toString({received[1]}) AS name, 0 AS sent, {_OCTETS} AS received,"
+        f" {WEIGHT} AS stands_for",
     )
     return f"""\
 WITH
-{HOST.address_constants()}
+{_SUMMED}
 SELECT {text("key")} AS "Key", name AS "Name",
   toFloat64(sum(sent)) * 8 / {seconds} AS "Sent",
   toFloat64(sum(received)) * 8 / {seconds} AS "Received",
-  toFloat64(count()) AS "Flows"
+  toFloat64(sum(stands_for)) AS "Flows"
 FROM (
 {reads}
 )
@@ -92,7 +101,10 @@ LIMIT {limit}"""
 def path_query(limit: int = 50) -> str:
     """How the host's traffic passes each device: interfaces, MAC address, provider, rate."""
     seconds = HOST.seconds
-    columns = "device AS at, in_if, out_if, in_if_name, out_if_name, bytes"
+    columns = (
+        "device AS at, in_if, out_if, in_if_name, out_if_name,"
+        f" {_OCTETS} AS octets, {WEIGHT} AS stands_for"
+    )
     reads = _of_host(
         f"'Sent' AS way, out_if AS far, src_mac AS mac, {columns}",
         f"'Received' AS way, in_if AS far, dst_mac AS mac, {columns}",
@@ -103,13 +115,13 @@ def path_query(limit: int = 50) -> str:
 
     return f"""\
 WITH
-{HOST.address_constants()}
+{_SUMMED}
 SELECT way AS "Way", toString(at) AS "Device", entry AS "Comes in by", exit AS "Leaves by",
   ifNull(behind, '') AS "Provider", macs AS "MAC", bits AS "Bits/s", told AS "Flows"
 FROM (
   SELECT way, at, far, {name("in")} AS entry, {name("out")} AS exit,
     if(max(mac) = 0, '', MACNumToString(max(mac))) AS macs,
-    toFloat64(sum(bytes)) * 8 / {seconds} AS bits, toFloat64(count()) AS told
+    toFloat64(sum(octets)) * 8 / {seconds} AS bits, toFloat64(sum(stands_for)) AS told
   FROM (
 {reads}
   )

@@ -111,7 +111,7 @@ def test_drawn_flows_lie_together_and_stand_for_all(settings: ClickHouse) -> Non
         )
         by_others = client.command("SELECT sum(weight) FROM flows WHERE bytes = 0")
     assert told == 0
-    assert abs(stood_for / rows - 1) < 0.05
+    assert abs(stood_for / rows - 1) < 0.1
     read = [line for (line,) in plan.result_rows if "Granules" in line]
     granules, of_all = map(int, read[-1].split(":")[1].split("/"))
     assert granules <= drawn / 8192 + 2 < of_all
