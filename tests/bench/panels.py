@@ -113,7 +113,7 @@ def _queries(view: View, day: Day, seconds: int) -> Iterator[tuple[str, str]]:
     filling = clickhouse_variables(dashboard)
     context = Context(day.end - seconds, day.end, _step(seconds), chosen, view.filters)
     if "$looked_at" in filling:
-        looked_at = day.reader.query(expand_sql(filling["$looked_at"], context)).first_row[0]
+        [[looked_at]] = day.reader.query(expand_sql(filling["$looked_at"], context)).result_rows
         context = replace(context, variables={**chosen, "looked_at": looked_at})
     told = set()
     for name, sql in (clickhouse_queries(dashboard) | filling).items():
