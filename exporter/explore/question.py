@@ -266,7 +266,7 @@ class Question:
         return self.filtered_flows("*, weight" if self.estimated else "*", held)
 
     def filtered_flows(self, columns: str, further: Sequence[str]) -> str:
-        """The same of flows that fulfil ``further`` conditions; they may have ``columns`` only.
+        """The same of flows that fulfil ``further`` conditions, as ``FROM …`` with ``columns``.
 
         An address is looked for on both sides by two reads, since ``src = x OR dst = x`` would use
         no index. A flow with it on both sides is in the second only: the first reads less, so it is
