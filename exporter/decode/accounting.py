@@ -23,7 +23,7 @@ _WRAP: Final = 1 << 32
 def count_received(datagrams: Datagrams, groups: ByStream, streams: Sequence[Stream]) -> None:
     """Datagrams and octets per stream, and how far the device's clock is ahead of ours."""
     packets = (groups.last - groups.first + 1).tolist()
-    length = (datagrams.end - datagrams.start)[groups.order]
+    length = groups.sort(datagrams.end - datagrams.start)
     octets = np.add.reduceat(length, groups.first).tolist()
     last = groups.order[groups.last]
     skew = (datagrams.exported[last] - datagrams.received[last]).tolist()
@@ -70,8 +70,8 @@ def check_sequences(
     if not len(datagrams):
         return
     order, first = groups.order, groups.first
-    sequence = datagrams.sequence[order]
-    following = np.where(complete, (datagrams.sequence + steps) & 0xFFFFFFFF, -1)[order]
+    sequence = groups.sort(datagrams.sequence)
+    following = groups.sort(np.where(complete, (datagrams.sequence + steps) & 0xFFFFFFFF, -1))
     expected = np.empty_like(sequence)
     expected[1:] = following[:-1]
     expected[first] = [streams[number].sequence.expected for number in groups.numbers]

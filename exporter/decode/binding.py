@@ -23,7 +23,7 @@ class Binding:
 
     def __init__(self, sets: Sets, stream: NDArray[np.intp]) -> None:
         self._sets = sets
-        self._stream = stream[sets.datagram]
+        self._stream = sets.spread(stream)
         self._place = np.full(len(sets.number), -1, np.intp)
         self._templates: list[Template | None] = []
         self.woken: list[tuple[Stream, Template, list[WaitingSet]]] = []
@@ -64,8 +64,8 @@ class Binding:
         if not index:
             return
         of_set = np.array([*layout_of, -1], np.intp)[self._place]
-        if len(index) == 1 and (of_set == 0).all():
-            yield next(iter(index)), np.arange(len(of_set))
+        if len(index) == 1:
+            yield next(iter(index)), np.flatnonzero(of_set == 0)
             return
         order = np.argsort(of_set, kind="stable")
         bounds = np.searchsorted(of_set[order], np.arange(len(index) + 1))

@@ -61,17 +61,20 @@ class Bound:
 
 def data_sets(arrived: Arrived, sets: Sets) -> DataSets:
     """All sets, with what their datagrams tell."""
-    datagrams, of = arrived.datagrams, sets.datagram
+    datagrams = arrived.datagrams
     return DataSets(
         arrived.buffer, arrived.streams, sets.number, sets.start, sets.length,
-        arrived.stream[of], of, datagrams.received[of], datagrams.exported[of],
-        datagrams.uptime[of],
+        sets.spread(arrived.stream), sets.datagram, sets.spread(datagrams.received),
+        sets.spread(datagrams.exported), sets.spread(datagrams.uptime),
     )  # fmt: skip
 
 
 def uptimes(arrived: Arrived) -> Offsets:
     """The device's uptime at the export of IPFIX, if options told when it started."""
-    started = np.array([s.device.system_init for s in arrived.streams], np.int64)[arrived.stream]
+    told = [stream.device.system_init for stream in arrived.streams]
+    if not any(told):
+        return np.full(len(arrived.datagrams), -1)
+    started = np.array(told, np.int64)[arrived.stream]
     return np.where(started > 0, (arrived.datagrams.exported - started) & 0xFFFFFFFF, -1)
 
 

@@ -17,9 +17,11 @@ from exporter.batch import FlowBatch
 from exporter.decode import accounting, state_file
 from exporter.decode.bound import Arrived
 from exporter.decode.datagrams import (
+    SFLOW,
     Batch,
     Datagrams,
     header_size,
+    of_all,
     read_headers,
 )
 from exporter.decode.elements import ElementTable
@@ -43,12 +45,9 @@ from exporter.schema import Source
 
 _log = logging.getLogger(__name__)
 
-_SFLOW: Final = -1
 _VERSIONS: Final = {
-    5: Source.NETFLOW5, 9: Source.NETFLOW9, 10: Source.IPFIX, _SFLOW: Source.SFLOW5,
+    5: Source.NETFLOW5, 9: Source.NETFLOW9, 10: Source.IPFIX, SFLOW: Source.SFLOW5,
 }  # fmt: skip
-_SFLOW5: Final = 5  # sFlow has its version in four octets, where NetFlow v5 has it in two
-
 #: Identical errors of a device are logged once in this many seconds.
 _LOG_INTERVAL: Final = 60.0
 #: Different faults of devices logged in that time: senders' addresses can be forged without end.
@@ -126,7 +125,7 @@ class Decoder:
 
     def _sort_out(self, batch: Batch) -> Iterable[tuple[Source, Offsets]]:
         """Datagrams by protocol; others are counted as errors."""
-        version = np.where(batch.opening == _SFLOW5, _SFLOW, batch.opening >> 16)
+        version = batch.versions
         first = int(version[0])
         found: list[tuple[Source, Offsets]]
         if first in _VERSIONS and (version == first).all():
@@ -141,8 +140,8 @@ class Decoder:
                 if len(index):
                     yield source, index
                 continue
-            short = batch.length[index] < header_size(source)
-            if short.any():
+            if batch.shortest < header_size(source):
+                short = batch.length[index] < header_size(source)
                 for number in index[short].tolist():
                     self._error("truncated_header", self._known(batch, number), number, 0)
                 index = index[~short]
@@ -175,7 +174,7 @@ class Decoder:
         self, batch: Batch, datagrams: Datagrams
     ) -> tuple[ByStream, NDArray[np.intp], list[Stream]]:
         """Datagrams by stream, of each the place in a list of streams; below 0: over a bound."""
-        senders = batch.senders[datagrams.index]
+        senders = of_all(batch.senders, datagrams.index)
         groups, stream = self._group(senders, datagrams.domain)
         rows = groups.order[groups.first]
         domains, received = datagrams.domain[rows].tolist(), datagrams.received[rows].tolist()

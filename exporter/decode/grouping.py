@@ -25,6 +25,10 @@ class ByStream:
     last: Places
     numbers: list[int]
 
+    def sort(self, column: NDArray[Any]) -> NDArray[Any]:
+        """A column of the datagrams in this order."""
+        return column if len(self.first) == 1 else column[self.order]
+
     @classmethod
     def one(cls, count: int) -> ByStream:
         """All datagrams are of stream 0."""

@@ -70,9 +70,6 @@ class RecentDatagrams:
         repeated = np.zeros(len(sequence), np.bool_)
         order = groups.order
         suspects = self._suspects(datagrams, groups, streams)
-        if not suspects:
-            self._remember(sequence, order[groups.last], groups.numbers, streams)
-            return repeated
         checks = 0
         while suspects and checks < MAX_CHECKS:
             place = suspects.pop()
@@ -84,6 +81,9 @@ class RecentDatagrams:
             # What follows a repeated datagram may only look in order.
             if repeated[row] and place + 1 < len(order) and ids[order[place + 1]] == ids[row]:
                 suspects.append(place + 1)
+        if not repeated.any():
+            self._remember(sequence, order[groups.last], groups.numbers, streams)
+            return repeated
         fresh = order[~repeated[order]]
         last = fresh[np.flatnonzero(np.diff(stream[fresh], append=-1))]
         self._remember(sequence, last, stream[last].tolist(), streams)
@@ -103,14 +103,21 @@ class RecentDatagrams:
         self, datagrams: Numbered, groups: ByStream, streams: Sequence[Stream]
     ) -> list[int]:
         """Places in the order of ``groups`` that are not just ahead of the one before."""
-        sequence = datagrams.sequence[groups.order]
+        sequence = groups.sort(datagrams.sequence)
         before = np.empty_like(sequence)
         before[1:] = sequence[:-1]
         before[groups.first] = [streams[number].last_sequence for number in groups.numbers]
         ahead = (sequence - before) & 0xFFFFFFFF
         odd = ((ahead == 0) | (ahead > datagrams.ahead)) & (before >= 0)
-        found: list[int] = np.flatnonzero(odd)[::-1].tolist()
-        return found
+        found = np.flatnonzero(odd)
+        if len(found):
+            # IPFIX templates share the sequence number of the records behind them. What differs in
+            # length from the one datagram that it could repeat is no repeated one.
+            length = datagrams.length[groups.order]
+            plain = (ahead[found] == 0) & ~odd[found - 1] & (length[found] != length[found - 1])
+            found = found[~plain | np.isin(found, groups.first)]
+        places: list[int] = found[::-1].tolist()
+        return places
 
     def _keep(self, kept: _Kept) -> None:
         self._kept.append(kept)

@@ -70,11 +70,11 @@ class TemplatedDecoder:
             for owner in accounting.restarted(datagrams, arrived.groups, arrived.streams):
                 self._state.withdraw_all(owner)
                 owner.forget_connections()
-        sets = walk_sets(arrived.buffer, datagrams.body, end, datagrams.end)
+        sets = walk_sets(arrived.buffer, datagrams, end)
         for row, at in sets.malformed:
             self._fault_at("malformed_set", arrived, row, at)
         if source is Source.IPFIX:
-            for number in np.flatnonzero(sets.start + sets.length > end[sets.datagram]).tolist():
+            for number in np.flatnonzero(sets.start + sets.length > sets.spread(end)).tolist():
                 row = int(sets.datagram[number])
                 self._fault_at("wrong_length", arrived, row, int(datagrams.start[row]) + 2)
         data = is_data_set(sets.number)

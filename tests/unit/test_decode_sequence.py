@@ -135,6 +135,15 @@ def test_the_same_number_with_other_octets_is_no_repetition() -> None:
     assert next(decoder.state.streams()).duplicates == 0
 
 
+def test_templates_and_records_of_one_number_that_come_twice_are_taken_once() -> None:
+    """Neither is like the one before, whose number it has."""
+    decoder = Decoder(config.Decode(), [])
+    pair = [ipfix(template10(256, FLOW), sequence=0), ipfix(set_of(256, flow()), sequence=0)]
+    found = decoder.decode(batch(*pair, *pair))
+    assert sum(map(len, found)) == 1
+    assert next(decoder.state.streams()).duplicates == 2
+
+
 def test_the_same_octets_of_another_device_are_no_repetition() -> None:
     decoder = Decoder(config.Decode(), [])
     datagram = netflow9(template9(256, FLOW), set_of(256, flow()), sequence=1)
