@@ -36,6 +36,10 @@ def contents(database: Database) -> dict[str, list[object]]:
                 "UNION ALL SELECT sum(cityHash64(*)), 0, 0 FROM flows"
             ).result_rows
         )
+        found["drawn"] = list(
+            client.query("SELECT sum(weight), sum(weight * bytes), sum(drawn) FROM flows")
+            .result_rows
+        )  # fmt: skip
         found["seen"] = list(
             client.query("SELECT addr, min(first_seen) FROM hosts_seen GROUP BY addr ORDER BY addr")
             .result_rows

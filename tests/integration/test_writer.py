@@ -107,15 +107,21 @@ def test_drawn_flows_lie_together_and_stand_for_all(settings: ClickHouse) -> Non
         ).result_rows[0]
         plan = client.query("EXPLAIN indexes = 1 SELECT sum(bytes) FROM flows WHERE drawn")
         client.command(
-            "INSERT INTO flows (time_received, bytes) SELECT now(), 0 FROM numbers(100000)"
+            "INSERT INTO flows (time_received, bytes)"
+            " SELECT now(), if(number < 50, 1000000 + number, 0) FROM numbers(100000)"
         )
         by_others = client.command("SELECT sum(weight) FROM flows WHERE bytes = 0")
+        large = client.query(
+            "SELECT DISTINCT weight FROM flows WHERE bytes BETWEEN 1000000 AND 1000049"
+            " AND packets = 0"
+        ).result_rows
     assert told == 0
     assert abs(stood_for / rows - 1) < 0.1
     read = [line for (line,) in plan.result_rows if "Granules" in line]
     granules, of_all = map(int, read[-1].split(":")[1].split("/"))
     assert granules <= drawn / 8192 + 2 < of_all
     assert abs(int(by_others) / 100_000 - 1) < 0.2
+    assert large == [(1,)]
 
 
 def test_addresses_of_either_family_come_out_as_they_went_in(settings: ClickHouse) -> None:

@@ -85,9 +85,11 @@ CREATE TABLE IF NOT EXISTS flow.flows_local ON CLUSTER 'flow'
     slot               DateTime64(3, 'UTC') EPHEMERAL toStartOfFiveMinutes(time_received) COMMENT 'For inserts: gives time_slot.',
     time_slot          DateTime64(3, 'UTC') MATERIALIZED slot CODEC(ZSTD(1)) COMMENT 'Slot of reception within which flows are in the order of their addresses.',
 
-    -- Drawn flows stand for all where all are too many to look at. Who inserts gives large flows a
-    -- better chance (exporter/store/draw.py); else one of thirty-two is drawn.
-    draw               UInt8 EPHEMERAL if(rand() % 32 = 0, 32, 0) COMMENT 'For inserts: gives weight.',
+    -- Drawn flows stand for all where all are too many to look at. Who inserts draws those that are
+    -- large among its own (exporter/store/draw.py); else a flow of a megabyte always is, a smaller one
+    -- the less often the smaller it is, and one of thirty-two at least.
+    draw_one_of        UInt8 EPHEMERAL greatest(1, least(32, intDiv(1000000, greatest(1, bytes)))) COMMENT 'For inserts: gives draw.',
+    draw               UInt8 EPHEMERAL if(rand() % draw_one_of = 0, draw_one_of, 0) COMMENT 'For inserts: gives weight.',
     weight             UInt8 MATERIALIZED draw CODEC(ZSTD(1)) COMMENT 'How many flows a drawn one stands for; 0 where it is not drawn.',
     drawn              UInt8 MATERIALIZED draw > 0 CODEC(ZSTD(1)) COMMENT 'Whether the flow is drawn; drawn flows lie together.',
 
