@@ -153,7 +153,7 @@ def _override(
 def _count_unknown(
     records: Records, sets: DataSets, source: NDArray[np.int8], per_stream: Sequence[int]
 ) -> None:
-    unknown = source == SamplingSource.UNKNOWN
+    unknown = source == np.int8(SamplingSource.UNKNOWN)  # a plain enum is of 64 bits
     if not unknown.any():
         return
     counts = per_stream

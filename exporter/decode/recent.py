@@ -103,17 +103,19 @@ class RecentDatagrams:
         self, datagrams: Numbered, groups: ByStream, streams: Sequence[Stream]
     ) -> list[int]:
         """Places in the order of ``groups`` that are not just ahead of the one before."""
-        sequence = groups.sort(datagrams.sequence)
+        sequence = groups.sort(datagrams.sequence).astype(np.uint32)
         before = np.empty_like(sequence)
         before[1:] = sequence[:-1]
-        before[groups.first] = [streams[number].last_sequence for number in groups.numbers]
-        ahead = (sequence - before) & 0xFFFFFFFF
-        odd = ((ahead == 0) | (ahead > datagrams.ahead)) & (before >= 0)
+        known = np.array([streams[number].last_sequence for number in groups.numbers], np.int64)
+        before[groups.first] = known.astype(np.uint32)
+        ahead = sequence - before
+        odd = ahead - np.uint32(1) >= datagrams.ahead  # so is 0, which wraps
+        odd[groups.first[known < 0]] = False
         found = np.flatnonzero(odd)
         if len(found):
             # IPFIX templates share the sequence number of the records behind them. What differs in
             # length from the one datagram that it could repeat is no repeated one.
-            length = datagrams.length[groups.order]
+            length = groups.sort(datagrams.length)
             plain = (ahead[found] == 0) & ~odd[found - 1] & (length[found] != length[found - 1])
             found = found[~plain | np.isin(found, groups.first)]
         places: list[int] = found[::-1].tolist()
