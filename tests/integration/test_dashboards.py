@@ -316,7 +316,7 @@ def test_ad_hoc_filters_offer_columns_and_values(reader: Client) -> None:
     )
     # All columns of the table, so those that place an insert, too; that query is the plugin's own.
     assert {row[0] for row in columns.result_rows} == {
-        *BY_NAME, "slot", "time_slot", "draw", "weight", "drawn",
+        *BY_NAME, "slot", "time_slot", "draw_one_of", "draw", "weight", "drawn",
     }  # fmt: skip
     values = variables(DASHBOARDS["flow-explorer"])["clickhouse_adhoc_query"]["query"]
     rows = reader.query(values.replace("$__adhoc_column", "dst_port")).result_rows
