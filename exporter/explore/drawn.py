@@ -38,7 +38,11 @@ def looked_at_query(question: Question, only_if: str = "1") -> str:
     Drawn ones where ``only_if``, a constant condition, holds, the range is long, no rollup answers,
     and enough of them match.
     """
-    question = replace(question, estimated="")
+    # Grafana tells queries of variables no length of buckets; rollups want whole minutes.
+    if question.asked_step:
+        question = replace(question, estimated="", asked_step="60")
+    else:
+        question = replace(question, estimated="", step="60")
     held = [only_if, *long_enough(question)[:1], f"NOT {question.counts}"]
     if question.rollup_if:
         held.append("NOT from_rollup")
