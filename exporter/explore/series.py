@@ -79,8 +79,8 @@ def _together(question: Question) -> str:
 
 
 def absent_series_query(question: Question) -> str:
-    """The same of pinned keys without any flow in the range: lines of zeros."""
-    question = in_hours(replace(question, compare=""))
+    """The same of pinned keys without any flow in the range, drawn or not: lines of zeros."""
+    question = in_hours(replace(question, compare="", estimated=""))
     pins = question.pins
     guard = f"notEmpty({pins})"
     guarded = replace(

@@ -20,7 +20,7 @@ from exporter.batch import Array, FlowBatch
 LARGEST_WEIGHT: Final = 32
 #: A flow of so many times the mean size, and any larger one, is always drawn.
 THRESHOLD: Final = 16
-_CHANCES: Final = 1 << 16
+_CHANCES: Final = 1 << 32
 
 
 def drawn_weights(batches: Sequence[FlowBatch], random: np.random.Generator) -> Array:
@@ -28,6 +28,6 @@ def drawn_weights(batches: Sequence[FlowBatch], random: np.random.Generator) -> 
     sizes = np.concatenate([batch.array("bytes") for batch in batches]).astype(np.float32)
     threshold = max(LARGEST_WEIGHT, THRESHOLD * float(sizes.mean()))
     weights = np.clip(threshold / np.maximum(sizes, 1), 1, LARGEST_WEIGHT).astype(np.uint8)
-    chances = random.integers(0, _CHANCES, len(sizes), np.uint16).astype(np.uint32)
+    chances = random.integers(0, _CHANCES, len(sizes), np.uint32).astype(np.uint64)
     weights[chances * weights >= _CHANCES] = 0
     return weights

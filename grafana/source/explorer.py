@@ -58,7 +58,9 @@ QUESTION = replace(
     device=variable("device"),
     compare=variable("compare"),
     pinned=variable("pinned"),
-    estimated=sql.ESTIMATED,
+    estimated=sql.estimated_within_filters(
+        f"trim({variable('address')}) = '' AND {condition.EMPTY}"
+    ),
     rollup_if=f"{sql.NO_AD_HOC_FILTERS} AND {condition.EMPTY}",
     constants=condition.CONSTANTS,
     where=condition.WHERE,

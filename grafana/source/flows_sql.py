@@ -11,7 +11,7 @@ picked from a list are compared with constants.
 from __future__ import annotations
 
 from exporter.explore.choices import Choice, Dimension, open_dimension, open_measure
-from exporter.explore.drawn import DRAWN_FLOWS
+from exporter.explore.drawn import DRAWN_FLOWS, ENOUGH
 from exporter.explore.expressions import TIME
 from exporter.explore.question import Question
 
@@ -30,6 +30,22 @@ def variable(name: str) -> str:
 #: Constants: drawn flows stand for all, as variable ``looked_at`` found; they may.
 ESTIMATED = f"{variable('looked_at')} = '{DRAWN_FLOWS}'"
 AUTO = f"{variable('precision')} != 'exact'"
+
+
+def estimated_within_filters(alone: str) -> str:
+    """Constant: drawn flows stand for all where there may be ad-hoc filters.
+
+    Variables' queries do not know these, so each query counts what they leave; only where they are
+    ``alone``, a constant, and nothing else filters.
+    """
+    enough = f"""(
+    SELECT count() = {ENOUGH} FROM (
+      SELECT 1 FROM flows
+      WHERE NOT ({NO_AD_HOC_FILTERS}) AND drawn AND {RANGE.in_range()}
+      LIMIT {ENOUGH}
+    )
+  )"""
+    return f"({ESTIMATED} AND ({NO_AD_HOC_FILTERS} OR {alone} AND {enough}))"
 
 
 def chosen_dimension(name: str, *, optional: bool = False) -> Dimension:

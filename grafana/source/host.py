@@ -32,7 +32,7 @@ UID = "flow-host"
 
 #: The Data Explorer about the same host, grouped by something.
 _EXPLORER = (
-    "/d/flow-explorer?${__url_time_range}&${address:queryparam}"
+    "/d/flow-explorer?${__url_time_range}&${address:queryparam}&${precision:queryparam}"
     "&var-dimension_2=none&var-measure=bits_per_second&var-dimension="
 )
 

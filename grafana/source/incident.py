@@ -55,14 +55,14 @@ QUESTION = replace(
     top="'8'",
     constants=condition.CONSTANTS,
     where=condition.WHERE,
-    estimated=flows_sql.ESTIMATED,
+    estimated=flows_sql.estimated_within_filters(condition.EMPTY),
     settings=flows_sql.SETTINGS,
 )
 
 #: The Data Explorer with the same measure and filters.
 EXPLORER = (
     "/d/flow-explorer?${__url_time_range}&${measure:queryparam}&${filters:queryparam}"
-    "&${condition:queryparam}"
+    "&${condition:queryparam}&${precision:queryparam}"
 )
 
 #: PromQL selector of the alert's key.
@@ -263,13 +263,13 @@ def dashboard() -> Dashboard:
             dashboard_link(
                 "The same in the Data Explorer",
                 "/d/flow-explorer?${measure:queryparam}&${filters:queryparam}&${condition:queryparam}"
-                "&var-dimension=src_addr",
+                "&${precision:queryparam}&var-dimension=src_addr",
             )
         )
         .link(
             dashboard_link(
                 "All ports of the node",
-                "/d/flow-explorer?${measure:queryparam}&var-dimension=dst_port"
+                "/d/flow-explorer?${measure:queryparam}&${precision:queryparam}&var-dimension=dst_port"
                 "&var-address=${node:percentencode}",
             )
         )

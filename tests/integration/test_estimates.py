@@ -12,9 +12,9 @@ from clickhouse_connect.driver.client import Client
 from exporter.config import ClickHouse
 from exporter.explore import drawn
 from exporter.explore.ask import Asked, ask, is_estimated
-from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS
+from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS, ENOUGH
 from exporter.explore.flows import summary_query
-from exporter.explore.series import series_query
+from exporter.explore.series import absent_series_query, series_query
 from exporter.explore.table import table_query
 from exporter.resources import resource
 from exporter.store.migrate import Migrator
@@ -106,10 +106,38 @@ def test_filters_that_leave_few_flows_leave_exact_answers(day: Day) -> None:
         assert day.looked_at(day.context(dimension="dst_port", address=address)) == found
     assert day.looked_at(day.context(dimension="dst_port", condition="proto = 6")) == DRAWN_FLOWS
     assert day.looked_at(day.context(dimension="dst_port", condition="bytes = 7")) == ALL_FLOWS
-    context = day.context(dimension="dst_port")
-    for value, found in (("6", DRAWN_FLOWS), ("99", ALL_FLOWS)):
-        filtered = replace(context, filters=(AdHoc("proto", "=", value),))
-        assert day.looked_at(filtered) == found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "chosen", "estimated"),
+    [
+        ("proto", "6", {}, True),
+        ("bytes", "64", {}, False),
+        ("proto", "6", {"address": "10.0.0.0/8"}, False),
+        ("proto", "6", {"condition": "proto = 6"}, False),
+    ],
+)
+def test_ad_hoc_filters_that_leave_few_flows_leave_exact_answers(
+    day: Day, key: str, value: str, chosen: dict[str, Value], estimated: bool
+) -> None:
+    """The variable does not know them."""
+    few = table_query(QUESTION).replace(f"count() = {ENOUGH}", "count() = 1000")
+    few = few.replace(f"LIMIT {ENOUGH}", "LIMIT 1000")
+    some, exact = (
+        [
+            row["Total"]
+            for row in day.rows(
+                few,
+                replace(
+                    day.context(dimension="dst_port", looked_at=looked_at, **chosen),
+                    filters=(AdHoc(key, "=", value),),
+                ),
+            )
+        ]
+        for looked_at in (DRAWN_FLOWS, ALL_FLOWS)
+    )
+    assert exact
+    assert (some != exact) == estimated
 
 
 @pytest.mark.parametrize("address", ["", "10.0.0.0/8"])
@@ -233,3 +261,12 @@ def test_a_host_sends_and_receives_what_its_drawn_flows_stand_for(day: Day) -> N
     named = f"dst_port = {services[0]['Key']} AND dst_service = '{services[0]['Name']}'"
     flows = sum(most(side, "tuple()", f"if({named}, 1, 0)") for side in ("src", "dst"))
     assert services[0]["Flows"] == flows
+
+
+def test_a_pinned_key_whose_flows_are_not_drawn_is_no_line_of_zeros(day: Day) -> None:
+    [[port]] = day.reader.query(
+        "SELECT dst_port FROM flows GROUP BY dst_port HAVING sum(drawn) = 0 LIMIT 1"
+    ).result_rows
+    context = day.context(dimension="dst_port", pinned=f"{port},4", looked_at=DRAWN_FLOWS)
+    absent = {row["series"] for row in day.rows(absent_series_query(QUESTION), context)}
+    assert absent == {"4"}
