@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.bench import link, receivers
 from tests.bench.enrichment import BATCH_FLOWS, enrichment_cost
-from tests.bench.measure import decode_cost, memory, peak_rate, receive_cost
+from tests.bench.measure import IDLE_SECONDS, decode_cost, memory, peak_rate, receive_cost
 from tests.bench.report import OURS, Results
 from tests.bench.workloads import KINDS, Kind, Workload, build
 
@@ -98,13 +98,13 @@ def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool
             warm_up_flows=size.pmacct_warm_up if slow else size.warm_up,
             flows_per_second=size.pmacct_rate if slow else size.rate,
             # The store merges, and pmacct writes, for a while after the last packet.
-            idle_seconds=3.0 if slow or name == END_TO_END else 0.5,
+            idle_seconds=3.0 if slow or name == END_TO_END else IDLE_SECONDS,
         )))  # fmt: skip
 
     def busy(name: str, starter: receivers.Starter) -> Step:
         return Step(f"{name}, busy", lambda results: results.busy.append(receive_cost(
             made[0], file, name, starter, flows=size.busy_flows, warm_up_flows=size.warm_up,
-            flows_per_second=size.busy_rate, idle_seconds=0.5,
+            flows_per_second=size.busy_rate, idle_seconds=IDLE_SECONDS,
         )))  # fmt: skip
 
     def together(name: str) -> Step:
@@ -117,7 +117,7 @@ def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool
                 }
                 results.coalesced.append(receive_cost(
                     made[0], file, name, starters[name], flows=size.flows,
-                    warm_up_flows=size.warm_up, flows_per_second=size.rate, idle_seconds=0.5,
+                    warm_up_flows=size.warm_up, flows_per_second=size.rate, idle_seconds=IDLE_SECONDS,
                     way=way,
                 ))  # fmt: skip
 

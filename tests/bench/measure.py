@@ -20,7 +20,9 @@ from tests.bench.workloads import KINDS, Workload, build
 #: Flows of the warm-up that are sent slowly, so that templates are known.
 _SLOW_FLOWS = 2000
 #: Longest that a socket may take to empty after the last datagram for a rate to count as kept.
-_BACKLOG_SECONDS = 0.3
+_BACKLOG_SECONDS = 1.0
+#: So long must a receiver be idle to have nothing in its hands: our own gathers for half a second.
+IDLE_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def receive_cost(
     with running(starter) as receiver, Sender(file, receiver.port, way) as sender:
         sender.send(0, slow, 500)
         sender.send(slow, first, rate)
-        settle(receiver.processes, receiver.port, idle_seconds=0.5)
+        settle(receiver.processes, receiver.port, idle_seconds=IDLE_SECONDS)
         before = cpu_seconds(*receiver.processes)
         seconds = sender.send(first, last, rate)
         settle(receiver.processes, receiver.port, idle_seconds=idle_seconds)
@@ -175,7 +177,7 @@ def peak_rate(
             took = sender.send(at, at + count, rate / flows_per_datagram)
             at += count
             kept = _emptied(receiver.port) and udp_socket(receiver.port)[1] == drops
-            settle(receiver.processes, receiver.port, idle_seconds=0.3)
+            settle(receiver.processes, receiver.port, idle_seconds=IDLE_SECONDS)
             achieved = count * flows_per_datagram / took
             if kept:
                 low = best = max(best, achieved)
@@ -215,7 +217,7 @@ def memory(name: str, starter: Starter, devices: tuple[int, ...]) -> list[Memory
                 if number % 20 == 19:
                     time.sleep(0.01)
             known = count
-            settle(receiver.processes, receiver.port, idle_seconds=0.5)
+            settle(receiver.processes, receiver.port, idle_seconds=IDLE_SECONDS)
             megabytes = memory_bytes(*receiver.processes) / 1e6
             results.append(Memory(name, count, megabytes))
     return results
