@@ -117,8 +117,8 @@ def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool
                 }
                 results.coalesced.append(receive_cost(
                     made[0], file, name, starters[name], flows=size.flows,
-                    warm_up_flows=size.warm_up, flows_per_second=size.rate, idle_seconds=IDLE_SECONDS,
-                    way=way,
+                    warm_up_flows=size.warm_up, flows_per_second=size.rate,
+                    idle_seconds=IDLE_SECONDS, way=way,
                 ))  # fmt: skip
 
         return Step(f"{name}, coalesced", run)
