@@ -12,7 +12,6 @@ from clickhouse_connect.driver.client import Client
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
 from exporter.explore.drawn import DRAWN_FLOWS, looked_at_query
-from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
@@ -124,7 +123,7 @@ def is_estimated(client: Client, asked: Asked) -> bool:
     """Whether :func:`ask` had better answer with estimates."""
     if asked.exact:
         return False
-    [[looked_at]] = client.query(looked_at_query(in_hours(asked.question()))).result_rows
+    [[looked_at]] = client.query(looked_at_query(asked.question())).result_rows
     return bool(looked_at == DRAWN_FLOWS)
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from exporter.explore.rollups import long_enough
+from exporter.explore.hours import in_hours
+from exporter.explore.rollups import is_long
 
 if TYPE_CHECKING:
     from exporter.explore.question import Question
@@ -39,11 +40,8 @@ def looked_at_query(question: Question, only_if: str = "1") -> str:
     and enough of them match.
     """
     # Grafana tells queries of variables no length of buckets; rollups want whole minutes.
-    if question.asked_step:
-        question = replace(question, estimated="", asked_step="60")
-    else:
-        question = replace(question, estimated="", step="60")
-    held = [only_if, *long_enough(question)[:1], f"NOT {question.counts}"]
+    question = in_hours(replace(question, estimated="", step="60"))
+    held = [only_if, is_long(question), f"NOT {question.counts}"]
     if question.rollup_if:
         held.append("NOT from_rollup")
     if question.asked_step:

@@ -15,7 +15,7 @@ from exporter.explore.columns import NARROW_COLUMNS, NO_DIMENSION
 from exporter.explore.expressions import protocol, text, url_filter
 from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
-from exporter.explore.rollups import ROLLUP_SECONDS
+from exporter.explore.rollups import is_long
 
 #: Groups of pairs, and how many of them are looked at.
 PAIR_GROUPS: Final = 1 << 20
@@ -126,8 +126,9 @@ def _possible_pairs(question: Question, held: list[str]) -> list[str]:
 def keys_query(question: Question) -> str:
     """``key``: the top keys of the first dimension as they are shown, largest first."""
     # Grafana tells queries of variables no length of buckets, and rollups have whole minutes.
-    long = f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}"
-    step = f"if({long}, greatest(60, intDiv({question.step}, 60) * 60), {question.step})"
+    step = (
+        f"if({is_long(question)}, greatest(60, intDiv({question.step}, 60) * 60), {question.step})"
+    )
     first = in_hours(replace(question, step=step, dimension_2=by(NO_DIMENSION), compare=""))
     return f"""\
 WITH

@@ -32,12 +32,14 @@ def rollup_table(question: Question) -> str:
         )"""
 
 
+def is_long(question: Question) -> str:
+    """Whether the range is one from which rollups are read: a constant expression."""
+    return f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}"
+
+
 def long_enough(question: Question) -> list[str]:
     """Conditions of the range and its buckets: constant expressions."""
-    return [
-        f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}",
-        f"{question.asked_step or question.step} % 60 = 0",
-    ]
+    return [is_long(question), f"{question.asked_step or question.step} % 60 = 0"]
 
 
 def answerable(question: Question, *, grouped: bool = True) -> str:

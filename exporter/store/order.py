@@ -38,10 +38,10 @@ def storage_order(batches: Sequence[FlowBatch], drawn: Array) -> Array:
         key = (five_minutes - five_minutes.min()) << _HALF | _ranks(key)
     order = np.argsort(key)
     _sort_ties(order, key, times)
-    ordered = drawn[order]
+    is_drawn = drawn[order]
     if not np.ptp(five_minutes):
-        return np.concatenate([order[~ordered], order[ordered]])
-    return order[np.argsort(five_minutes[order] << np.uint64(1) | ordered, kind="stable")]
+        return np.concatenate([order[~is_drawn], order[is_drawn]])
+    return order[np.argsort(five_minutes[order] << np.uint64(1) | is_drawn, kind="stable")]
 
 
 def _sort_ties(order: Array, key: _Numbers, times: _Numbers) -> None:

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from exporter.explore.columns import DIMENSIONS, NO_DIMENSION
 from exporter.explore.drawn import looked_at_query
 from exporter.explore.flows import raw_flows_query, summary_query
-from exporter.explore.hours import COUNTED_HOSTS, in_hours
+from exporter.explore.hours import COUNTED_HOSTS
 from exporter.explore.keys import LARGEST_GROUPS, PAIR_GROUPS, keys_query
 from exporter.explore.rollups import ROLLUP_SECONDS
 from exporter.explore.series import absent_series_query, series_query
@@ -321,7 +321,7 @@ def dashboard() -> Dashboard:
             )
         )
         .with_variable(precision())
-        .with_variable(looked_at(looked_at_query(in_hours(QUESTION), AUTO)))
+        .with_variable(looked_at(looked_at_query(QUESTION, AUTO)))
         .with_variable(
             text_box(
                 condition.NAME,

@@ -82,8 +82,10 @@ def dashboard() -> Dashboard:
     """``flow-services``."""
     ports = replace(HERE, dimension=_SENT_TO, rollup_if="1")
     chosen = replace(ports, keys=_PORTS, top=f"if(has({_PORTS}, '*'), '12', '0')")
-    explorer = "/d/flow-explorer?${__url_time_range}&${address:queryparam}&${measure:queryparam}"
-    explorer += "&${precision:queryparam}"
+    explorer = (
+        "/d/flow-explorer?${__url_time_range}&${address:queryparam}&${measure:queryparam}"
+        "&${precision:queryparam}"
+    )
     only = "&var-filters=dst_addr%7C%3D%7C${__data.fields.filter_1:percentencode}"
     only += "&var-filters=dst_port%7C%3D%7C${__data.fields.filter_2:percentencode}"
     unit = ClickHouseQuery(HERE.unit_query(), ref_id="unit")

@@ -15,7 +15,7 @@ from exporter.explore.choices import by, measuring
 from exporter.explore.columns import PORT
 from exporter.explore.drawn import WEIGHT
 from exporter.explore.expressions import TIME, text
-from exporter.explore.rollups import ROLLUP_SECONDS
+from exporter.explore.rollups import is_long
 from exporter.explore.series import series_query
 
 from .flows_sql import ESTIMATED, RANGE, chosen_measure, variable
@@ -32,7 +32,7 @@ HERE = replace(
 
 #: Over long ranges so many hosts are looked at.
 HOSTS = 500
-_LONG = f"dateDiff('second', $__fromTime, $__toTime) >= {ROLLUP_SECONDS}"
+_LONG = is_long(RANGE)
 #: Constant: flows may be too many to look at each.
 _MANY = f"({_LONG} AND trim({variable('address')}) = '')"
 _HOURS = "time >= toStartOfHour($__fromTime) AND time <= $__toTime"

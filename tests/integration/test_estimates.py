@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from exporter.config import ClickHouse
 from exporter.explore import drawn
 from exporter.explore.ask import Asked, ask, is_estimated
 from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS, ENOUGH
 from exporter.explore.flows import summary_query
 from exporter.explore.series import absent_series_query, series_query
 from exporter.explore.table import table_query
-from exporter.resources import resource
-from exporter.store.migrate import Migrator
 from grafana.source.explorer import QUESTION
-from tests.bench.day import DAY_SECONDS, fill
+from tests.bench.day import DAY_SECONDS
 from tests.support.dashboards import DASHBOARDS
+from tests.support.day import stored_day
 from tests.support.grafana import (
     AdHoc,
     Context,
@@ -30,7 +28,6 @@ from tests.support.grafana import (
     opened_values,
     variables,
 )
-from tests.support.store import running_store
 
 FLOWS = 60_000
 STEP = 3600
@@ -63,14 +60,8 @@ class Day:
 
 @pytest.fixture(scope="module")
 def day() -> Iterator[Day]:
-    with running_store() as store:
-        settings = ClickHouse(url=store.url, password_file=str(store.data_dir / "writer.password"))
-        Migrator(settings, resource("clickhouse/migrations")).apply()
-        with store.client(database="flow") as writer:
-            fill(writer, FLOWS)
-        with store.client(reader=True, database="flow") as reader:
-            last = reader.command("SELECT toUnixTimestamp(max(time_received)) FROM flows")
-            yield Day(reader, int(str(last)) // 3600 * 3600 + 3600)
+    with stored_day(FLOWS) as stored:
+        yield Day(stored.reader, stored.end)
 
 
 @pytest.fixture

@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from exporter.config import ClickHouse
 from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS
-from exporter.resources import resource
-from exporter.store.migrate import Migrator
-from tests.bench.day import DAY_SECONDS, fill
+from tests.bench.day import DAY_SECONDS
 from tests.support.dashboards import DASHBOARDS
+from tests.support.day import stored_day
 from tests.support.grafana import (
     Context,
     Value,
@@ -23,7 +21,6 @@ from tests.support.grafana import (
     opened_values,
     variables,
 )
-from tests.support.store import running_store
 
 FLOWS = 8_000
 #: Each flow is there so often, and one of these is drawn: drawn ones say exactly what all do.
@@ -45,26 +42,20 @@ class Copied:
 
 @pytest.fixture(scope="module")
 def copied() -> Iterator[Copied]:
-    with running_store() as store:
-        settings = ClickHouse(url=store.url, password_file=str(store.data_dir / "writer.password"))
-        Migrator(settings, resource("clickhouse/migrations")).apply()
-        with store.client(database="flow") as writer:
-            fill(writer, FLOWS)
-            writer.command(
-                "CREATE TABLE once ENGINE = MergeTree ORDER BY () AS SELECT * FROM flows"
+    with stored_day(FLOWS) as day:
+        day.writer.command(
+            "CREATE TABLE once ENGINE = MergeTree ORDER BY () AS SELECT * FROM flows"
+        )
+        day.writer.command("TRUNCATE TABLE flows")
+        for draw in (COPIES, *[0] * (COPIES - 1)):
+            day.writer.command(
+                f"INSERT INTO flows (* EXCEPT draw, draw) SELECT *, {draw} FROM once"
+                " SETTINGS insert_deduplicate = 0"
             )
-            writer.command("TRUNCATE TABLE flows")
-            for draw in (COPIES, *[0] * (COPIES - 1)):
-                writer.command(
-                    f"INSERT INTO flows (* EXCEPT draw, draw) SELECT *, {draw} FROM once"
-                    " SETTINGS insert_deduplicate = 0"
-                )
-        with store.client(reader=True, database="flow") as reader:
-            [[last, host]] = reader.query(
-                "SELECT toUnixTimestamp(max(time_received)),"
-                " replaceOne(toString(topK(1)(src_addr)[1]), '::ffff:', '') FROM flows"
-            ).result_rows
-            yield Copied(reader, last // 3600 * 3600 + 3600, host)
+        host = day.reader.command(
+            "SELECT replaceOne(toString(topK(1)(src_addr)[1]), '::ffff:', '') FROM flows"
+        )
+        yield Copied(day.reader, day.end, str(host))
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from exporter.config import ClickHouse
 from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS
-from exporter.resources import resource
 from exporter.store.draw import THRESHOLD
-from exporter.store.migrate import Migrator
 from grafana.source import services_sql
-from tests.bench.day import DAY_SECONDS, fill
+from tests.bench.day import DAY_SECONDS
+from tests.support.day import stored_day
 from tests.support.grafana import Context, Value, expand_sql
-from tests.support.store import running_store
 
 FLOWS = 120_000
 STEP = 300
@@ -67,20 +64,13 @@ class Day:
 
 @pytest.fixture(scope="module")
 def day() -> Iterator[Day]:
-    with running_store() as store:
-        settings = ClickHouse(url=store.url, password_file=str(store.data_dir / "writer.password"))
-        Migrator(settings, resource("clickhouse/migrations")).apply()
-        with store.client(database="flow") as writer:
-            fill(writer, FLOWS)
-        with store.client(reader=True, database="flow") as reader:
-            rows = reader.query(
-                "SELECT toUnixTimestamp64Milli(time_received), src_addr, dst_addr, src_port,"
-                " dst_port, toString(dst_service), toString(src_network), toString(dst_host),"
-                " toString(dst_network), bytes FROM flows"
-            ).result_rows
-            flows = [_flow(*row) for row in rows]
-            last = datetime.fromtimestamp(max(flow.time for flow in flows), UTC)
-            yield Day(reader, flows, int(last.timestamp()) // 3600 * 3600 + 3600)
+    with stored_day(FLOWS) as stored:
+        rows = stored.reader.query(
+            "SELECT toUnixTimestamp64Milli(time_received), src_addr, dst_addr, src_port,"
+            " dst_port, toString(dst_service), toString(src_network), toString(dst_host),"
+            " toString(dst_network), bytes FROM flows"
+        ).result_rows
+        yield Day(stored.reader, [_flow(*row) for row in rows], stored.end)
 
 
 def _flow(
