@@ -133,5 +133,6 @@ def _agents(batch: FlowBatch, devices: Array, count: int) -> NDArray[np.bool_]:
     """Which of ``count`` devices sent flows of eBPF."""
     found = np.zeros(count, np.bool_)
     if "source" in batch.columns:
-        found[devices[batch.array("source") == Source.EBPF]] = True
+        # The number, not the member: compared with that, a column is widened to 64 bits first.
+        found[devices[batch.array("source") == Source.EBPF.value]] = True
     return found

@@ -21,6 +21,11 @@ LARGEST_WEIGHT: Final = 32
 #: A flow of so many times the mean size, and any larger one, is always drawn.
 THRESHOLD: Final = 16
 _CHANCES: Final = 1 << 32
+#: By weight, the highest of so many chances with which a flow is drawn: as many of them are left as
+#: one of the weight takes. Flows of weight 1 always are.
+_HIGHEST: Final = np.array(
+    [0, *((_CHANCES - 1) // weight for weight in range(1, LARGEST_WEIGHT + 1))], np.uint32
+)
 
 
 def drawn_weights(batches: Sequence[FlowBatch], random: np.random.Generator) -> Array:
@@ -28,6 +33,5 @@ def drawn_weights(batches: Sequence[FlowBatch], random: np.random.Generator) -> 
     sizes = np.concatenate([batch.array("bytes") for batch in batches]).astype(np.float32)
     threshold = max(LARGEST_WEIGHT, THRESHOLD * float(sizes.mean()))
     weights = np.clip(threshold / np.maximum(sizes, 1), 1, LARGEST_WEIGHT).astype(np.uint8)
-    chances = random.integers(0, _CHANCES, len(sizes), np.uint32).astype(np.uint64)
-    weights[chances * weights >= _CHANCES] = 0
+    weights *= random.integers(0, _CHANCES, len(sizes), np.uint32) <= _HIGHEST.take(weights)
     return weights

@@ -47,3 +47,26 @@ def test_flows_without_bytes_are_drawn_by_number() -> None:
     weights = drawn_weights([FlowBatch(ROWS, {})], np.random.default_rng(1))
     assert set(weights.tolist()) == {0, LARGEST_WEIGHT}
     assert abs((weights > 0).mean() * LARGEST_WEIGHT - 1) < 0.05
+
+
+class Chances:
+    """Gives these chances, one after the other."""
+
+    def __init__(self, chances: list[int]) -> None:
+        self._chances = np.array(chances, np.uint32)
+
+    def integers(self, low: int, high: int, count: int, dtype: type) -> np.ndarray:
+        assert (low, high, count, dtype) == (0, 1 << 32, len(self._chances), np.uint32)
+        return self._chances
+
+
+def test_of_a_weight_one_chance_in_so_many_draws() -> None:
+    octets = [1 << n for n in range(24)]
+    threshold = THRESHOLD * float(np.mean(octets))
+    told = [int(np.clip(threshold / size, 1, LARGEST_WEIGHT)) for size in octets]
+    assert {1, LARGEST_WEIGHT} < set(told)
+    batch = FlowBatch(len(octets), {"bytes": np.array(octets, np.uint64)})
+    within = [((1 << 32) - 1) // weight for weight in told]
+    beyond = [min(most + 1, (1 << 32) - 1) for most in within]
+    assert drawn_weights([batch], Chances(within)).tolist() == told
+    assert drawn_weights([batch], Chances(beyond)).tolist() == [w if w == 1 else 0 for w in told]
