@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 from urllib.parse import quote as percent_encoded
 
@@ -20,6 +21,9 @@ from exporter.policies.filter import check_filter
 #: Lengths of buckets in seconds; the shortest that gives at most BUCKETS of them is taken.
 STEPS: Final = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
 BUCKETS: Final = 60
+#: Ranges end with a whole minute, or where buckets have whole hours, as rollups do, with one.
+MINUTE: Final = 60
+HOUR: Final = 3600
 TOP_LIMIT: Final = 1000
 
 
@@ -58,6 +62,7 @@ class Asked:
             raise ValueError(f"top must be from 1 to {TOP_LIMIT}")
         if self.start >= self.end:
             raise ValueError("the range ends before it begins")
+        _check_prefix(self.address.strip())
         try:
             check_filter(self.where)
         except ValueError as error:
@@ -82,6 +87,7 @@ class Asked:
             start=f"toDateTime({self.start}, 'UTC')",
             end=f"toDateTime({self.end}, 'UTC')",
             step=str(self.step),
+            end_step=str(MINUTE if self.step < HOUR else HOUR),
             dimension=by(first),
             dimension_2=by(second),
             measure=measuring(self.measure),
@@ -93,6 +99,21 @@ class Asked:
             estimated="1" if estimated else "",
             where=self.where,
         )
+
+
+def _check_prefix(address: str) -> None:
+    """Refuse a prefix that is none; names may have slashes."""
+    network, slash, _ = address.partition("/")
+    if not slash:
+        return
+    try:
+        ip_address(network)
+    except ValueError:
+        return
+    try:
+        ip_network(address, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{address!r} is not a prefix such as 10.0.0.0/8") from error
 
 
 def _text(value: str) -> str:

@@ -34,7 +34,8 @@ class Question:
     Attributes:
         start, end: the range, as DateTime; ``step``: length of a bucket in seconds;
             ``asked_step``: the length asked for where ``step`` may be a longer one, see
-            :func:`exporter.explore.hours.in_hours`.
+            :func:`exporter.explore.hours.in_hours`. ``end_step``: the range ends with a whole one
+            of so many seconds instead of with a whole bucket, so the last one may be shorter.
         dimension, dimension_2: what to group by.
         measure: what is summed or counted. ``top``: how many keys, as String.
         address: a host, an address, a prefix, or empty, as String.
@@ -56,6 +57,7 @@ class Question:
     end: str
     step: str
     asked_step: str = ""
+    end_step: str = ""
     dimension: Dimension = _NONE
     dimension_2: Dimension = _NONE
     measure: Choice = _BITS
@@ -80,12 +82,16 @@ class Question:
         return f"toStartOfInterval({self.start}, INTERVAL {self.step} second)"
 
     @property
+    def _end_step(self) -> str:
+        return self.end_step or self.asked_step
+
+    @property
     def past(self) -> str:
         """One past the last whole bucket; a range shorter than one has the one it is in.
 
-        Where buckets are longer than asked for, the last one may be shorter than they are.
+        Where buckets are longer than the step of the end, the last one may be a shorter one.
         """
-        step = self.asked_step or self.step
+        step = self._end_step or self.step
         return (
             f"greatest(toStartOfInterval({self.end}, INTERVAL {step} second),"
             f" {self.first} + {step})"
@@ -99,14 +105,14 @@ class Question:
     @property
     def bucket_seconds(self) -> str:
         """Length of the bucket that begins at ``bucket``."""
-        if not self.asked_step:
+        if not self._end_step:
             return self.step
         return f"least({self.step}, dateDiff('second', bucket, range_end))"
 
     @property
     def buckets(self) -> str:
         """How many buckets the range has."""
-        if not self.asked_step:
+        if not self._end_step:
             return f"intDiv({self.seconds}, {self.step})"
         return f"intDiv({self.seconds} + {self.step} - 1, {self.step})"
 
@@ -168,10 +174,23 @@ class Question:
         of = f"greatest(sum({value}) OVER (PARTITION BY {partition}), 1)"
         return f"if({self.is_share}, 100 * {value} / {of}, {value})"
 
+    @property
+    def _is_no_rate(self) -> str:
+        counted = [measure.name for measure in MEASURES if not measure.per_second]
+        return self.measure.is_one_of(counted)
+
     def divisor(self, seconds: str) -> str:
         """What the total of so many seconds is divided by."""
-        counted = [measure.name for measure in MEASURES if not measure.per_second]
-        return f"if({self.measure.is_one_of(counted)}, 1, {seconds})"
+        return f"if({self._is_no_rate}, 1, {seconds})"
+
+    def average(self, values: str, total: str) -> str:
+        """The average of a key's ``values``, one per bucket, which come to ``total``.
+
+        Of buckets of different lengths each counts for its own.
+        """
+        if not self.end_step:
+            return f"arrayAvg({values})"
+        return f"if({self._is_no_rate}, arrayAvg({values}), {total} / {self.seconds})"
 
     def unit_query(self, *, of_total: bool = False) -> str:
         """One row with Grafana's ``unit`` of the measure in a bucket, or over the range."""

@@ -64,7 +64,7 @@ SELECT
   {second_display("top_2", question.dimension_2)} AS "Second key",
   {key_name("any_name", "top_1", question.dimension)} AS "Name",
   owned_by.1 AS "Role", owned_by.2 AS "Owner",
-  arrayAvg(values) AS "Average",
+  {question.average("values", "total")} AS "Average",
   arrayReduce('quantileExactInclusive(0.95)', values) AS "95th percentile",
   arrayMax(values) AS "Maximum",
   last_value AS "Last",

@@ -82,6 +82,21 @@ def test_filters_and_addresses_narrow_it(config: Path) -> None:
     assert keys(config, "--address", "' OR 1=1 --") == []
 
 
+@pytest.mark.parametrize("days", [1, 7, 365])
+@pytest.mark.parametrize("where", ["", "proto >= 0"])
+def test_a_long_range_ends_when_it_is_told_to_not_with_a_whole_bucket(
+    config: Path, days: int, where: str
+) -> None:
+    """The hour of traffic is less than a bucket of a year or a week, and the last one."""
+    times = ("--from", moment(END - days * 86400), "--to", moment(END))
+    run = explore(config, *times, "--by", "src_host", "--where", where, "--json")
+    [spike, *_] = json.loads(run.output)["keys"]
+    assert spike["key"] == ["spike"]
+    assert spike["total"] == 30 * 1_000_000 * 8
+    assert spike["average"] == pytest.approx(spike["total"] / (days * 86400), rel=0.05)
+    assert spike["last"] > spike["average"]
+
+
 def test_two_dimensions_pins_and_comparison(config: Path) -> None:
     pairs = keys(config, "--by", "device", "--by", "dst_port", "--top", "1", "--pin", "r1")
     assert {tuple(row["key"]) for row in pairs} >= {("r1", "14999"), ("r1", "443")}
@@ -123,6 +138,8 @@ def test_a_table_for_people_and_csv_for_programs(config: Path) -> None:
         (["--where", "file('/etc/passwd') != ''"], "where: function file is not allowed"),
         (["--compare", "year"], "not with 'year'"),
         (["--top", "0"], "top must be from 1"),
+        (["--address", "10.0.0.0/33"], "not a prefix"),
+        (["--address", "10.0.0.0/"], "not a prefix"),
         (["--last", "soon"], "not a length"),
         (["--last", "0h"], "not a length"),
         (["--from", "yesterday"], "not a time"),
