@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.bench import link, receivers
 from tests.bench.enrichment import BATCH_FLOWS, enrichment_cost
-from tests.bench.measure import IDLE_SECONDS, decode_cost, memory, peak_rate, receive_cost
+from tests.bench.measure import Load, decode_cost, memory, peak_rate, receive_costs
 from tests.bench.report import OURS, Results
 from tests.bench.workloads import KINDS, Kind, Workload, build
 
@@ -36,26 +36,37 @@ ENDS_TO_END = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
 class Size:
     """How much is sent, how fast; pmacct gets the first part of it, slower, as it would lose.
 
-    Flows to warm up with are sent before those that are measured. ``busy`` is the second rate, at
-    which we and nfcapd are measured again: what naps between packets cost is small there.
+    Flows to warm up with are sent before those that are measured, in ``turns``. ``busy`` is the
+    second rate, at which we and nfcapd are measured again: what naps between packets cost is small
+    there.
     """
 
     flows: int
     warm_up: int
+    turns: int
     rate: float
     pmacct_flows: int
     pmacct_warm_up: int
     pmacct_rate: float
     busy_flows: int
+    busy_turns: int
     busy_rate: float
     peak_seconds: float
     devices: tuple[int, ...]
 
+    @property
+    def most_flows(self) -> int:
+        """So many are sent to one receiver."""
+        return self.warm_up + max(self.turns * self.flows, self.busy_turns * self.busy_flows)
+
 
 FULL = Size(
-    500_000, 1_000_000, 250_000, 50_000, 10_000, 25_000, 1_500_000, 1_000_000, 1.5, (1, 100, 2000)
+    500_000, 1_000_000, 5, 250_000, 50_000, 10_000, 25_000,
+    1_000_000, 3, 1_000_000, 1.5, (1, 100, 2000),
+)  # fmt: skip
+QUICK = Size(
+    200_000, 100_000, 1, 200_000, 20_000, 5_000, 20_000, 400_000, 1, 800_000, 0.7, (1, 100)
 )
-QUICK = Size(200_000, 100_000, 200_000, 20_000, 5_000, 20_000, 400_000, 800_000, 0.7, (1, 100))
 
 
 @dataclass(frozen=True)
@@ -66,19 +77,35 @@ class Step:
     run: Callable[[Results], Any]
 
 
-def _who(kind: Kind) -> list[tuple[str, receivers.Starter]]:
-    chosen: list[tuple[str, receivers.Starter]] = [(OURS, receivers.ours)]
+def _loads(kind: Kind, size: Size, address: str = receivers.LOOPBACK) -> dict[str, Load]:
+    """Us and nfcapd, where it knows the protocol."""
+    found = {OURS: _load(partial(receivers.ours, address=address), size)}
+    if kind.name != "sflow5":
+        found["nfcapd"] = _load(receivers.nfcapd(address=address), size)
+    return found
+
+
+def _load(starter: receivers.Starter, size: Size) -> Load:
+    return Load(starter, size.flows, size.warm_up, size.rate, size.turns)
+
+
+def _all_loads(kind: Kind, size: Size) -> dict[str, Load]:
+    """The same and everyone else."""
+    # The store merges, and pmacct writes, for a while after the last packet.
+    pmacct = partial(
+        Load, flows=size.pmacct_flows, warm_up_flows=size.pmacct_warm_up,
+        flows_per_second=size.pmacct_rate, turns=1, idle_seconds=3.0,
+    )  # fmt: skip
+    found = _loads(kind, size)
     if kind.name == "sflow5":
-        chosen += [("sfacctd", receivers.pmacct("sfacctd"))]
+        found["sfacctd"] = pmacct(receivers.pmacct("sfacctd"))
     else:
-        chosen += [
-            ("nfcapd", receivers.nfcapd()),
-            ("nfcapd -y", receivers.nfcapd("-y")),
-            ("nfacctd", receivers.pmacct("nfacctd")),
-        ]
+        found["nfcapd -y"] = _load(receivers.nfcapd("-y"), size)
+        found["nfacctd"] = pmacct(receivers.pmacct("nfacctd"))
     if kind.name in ENDS_TO_END:
-        chosen += [(END_TO_END, receivers.collector)]
-    return chosen
+        end_to_end = _load(receivers.collector, size)
+        found[END_TO_END] = replace(end_to_end, turns=1, idle_seconds=3.0)
+    return found
 
 
 def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool) -> list[Step]:
@@ -87,58 +114,41 @@ def _steps(kind: Kind, size: Size, folder: Path, *, coalesced: bool, peaks: bool
     made: list[Workload] = []
 
     def make(_: Results) -> None:
-        made.append(build(kind, size.warm_up + max(size.flows, size.busy_flows)))
+        made.append(build(kind, size.most_flows))
         made[0].save(file)
 
-    def cost(name: str, starter: receivers.Starter) -> Step:
-        slow = name in ("nfacctd", "sfacctd")
-        return Step(name, lambda results: results.costs.append(receive_cost(
-            made[0], file, name, starter,
-            flows=size.pmacct_flows if slow else size.flows,
-            warm_up_flows=size.pmacct_warm_up if slow else size.warm_up,
-            flows_per_second=size.pmacct_rate if slow else size.rate,
-            # The store merges, and pmacct writes, for a while after the last packet.
-            idle_seconds=3.0 if slow or name == END_TO_END else IDLE_SECONDS,
-        )))  # fmt: skip
+    def costs(results: Results) -> None:
+        results.costs += receive_costs(made[0], file, _all_loads(kind, size))
 
-    def busy(name: str, starter: receivers.Starter) -> Step:
-        return Step(f"{name}, busy", lambda results: results.busy.append(receive_cost(
-            made[0], file, name, starter, flows=size.busy_flows, warm_up_flows=size.warm_up,
-            flows_per_second=size.busy_rate, idle_seconds=IDLE_SECONDS,
-        )))  # fmt: skip
+    def busy(results: Results) -> None:
+        faster = {
+            name: replace(load, flows=size.busy_flows, flows_per_second=size.busy_rate,
+                          turns=size.busy_turns)
+            for name, load in _loads(kind, size).items()
+        }  # fmt: skip
+        results.busy += receive_costs(made[0], file, faster)
 
-    def together(name: str) -> Step:
-        def run(results: Results) -> None:
-            with link.coalescing() as way:
-                address = way.address
-                starters: dict[str, receivers.Starter] = {
-                    OURS: partial(receivers.ours, address=address),
-                    "nfcapd": receivers.nfcapd(address=address),
-                }
-                results.coalesced.append(receive_cost(
-                    made[0], file, name, starters[name], flows=size.flows,
-                    warm_up_flows=size.warm_up, flows_per_second=size.rate,
-                    idle_seconds=IDLE_SECONDS, way=way,
-                ))  # fmt: skip
+    def together(results: Results) -> None:
+        with link.coalescing() as way:
+            loads = _loads(kind, size, way.address)
+            results.coalesced += receive_costs(made[0], file, loads, way)
 
-        return Step(f"{name}, coalesced", run)
-
-    def peak(name: str, starter: receivers.Starter) -> Step:
+    def peak(name: str, load: Load) -> Step:
         return Step(f"{name}, highest rate", lambda results: results.peaks.append(peak_rate(
-            made[0], file, name, starter, start=size.rate, seconds=size.peak_seconds,
+            made[0], file, name, load.starter, start=size.rate, seconds=size.peak_seconds,
         )))  # fmt: skip
 
     steps = [
         Step("making packets", make),
         Step("decode alone", lambda results: results.costs.append(decode_cost(made[0], file))),
-        *(cost(name, starter) for name, starter in _who(kind)),
+        Step("all in turns", costs),
     ]
     if coalesced:
-        steps += [together(n) for n, _ in _who(kind) if n in (OURS, "nfcapd")]
+        steps.append(Step("coalesced", together))
     if kind.name != "sflow5":  # a million samples are 250,000 datagrams: beyond the sender
-        steps += [busy(n, starter) for n, starter in _who(kind) if n in (OURS, "nfcapd")]
+        steps.append(Step("busy", busy))
     if peaks and kind.name in PEAKS:
-        steps += [peak(n, starter) for n, starter in _who(kind) if n in (OURS, "nfcapd")]
+        steps += [peak(name, load) for name, load in _loads(kind, size).items()]
     return [Step(f"{kind.name}: {step.what}", step.run) for step in steps]
 
 
@@ -164,7 +174,9 @@ def _memory_steps(size: Size) -> list[Step]:
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="A minute instead of ten; the figures vary.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Two minutes instead of twenty; the figures vary.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON.")] = False,
     update_docs: Annotated[
         bool, typer.Option(help="Write the tables into docs/reference/benchmarks.md.")
@@ -174,7 +186,7 @@ def main(
     ] = None,
     peaks: Annotated[bool, typer.Option(help="Search for the highest rates, too.")] = True,
 ) -> None:
-    """Measure flow-exporter, nfcapd and nfacctd on the same packets, one after the other."""
+    """Measure flow-exporter, nfcapd and nfacctd on the same packets, in turns."""
     size = QUICK if quick else FULL
     chosen = [k for k in KINDS if not only or any(part in k.name for part in only)]
     results = Results(quick, os.getloadavg()[0])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +47,7 @@ ON_LOOPBACK = Way()
 class Cost:
     """CPU seconds per million flows that came out; ``offered`` flows a second, 0 from memory.
 
-    ``flows_per_second`` is what was reached.
+    ``flows_per_second`` is what was reached. ``cpu_per_million`` is the median of ``turns``.
     """
 
     workload: str
@@ -54,11 +56,12 @@ class Cost:
     flows_per_second: float
     cpu_per_million: float
     lost: float
+    turns: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest rate at which nothing was lost; ``limited`` where the sender could no more."""
+    """The highest rate at which one core lost nothing; ``limited``: the sender could no more."""
 
     workload: str
     receiver: str
@@ -76,12 +79,12 @@ class Memory:
 
 
 class Sender:
-    """The sending process for one workload and port."""
+    """The sending process for one workload, to any port."""
 
-    def __init__(self, file: Path, port: int, way: Way = ON_LOOPBACK) -> None:
+    def __init__(self, file: Path, way: Way = ON_LOOPBACK) -> None:
         argv = [*way.command, sys.executable, "-m", "tests.bench.sender", str(file)]
         self._process = subprocess.Popen(
-            [*argv, way.address, str(port), way.devices],
+            [*argv, way.address, way.devices],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         self._line()
@@ -92,10 +95,10 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def send(self, first: int, last: int, datagrams_per_second: float) -> float:
+    def send(self, port: int, first: int, last: int, datagrams_per_second: float) -> float:
         """Send those datagrams evenly; the seconds it took."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{first} {last} {datagrams_per_second}\n")
+        self._process.stdin.write(f"{port} {first} {last} {datagrams_per_second}\n")
         self._process.stdin.flush()
         return float(self._line())
 
@@ -125,56 +128,102 @@ def decode_cost(workload: Workload, file: Path) -> Cost:
     return Cost(workload.name, "decode alone", 0.0, flows / seconds, seconds / flows * 1e6, 0.0)
 
 
-def receive_cost(
-    workload: Workload,
-    file: Path,
-    name: str,
-    starter: Starter,
-    *,
-    flows: int,
-    warm_up_flows: int,
-    flows_per_second: float,
-    idle_seconds: float,
-    way: Way = ON_LOOPBACK,
-) -> Cost:
-    """One receiver: the first flows of the workload to warm up, then ``flows`` of them, evenly."""
-    slow = workload.until(_SLOW_FLOWS)
-    first = workload.until(warm_up_flows)
-    last = workload.until(warm_up_flows + flows)
-    warm_up, sent = (int(workload.flows_before[at]) for at in (first, last))
-    rate = flows_per_second * last / sent
-    with running(starter) as receiver, Sender(file, receiver.port, way) as sender:
-        sender.send(0, slow, 500)
-        sender.send(slow, first, rate)
-        settle(receiver.processes, receiver.port, idle_seconds=IDLE_SECONDS)
-        before = cpu_seconds(*receiver.processes)
-        seconds = sender.send(first, last, rate)
-        settle(receiver.processes, receiver.port, idle_seconds=idle_seconds)
-        used = cpu_seconds(*receiver.processes) - before
-        came_out = receiver.finish()
-    measured = came_out - warm_up
-    cost = used / measured * 1e6 if measured > 0 else float("nan")
-    return Cost(
-        workload.name, name, flows_per_second, (sent - warm_up) / seconds, cost,
-        1 - came_out / sent,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Load:
+    """What a receiver is sent: flows to warm up with, then as many more in each of its turns."""
+
+    starter: Starter
+    flows: int
+    warm_up_flows: int
+    flows_per_second: float
+    turns: int
+    idle_seconds: float = IDLE_SECONDS
+
+    def flows_until(self, turn: int) -> int:
+        """How many flows have been sent when this turn, from 0 on, begins."""
+        return self.warm_up_flows + turn * self.flows
+
+
+def receive_costs(
+    workload: Workload, file: Path, loads: Mapping[str, Load], way: Way = ON_LOOPBACK
+) -> list[Cost]:
+    """All receivers are up at once and get the next flows of the workload in turns, evenly.
+
+    So whatever slows the machine for some seconds meets all alike.
+    """
+    used: dict[str, list[float]] = {name: [] for name in loads}
+    seconds = dict.fromkeys(loads, 0.0)
+    with ExitStack() as stack:
+        up = {name: stack.enter_context(running(load.starter)) for name, load in loads.items()}
+        sender = stack.enter_context(Sender(file, way))
+
+        def send(name: str, first: int, last: int, rate: float) -> float:
+            took = sender.send(up[name].port, first, last, rate)
+            settle(up[name].processes, up[name].port, idle_seconds=loads[name].idle_seconds)
+            return took
+
+        for name, load in loads.items():
+            slow, first = workload.until(_SLOW_FLOWS), workload.until(load.warm_up_flows)
+            sender.send(up[name].port, 0, slow, 500)
+            send(name, slow, first, workload.datagrams_per_second(load.flows_per_second))
+        for turn in range(max(load.turns for load in loads.values())):
+            for name, load in loads.items():
+                if turn < load.turns:
+                    first, last = (workload.until(load.flows_until(at)) for at in (turn, turn + 1))
+                    rate = workload.datagrams_per_second(load.flows_per_second)
+                    before = cpu_seconds(*up[name].processes)
+                    seconds[name] += send(name, first, last, rate)
+                    used[name].append(cpu_seconds(*up[name].processes) - before)
+        came_out = {name: receiver.finish() for name, receiver in up.items()}
+    costs = []
+    for name, load in loads.items():
+        warm_up, sent = (
+            int(workload.flows_before[workload.until(load.flows_until(turn))])
+            for turn in (0, load.turns)
+        )
+        measured = max(0, came_out[name] - warm_up) / load.turns
+        turns = tuple(one / measured * 1e6 if measured else float("nan") for one in used[name])
+        costs.append(Cost(
+            workload.name, name, load.flows_per_second, (sent - warm_up) / seconds[name],
+            statistics.median(turns), 1 - came_out[name] / sent, turns,
+        ))  # fmt: skip
+    return costs
+
+
+@contextmanager
+def _on_cores(cores: set[int]) -> Iterator[None]:
+    """What is started here runs on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def peak_rate(
     workload: Workload, file: Path, name: str, starter: Starter, *, start: float, seconds: float
 ) -> Peak:
-    """Half as fast again until something is lost, then closer from below."""
+    """Half as fast again until something is lost, then closer from below.
+
+    The receiver has one core, the sender the others.
+    """
     flows_per_datagram = workload.flows / len(workload.datagrams)
     best, limited, at = 0.0, False, 0
     low, high, rate = 0.0, 0.0, start
-    with running(starter) as receiver, Sender(file, receiver.port) as sender:
+    core, *others = sorted(os.sched_getaffinity(0), reverse=True)
+    with ExitStack() as stack:
+        with _on_cores({core}):
+            receiver = stack.enter_context(running(starter))
+        with _on_cores(set(others) or {core}):
+            sender = stack.enter_context(Sender(file))
         # Everyone learns the templates first.
         at = min(50, len(workload.datagrams))
-        sender.send(0, at, 1000)
+        sender.send(receiver.port, 0, at, 1000)
         while not high or high / max(low, 1) > 1.1:
             count = int(rate * seconds / flows_per_datagram)
             drops = udp_socket(receiver.port)[1]
-            took = sender.send(at, at + count, rate / flows_per_datagram)
+            took = sender.send(receiver.port, at, at + count, rate / flows_per_datagram)
             at += count
             kept = _emptied(receiver.port) and udp_socket(receiver.port)[1] == drops
             settle(receiver.processes, receiver.port, idle_seconds=IDLE_SECONDS)

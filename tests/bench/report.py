@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ class Results:
                 title = f"CPU seconds per million flows (c/M) at {rate / 1e6:g} M flows/s{how}"
                 found.append(_costs(title, costs))
         if self.peaks:
-            found.append(_pivot("Highest rate without loss, flows per second", self.peaks, _rate))
+            found.append(
+                _pivot("Highest rate without loss on one core, flows per second", self.peaks, _rate)
+            )
         if self.memories:
             found.append(_memories(self.memories))
         if self.enrichments:
@@ -104,10 +106,18 @@ def _costs(what: str, costs: list[Cost]) -> tuple[str, list[str], list[list[str]
     for peer in (peer for peer in PEERS if peer in names):
         header.append(f"{peer} / ours")
         for row in rows:
-            by = {c.receiver: c.cpu_per_million for c in costs if c.workload == row[0]}
-            ratio = by[peer] / by[OURS] if peer in by and by.get(OURS) else math.nan
-            row.append("" if math.isnan(ratio) else f"{ratio:.1f}x")
+            by = {c.receiver: c.turns for c in costs if c.workload == row[0]}
+            row.append(_ratio(by.get(peer, ()), by.get(OURS, ())))
     return title, header, rows
+
+
+def _ratio(peer: Sequence[float], ours: Sequence[float]) -> str:
+    """The median of turns side by side, the least and the most of them."""
+    ratios = sorted(theirs / our for theirs, our in zip(peer, ours, strict=False))
+    if not ratios:
+        return ""
+    middle = f"{statistics.median(ratios):.1f}x"
+    return middle if len(ratios) == 1 else f"{middle} ({ratios[0]:.1f} - {ratios[-1]:.1f})"
 
 
 def _pivot(

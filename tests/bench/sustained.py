@@ -92,13 +92,13 @@ def sustain(flows_per_second: float, minutes: float) -> Sustained:
         }
         with (
             running(lambda at: receivers.collector(at, sections)) as up,
-            Sender(file, up.port) as sender,
+            Sender(file) as sender,
             ThreadPoolExecutor(1) as thread,
         ):
-            sender.send(0, _SLOW_DATAGRAMS, 500)
+            sender.send(up.port, 0, _SLOW_DATAGRAMS, 500)
             cpu = [cpu_seconds(pid) for pid in up.processes]
             rate = flows_per_second / per_datagram
-            sending = thread.submit(sender.send, _SLOW_DATAGRAMS, last, rate)
+            sending = thread.submit(sender.send, up.port, _SLOW_DATAGRAMS, last, rate)
             began = time.monotonic()
             while not sending.done():
                 wait([sending], _SAMPLE_SECONDS)

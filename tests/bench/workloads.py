@@ -49,6 +49,10 @@ class Workload:
         """How many datagrams hold at least that many flows."""
         return min(int(np.searchsorted(self.flows_before, flows)), len(self.datagrams))
 
+    def datagrams_per_second(self, flows_per_second: float) -> float:
+        """At how many datagrams a second they come to that many flows."""
+        return flows_per_second * len(self.datagrams) / self.flows
+
     def save(self, path: Path) -> None:
         """For the sending process."""
         np.savez(
