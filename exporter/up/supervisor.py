@@ -150,7 +150,7 @@ class Supervisor:
             limit=1 << 20,
             # Its own session: Ctrl-C reaches us alone, and we end the children in order.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
     async def _until_ready(
@@ -217,7 +217,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
-    # So that a killed supervisor leaves no child behind on its ports.
+def die_with_parent() -> None:
+    """Between fork and exec: a killed parent leaves no child behind on its ports."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -7,13 +7,13 @@ and writes the table of docs/explanation/incidents.md.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 from exporter.simulate.site import ROGUE
 from tests.e2e.datacenter import REAL, Site, watched
+from tests.support.folders import own_folder
 from tests.support.stack import until
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "incidents.md"
@@ -95,8 +95,8 @@ def main() -> None:
         return {"load-spike": first, "query-fanin": first, "rogue-host": first}
 
     with (
-        tempfile.TemporaryDirectory(prefix="flow-incidents-") as folder,
-        watched(Path(folder), REAL, begins) as site,
+        own_folder("flow-incidents-") as folder,
+        watched(folder, REAL, begins) as site,
     ):
         late = time.time() - site.begins["load-spike"]
         if late > 0:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
+
+from tests.support.folders import own_folder
 
 _CONFIG = """<clickhouse>
   <tcp_port>9000</tcp_port>
@@ -49,11 +49,12 @@ class ClusterNode:
     """An empty engine with cluster ``flow`` and database ``flow``; a context manager."""
 
     def __enter__(self) -> ClusterNode:
-        self._folder = Path(tempfile.mkdtemp(prefix="flow-cluster-"))
-        config = self._folder / "config.xml"
+        self._made = ExitStack()
+        folder = self._made.enter_context(own_folder("flow-cluster-"))
+        config = folder / "config.xml"
         config.write_text(_CONFIG)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, f"{self._folder}/data?config-file={config}"],
+            [sys.executable, "-c", _SERVE, f"{folder}/data?config-file={config}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -70,7 +71,7 @@ class ClusterNode:
         self._process.wait()
         self._process.stdin.close()
         self._process.stdout.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._made.close()
 
     def run(self, statement: str) -> list[list[Any]]:
         """Rows of the answer."""

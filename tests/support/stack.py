@@ -31,11 +31,13 @@ def free_port(kind: socket.SocketKind) -> int:
 def until(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
     """The first answer of ``ask`` that is neither empty nor false."""
     deadline = time.monotonic() + seconds
+    pause = 0.01
     while time.monotonic() < deadline:
         answer = ask()
         if answer:
             return answer
-        time.sleep(0.5)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
 

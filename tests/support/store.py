@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,9 @@ from typing import Any
 import clickhouse_connect
 import urllib3
 from clickhouse_connect.driver.client import Client
+
+from exporter.up.supervisor import die_with_parent
+from tests.support.folders import own_folder
 
 _READY = "flow-exporter store: listening on "
 
@@ -62,6 +63,7 @@ class RunningStore:
                 stderr=log,
                 text=True,
                 env=os.environ | self._environment,
+                preexec_fn=die_with_parent,  # else it outlives tests that are killed
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -154,9 +156,8 @@ def running_store(
     *arguments: str, environment: dict[str, str] | None = None
 ) -> Iterator[RunningStore]:
     """A store on a new, empty data directory, which is removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="flow-store-"))
-    try:
-        with RunningStore(folder / "store", arguments, environment) as store:
-            yield store
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        own_folder("flow-store-") as folder,
+        RunningStore(folder / "store", arguments, environment) as store,
+    ):
+        yield store
