@@ -72,7 +72,7 @@ class ClickHouse(Section):
         250_000, ge=1, le=5_000_000, description="Flows of one insert at high rates."
     )
     batch_seconds: float = Field(
-        5.0, gt=0, le=60, description="Longest time that a flow waits for its insert."
+        4.0, gt=0, le=60, description="Longest time that a flow waits for its insert."
     )
     queue_batches: int = Field(
         8, ge=1, le=1024, description="Full inserts kept in memory while ClickHouse is away."

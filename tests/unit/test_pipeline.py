@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import exporter.pipeline
+import exporter.receive.udp
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config, Counter
 from exporter.enrich import Enricher, NameSources
@@ -254,3 +255,12 @@ def test_sources_are_told_when_there_is_no_room(monkeypatch):
         rig.writer.room.set()
         assert source.offer(flows(taken, 10), 5.0)
         until(lambda: rig.writer.flows == taken + 10)
+
+
+def test_by_default_flows_are_stored_within_five_seconds():
+    waits = [
+        exporter.receive.udp.LINGER_SECONDS,
+        exporter.pipeline.LINGER_SECONDS,
+        Config().clickhouse.batch_seconds,
+    ]
+    assert sum(waits) <= 5.0 - 0.2, "an insert takes some time, too"
