@@ -45,6 +45,12 @@ class Grpc(Section):
     max_concurrent_calls: int = Field(
         16, ge=1, le=1024, description="Messages worked on at a time; more are refused."
     )
+    max_connections: int = Field(
+        512,
+        ge=1,
+        le=65536,
+        description="Connections at a time, one of each agent; more are closed at once.",
+    )
     keepalive_seconds: float = Field(
         60.0,
         ge=10,

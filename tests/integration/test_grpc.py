@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -17,6 +20,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+import exporter.receive.grpc.server
 import exporter.receive.grpc.service
 import exporter.receive.grpc.stats
 from exporter.batch import FlowBatch
@@ -27,6 +31,7 @@ from exporter.receive.grpc import GrpcServer
 from exporter.receive.grpc.stats import GrpcCollector
 from exporter.receive.udp import ReceiveError
 from tests.support.ebpf import record
+from tests.support.stack import until
 
 DEVICES = [Device(address="192.0.2.7", name="node7")]
 
@@ -158,6 +163,128 @@ def test_more_calls_than_allowed_are_refused() -> None:
         other.close()
         rig.taken.room.set()
         call.result(30)
+
+
+def open_ones(sockets: list[socket.socket]) -> list[socket.socket]:
+    """Those that the server has not closed."""
+
+    def is_open(one: socket.socket) -> bool:
+        try:
+            while one.recv(4096):
+                pass
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    return [one for one in sockets if is_open(one)]
+
+
+def test_more_connections_than_allowed_are_closed_and_take_nothing_from_agents() -> None:
+    with running(max_connections=8) as rig, ExitStack() as stack:
+        rig.send(record())
+        many = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", rig.server.port)))
+            for _ in range(100)
+        ]
+        for one in many:
+            one.setblocking(False)
+        until("all others are closed", 30, lambda: len(open_ones(many)) == 7)
+        rig.send(record())
+        for one in many:
+            one.close()
+        # Those that are gone leave room.
+        other = rig.connect()
+        stack.callback(other.close)
+        until("there is room", 30, lambda: refused_or_none(rig, other) is None)
+
+
+def refused_or_none(rig: Rig, channel: grpc.Channel) -> grpc.StatusCode | None:
+    try:
+        rig.send(record(), channel=channel)
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return None
+
+
+def test_who_connects_and_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter.receive.grpc.server, "_HANDSHAKE_SECONDS", 1)
+    with (
+        running() as rig,
+        socket.create_connection(("127.0.0.1", rig.server.port)) as silent,
+    ):
+        silent.settimeout(30)
+        while silent.recv(4096):
+            pass
+
+
+class Stalled:
+    """A call whose message never comes, of a peer of its own."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._never = threading.Event()
+        self._channel = rig.connect()
+        self._begin = self._channel.stream_unary("/pbflow.Collector/Send")
+        self.call = self._begin.future(self._nothing())
+
+    def begin_again(self) -> None:
+        """Where it was refused, since there was another call."""
+        if self.call.done():
+            self.call = self._begin.future(self._nothing())
+
+    def close(self) -> None:
+        self._never.set()
+        self._channel.close()
+
+    def _nothing(self) -> Iterator[bytes]:
+        self._never.wait()
+        yield from ()
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"),
+    [(exporter.receive.grpc.service, "MESSAGE_SECONDS"),
+     (exporter.receive.grpc.server, "_AGE_SECONDS")],
+    ids=["message", "connection"],
+)  # fmt: skip
+def test_calls_whose_message_never_comes_do_not_keep_agents_out_for_long(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, limit: str
+) -> None:
+    monkeypatch.setattr(module, limit, 1)
+    monkeypatch.setattr(exporter.receive.grpc.server, "_AGE_GRACE_SECONDS", 1)
+    with running(max_concurrent_calls=1) as rig, closing(Stalled(rig)) as stalled:
+
+        def is_taken() -> bool:
+            stalled.begin_again()
+            return refused_or_none(rig, rig.channel) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        until("the one call is taken", 30, is_taken)
+        assert stalled.call.exception(timeout=30) is not None
+        until("there is room", 30, lambda: refused_or_none(rig, rig.channel) is None)
+        assert rig.metric("faults_total", reason="too_slow") == (limit == "MESSAGE_SECONDS")
+
+
+def test_a_call_without_a_message_is_refused_and_counted() -> None:
+    with running() as rig:
+        with pytest.raises(grpc.RpcError) as error:
+            rig.channel.stream_unary("/pbflow.Collector/Send")(iter(()), timeout=30)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert rig.metric("faults_total", reason="malformed") == 1
+
+
+def test_agents_lose_nothing_when_their_connection_has_come_of_age(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter.receive.grpc.server, "_AGE_SECONDS", 1)
+    with running() as rig:
+        end = time.monotonic() + 3
+        sent = 0
+        while time.monotonic() < end:
+            rig.send(record())
+            sent += 1
+        assert len(rig.taken.rows) == sent
 
 
 def test_long_messages_are_refused_also_when_compressed() -> None:

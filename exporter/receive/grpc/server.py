@@ -28,8 +28,14 @@ log = logging.getLogger(__name__)
 #: Calls under way get this long at the end.
 _GRACE_SECONDS: Final = 1.0
 _KEEPALIVE_TIMEOUT_SECONDS: Final = 20
-#: Whoever is connected and calls nothing for so long is sent away; agents call every few seconds.
-_IDLE_SECONDS: Final = 600
+#: Whoever has connected and does not speak HTTP/2 (and TLS) by then is sent away.
+_HANDSHAKE_SECONDS: Final = 10
+#: A connection is to be made anew after so long, give or take a tenth: nobody holds one of all
+#: connections, or of all calls, for ever. Calls under way then get the grace.
+_AGE_SECONDS: Final = 600
+_AGE_GRACE_SECONDS: Final = 60
+#: An agent makes one call after the other; more of a connection wait.
+_CALLS_OF_A_CONNECTION: Final = 4
 _SERVICES: Final = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
 
 
@@ -106,11 +112,14 @@ def _options(settings: config.Grpc, *, reuse_port: bool) -> list[tuple[str, int]
     keepalive = round(settings.keepalive_seconds * 1000)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_concurrent_streams", settings.max_concurrent_calls),
+        ("grpc.max_concurrent_streams", min(_CALLS_OF_A_CONNECTION, settings.max_concurrent_calls)),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+        ("grpc.max_connection_age_ms", _AGE_SECONDS * 1000),
+        ("grpc.max_connection_age_grace_ms", _AGE_GRACE_SECONDS * 1000),
         ("grpc.http2.min_ping_interval_without_data_ms", keepalive // 2),
         ("grpc.so_reuseport", int(reuse_port)),
     ]

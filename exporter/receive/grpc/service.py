@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
@@ -28,6 +29,8 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["Collector"].full_name
 #: A call waits this long for room before it is refused. The agent sends one message after the
 #: other, so waiting slows it; the bound keeps calls from piling up.
 PATIENCE_SECONDS: Final = 5.0
+#: A message is to be there by then: until it is its call is one of those that there may be.
+MESSAGE_SECONDS: Final = 30.0
 
 _REPLY: Final = pb.CollectorReply()
 
@@ -47,14 +50,20 @@ class CollectorService:
         self._names = {pack_address(d.address): d.name or d.address for d in devices}
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a server needs to serve it. Messages come as octets, so that bad ones are ours."""
-        send: grpc.RpcMethodHandler[bytes, pb.CollectorReply] = grpc.unary_unary_rpc_method_handler(
-            self.send, response_serializer=pb.CollectorReply.SerializeToString
+        """What a server needs to serve it. Messages come as octets, so that bad ones are ours.
+
+        To a peer a stream of one message is that message, but how long it takes is seen here only.
+        """
+        send: grpc.RpcMethodHandler[bytes, pb.CollectorReply] = (
+            grpc.stream_unary_rpc_method_handler(
+                self.send, response_serializer=pb.CollectorReply.SerializeToString
+            )
         )
         return grpc.method_handlers_generic_handler(SERVICE, {"Send": send})
 
-    def send(self, message: bytes, context: grpc.ServicerContext) -> pb.CollectorReply:
-        """Take in a message; the reply says that its flows are in the pipeline."""
+    def send(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> pb.CollectorReply:
+        """Take in the one message; the reply says that its flows are in the pipeline."""
+        message = self._only(messages, context)
         self._stats.came(len(message))
         try:
             flows, faults = self._reader.read(
@@ -79,6 +88,28 @@ class CollectorService:
                 f"no room for {len(flows)} flows within {PATIENCE_SECONDS:g} s",
             )
         return _REPLY
+
+    def _only(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        """The message of a call, which ends if that takes too long."""
+        timer = threading.Timer(MESSAGE_SECONDS, self._give_up, [context])
+        timer.daemon = True
+        timer.start()
+        try:
+            message = next(messages, None)
+        finally:
+            timer.cancel()
+        if message is None:
+            self._refuse(
+                context, grpc.StatusCode.INVALID_ARGUMENT, "malformed", "a call without a message"
+            )
+        return message
+
+    def _give_up(self, context: grpc.ServicerContext) -> None:
+        self._stats.fault("too_slow")
+        self._log.warning(
+            "too_slow", f"{context.peer()}: no whole message within {MESSAGE_SECONDS:g} s"
+        )
+        context.cancel()
 
     def _hand_over(self, flows: FlowBatch) -> bool:
         if not self._offer(flows, 0.0):
