@@ -130,7 +130,7 @@ class Decode(Section):
     )
     max_fields_per_template: int = Field(512, ge=1, description="Fields of one template.")
     max_waiting_bytes_per_device: int = Field(
-        1 << 20, ge=0, description="Records kept per device until their template arrives."
+        1 << 20, ge=0, description="Memory for a device's records until their template arrives."
     )
     max_waiting_bytes: int = Field(
         64 << 20, ge=0, description="The same over all devices together."

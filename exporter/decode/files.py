@@ -59,22 +59,23 @@ class FileDecoder:
 
     def finish(self) -> None:
         """Report what only the end shows: records whose template never came, and the like."""
-        for stream in self.decoder.state.streams():
-            for number, sets in stream.waiting.items():
+        for device in self.decoder.state.devices.values():
+            for (stream, number), sets in device.waiting.items():
                 octets = sum(len(waiting.body) for waiting in sets)
                 self._fault(
-                    f"device {stream.device.label}, domain {stream.domain}: template {number} "
+                    f"device {device.label}, domain {stream.domain}: template {number} "
                     f"never came; sets of records not decoded: {len(sets)} ({octets} octets)"
                 )
+        for stream in self.decoder.state.streams():
             if stream.waiting_dropped:
                 self._fault(
                     f"device {stream.device.label}, domain {stream.domain}: too many sets of "
                     f"records waited for their template; dropped: {stream.waiting_dropped}"
                 )
-        for (device, reason), number in sorted(self.decoder.stats.errors().items()):
+        for (label, reason), number in sorted(self.decoder.stats.errors().items()):
             beyond = number - self._reported[reason]
             if beyond > 0:
-                self._fault(f"device {device}: {reason}: {beyond} times")
+                self._fault(f"device {label}: {reason}: {beyond} times")
 
     def _read(self, path: Path) -> Iterator[FlowBatch]:
         raw = not _is_capture(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import weakref
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -26,6 +26,8 @@ MAX_FIELDS: Final = 2_000_000
 #: Names (of interfaces, VRFs, applications) kept per device, and over all devices together.
 MAX_NAMES_PER_DEVICE: Final = 32_768
 MAX_NAMES: Final = 1_000_000
+#: What a set that waits takes besides its octets, more or less: it may have four of them.
+WAITING_OCTETS: Final = 512
 #: A device not heard of for this long may make room for a new one, in milliseconds.
 IDLE: Final = 600_000
 
@@ -44,7 +46,7 @@ class Device:
         "address", "applications", "clock_skew", "errors", "interfaces", "label", "names",
         "rates", "reverse_counters", "sampling_rate", "sampling_rate_override", "seen", "streams",
         "system_init", "telling", "templates", "times_replaced", "unknown_sampling", "vrfs",
-        "waiting_bytes",
+        "waiting", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, address: bytes, configured: config.Device | None) -> None:
@@ -63,6 +65,8 @@ class Device:
         self.telling: dict[Source, list[Sampling]] = {}
         self.system_init = 0
         self.templates = 0
+        #: Sets without a template by stream and number, those first that wait for longest.
+        self.waiting: OrderedDict[tuple[Stream, int], deque[WaitingSet]] = OrderedDict()
         self.waiting_bytes = 0
         self.clock_skew = 0.0
         self.times_replaced = 0
@@ -93,7 +97,7 @@ class Stream:
     __slots__ = (
         "boot", "bytes", "connections", "device", "domain", "duplicates", "last_sequence",
         "options", "packets", "records", "sampling", "sequence", "serial", "source", "templates",
-        "waiting", "waiting_dropped", "waiting_sets",
+        "waiting_dropped", "waiting_sets",
     )  # fmt: skip
 
     def __init__(
@@ -118,7 +122,6 @@ class Stream:
         self.records = 0
         self.options = 0
         self.duplicates = 0
-        self.waiting: dict[int, deque[WaitingSet]] = {}
         self.waiting_sets = 0
         self.waiting_dropped = 0
 
@@ -156,6 +159,11 @@ class WaitingSet:
     exported: int
     uptime: int
 
+    @property
+    def size(self) -> int:
+        """Octets of memory that it takes, more or less."""
+        return len(self.body) + WAITING_OCTETS
+
 
 def _by_address(devices: Sequence[config.Device]) -> dict[bytes, config.Device]:
     return {packed_address(device.address): device for device in devices}
@@ -178,6 +186,8 @@ class State:
         self.fields = 0
         self.names = 0
         self.waiting_bytes = 0
+        #: Devices with sets that wait, those first that have some for longest.
+        self._waiting: OrderedDict[Device, None] = OrderedDict()
         self._full_until = 0
         #: Counters of devices that made room for others: totals must not go back.
         self.errors_elsewhere: Counter[str] = Counter()
@@ -217,9 +227,11 @@ class State:
         """
         device = self.devices.get(address)
         if device is None:
-            if len(self.devices) >= self._settings.max_devices:
+            configured = self._configured.get(address)
+            # Whoever forges senders' addresses must not keep the configured ones out.
+            if configured is None and len(self.devices) >= self._settings.max_devices:
                 self._make_room(now)
-            device = self.devices[address] = Device(address, self._configured.get(address))
+            device = self.devices[address] = Device(address, configured)
         device.seen = max(device.seen, now)
         return device
 
@@ -280,45 +292,49 @@ class State:
         names[key] = name
 
     def wait(self, stream: Stream, number: int, waiting: WaitingSet) -> bool:
-        """Keep a data set until its template arrives; the oldest of the device make room."""
-        size = len(waiting.body)
-        device = stream.device
-        limit = self._settings.max_waiting_bytes_per_device
-        while device.waiting_bytes + size > limit and self._drop_oldest(stream, number):
-            pass
-        if (
-            device.waiting_bytes + size > limit
-            or self.waiting_bytes + size > self._settings.max_waiting_bytes
-        ):
+        """Keep a data set until its template arrives; others make room.
+
+        Of a device that has enough the oldest for the same template, else those that wait for
+        longest: what never gets its template must not keep others from waiting.
+        """
+        device, settings = stream.device, self._settings
+        size, key = waiting.size, (stream, number)
+        if size > min(settings.max_waiting_bytes_per_device, settings.max_waiting_bytes):
             stream.waiting_dropped += 1
             return False
-        stream.waiting.setdefault(number, deque()).append(waiting)
-        stream.waiting_sets += 1
-        device.waiting_bytes += size
-        self.waiting_bytes += size
+        while device.waiting_bytes + size > settings.max_waiting_bytes_per_device:
+            self._drop_oldest(device, key)
+        while self.waiting_bytes + size > settings.max_waiting_bytes:
+            self._drop_oldest(device if device.waiting else next(iter(self._waiting)), key)
+        device.waiting.setdefault(key, deque()).append(waiting)
+        self._waiting.setdefault(device)
+        self._count_waiting(stream, 1, size)
         return True
 
     def take_waiting(self, stream: Stream, number: int) -> list[WaitingSet]:
         """The data sets that waited for a template."""
-        taken = list(stream.waiting.pop(number, ()))
-        size = sum(len(waiting.body) for waiting in taken)
-        stream.waiting_sets -= len(taken)
-        stream.device.waiting_bytes -= size
-        self.waiting_bytes -= size
+        taken = list(stream.device.waiting.pop((stream, number), ()))
+        self._count_waiting(stream, -len(taken), -sum(waiting.size for waiting in taken))
         return taken
 
-    def _drop_oldest(self, stream: Stream, number: int) -> bool:
-        queue = stream.waiting.get(number)
+    def _drop_oldest(self, device: Device, key: tuple[Stream, int]) -> None:
+        """Drop a set of a device that has some: of those by ``key``, if any."""
+        if key not in device.waiting:
+            key = next(iter(device.waiting))
+        queue = device.waiting[key]
+        size = queue.popleft().size
         if not queue:
-            return False
-        size = len(queue.popleft().body)
-        if not queue:
-            del stream.waiting[number]
-        stream.waiting_sets -= 1
-        stream.waiting_dropped += 1
-        stream.device.waiting_bytes -= size
-        self.waiting_bytes -= size
-        return True
+            del device.waiting[key]
+        key[0].waiting_dropped += 1
+        self._count_waiting(key[0], -1, -size)
+
+    def _count_waiting(self, stream: Stream, sets: int, size: int) -> None:
+        device = stream.device
+        stream.waiting_sets += sets
+        device.waiting_bytes += size
+        self.waiting_bytes += size
+        if not device.waiting:
+            self._waiting.pop(device, None)
 
     def _check(self, device: Device, definition: Definition, known: Template | None) -> None:
         fields = definition.fields
@@ -343,8 +359,8 @@ class State:
             raise LimitError("too_many_devices")
         for stream in oldest.streams.values():
             self.withdraw_all(stream)
-            for number in list(stream.waiting):
-                self.take_waiting(stream, number)
+        for stream, number in list(oldest.waiting):
+            self.take_waiting(stream, number)
         self.names -= oldest.names
         self.errors_elsewhere.update(oldest.errors)
         del self.devices[oldest.address]

@@ -54,7 +54,7 @@ class DecodeStats(Collector):
         yield from _device_metrics(devices)
         yield GaugeMetricFamily(f"{_PREFIX}devices", "Devices heard of.", value=len(devices))
         yield GaugeMetricFamily(
-            f"{_PREFIX}waiting_bytes", "Octets of records that wait for their template.",
+            f"{_PREFIX}waiting_bytes", "Memory of records that wait for their template.",
             value=self._state.waiting_bytes,
         )  # fmt: skip
 

@@ -271,7 +271,7 @@ class TemplatedDecoder:
             binding.woken.append((stream, template, waiting))
 
     def _let_wait(self, sets: DataSets) -> None:
-        for number in range(len(sets)):
+        for number in np.flatnonzero(sets.length).tolist():  # an empty one has nothing to keep
             at = int(sets.start[number])
             self._state.wait(
                 sets.streams[sets.stream[number]],

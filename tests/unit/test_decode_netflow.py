@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def test_a_withdrawn_template_is_unknown_again() -> None:
     data = set_of(256, flow())
     found = rows(decoder, ipfix(template10(256, FLOW), data, template10(256, []), data))
     assert len(found) == 1
-    assert decoder.state.waiting_bytes == len(flow())
+    assert waiting(decoder) == 1
 
 
 def test_all_templates_can_be_withdrawn_at_once() -> None:
@@ -264,13 +265,65 @@ def test_a_template_bomb_keeps_to_the_limits() -> None:
     assert errors(decoder) == {"too_many_templates": 34 * 3, "too_many_fields": 1}
 
 
+def waiting(decoder: Decoder) -> int:
+    return sum(stream.waiting_sets for stream in decoder.state.streams())
+
+
 def test_waiting_records_keep_to_the_limits() -> None:
-    decoder = make(max_waiting_bytes_per_device=100, max_waiting_bytes=150)
+    decoder = make(max_waiting_bytes_per_device=2_000, max_waiting_bytes=3_000)
     for number in range(30):
         for device in ("192.0.2.1", "192.0.2.2"):
             rows(decoder, netflow9(set_of(256, bytes(40)), sequence=number), device=device)
-    assert decoder.state.waiting_bytes <= 150
+    assert 2_000 < decoder.state.waiting_bytes <= 3_000
     assert sum(s.waiting_dropped for s in decoder.state.streams()) > 50
+
+
+def test_sets_of_few_octets_or_none_are_no_way_round_the_limits() -> None:
+    decoder = make(max_waiting_bytes_per_device=100_000)
+    rows(decoder, *[ipfix(*[set_of(256, b"")] * 300, sequence=n) for n in range(10)])
+    assert waiting(decoder) == 0
+    rows(decoder, *[ipfix(*[set_of(256, b"x")] * 300, sequence=n) for n in range(10)])
+    assert 0 < waiting(decoder) < 200
+
+
+def test_what_never_gets_a_template_keeps_nothing_else_from_waiting() -> None:
+    decoder = make(max_waiting_bytes_per_device=2_000, max_waiting_bytes=10_000)
+    for device in range(20):
+        for number in range(5):
+            never = ipfix(set_of(300, bytes(40)), sequence=number)
+            rows(decoder, never, device=f"198.51.100.{device}")
+    for device in ("198.51.100.19", "192.0.2.1"):
+        rows(decoder, ipfix(set_of(256, flow())), device=device)
+    for device in ("198.51.100.19", "192.0.2.1"):
+        assert len(rows(decoder, ipfix(template10(256, FLOW), sequence=1), device=device)) == 1
+
+
+def test_configured_devices_get_in_however_many_there_are() -> None:
+    configured = config.Device(address="192.0.2.1", name="edge1")
+    decoder = Decoder(config.Decode(max_devices=3), [configured])
+    for number in range(10):
+        rows(decoder, netflow9(template9(256, FLOW)), device=f"198.51.100.{number}")
+    rows(decoder, netflow9(template9(256, FLOW)), device="192.0.2.1")
+    assert "edge1" in {device.label for device in decoder.state.devices.values()}
+    assert len(decoder.state.devices) == 4
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        [[set_of(256 + (280 * n + m) % 65_000, b"x") for m in range(280)] for n in range(1024)],
+        [[template10(300 + m, [(8 if n % 2 else 12, 4)]) for m in range(115)] for n in range(768)],
+        [[template10(300 + m % 2, []) for m in range(170)] for n in range(1024)],
+    ],
+    ids=["unknown templates", "templates that change", "withdrawals"],
+)
+def test_the_time_that_sets_take_does_not_grow_with_the_batch(sets: list[list[bytes]]) -> None:
+    """Of a batch full of one kind of set each took a millisecond and more."""
+    decoder = make()
+    hostile = batch(*(ipfix(*each, sequence=number) for number, each in enumerate(sets)))
+    began = time.process_time()
+    decoder.decode(hostile)
+    assert time.process_time() - began < 8.0
 
 
 def test_devices_keep_to_the_limit_and_silent_ones_make_room() -> None:
