@@ -135,8 +135,8 @@ class Pipeline(Collector):
 
     @property
     def alive(self) -> bool:
-        """Whether all threads run."""
-        return self._decoding.is_alive() and self._passing.is_alive()
+        """Whether all threads run, those of the writer too."""
+        return self._decoding.is_alive() and self._passing.is_alive() and self._writer.alive
 
     def congestion(self) -> str | None:
         """Why flows are not taken in as they come, if so."""

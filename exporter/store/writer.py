@@ -97,6 +97,11 @@ class Writer:
         if self._spool is not None:
             self._spooler.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether all threads run."""
+        return self._thread.is_alive() and (self._spool is None or self._spooler.is_alive())
+
     def table(self, batch: Batch) -> str:
         """Where rows go: on a cluster to the node's own shard, which they need not leave."""
         return local_name(batch.table.name, self._settings.cluster)

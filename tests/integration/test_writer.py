@@ -63,10 +63,13 @@ def test_inserts_are_as_large_as_configured(settings: ClickHouse) -> None:
 
 def test_few_flows_do_not_wait_longer_than_configured(settings: ClickHouse) -> None:
     writer = Writer(settings)
+    assert not writer.alive
     writer.start()
     writer.write(random_batch(1))
     wait_until(lambda: metric(writer, "rows_total") == 1)
+    assert writer.alive
     assert writer.stop() == 0
+    assert not writer.alive
 
 
 def test_an_insert_of_many_flows_has_a_slot_of_its_own(settings: ClickHouse) -> None:

@@ -69,6 +69,7 @@ class Kept:
     """A writer that keeps all batches, while ``room`` is set."""
 
     def __init__(self):
+        self.alive = True
         self.batches = []
         self.room = threading.Event()
         self.room.set()
@@ -230,6 +231,13 @@ class Offering:
 
     def stop(self):
         self.stopped = True
+
+
+def test_a_writer_whose_threads_have_ended_is_told():
+    with Rig() as rig:
+        until(lambda: rig.pipeline.alive)
+        rig.writer.alive = False
+        assert not rig.pipeline.alive
 
 
 def test_flows_of_sources_take_the_same_way_and_are_brought_to_their_end():
