@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
 import threading
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any, Final, Self
 
 _PART_BYTES: Final = 1 << 16
@@ -36,73 +39,82 @@ def fetch(
     request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - the opener's schemes
     for name, value in secrets.items():
         request.add_unredirected_header(name, value)
-    body = bytearray()
-    with _Deadline(seconds) as deadline:
+    answer: Future[bytes] = Future()
+
+    def ask() -> None:
         try:
-            with _opener(deadline).open(request, timeout=seconds) as answer:
-                while part := answer.read1(_PART_BYTES):
-                    body += part
-                    if len(body) > most:
-                        raise TooLongError(f"the answer is longer than {most} bytes")
-        except (OSError, HTTPException):
-            if not deadline.is_over:
-                raise
-        # An answer without a length ends as well when its connection is shut down.
-        if deadline.is_over:
-            raise TooLateError(f"the answer takes longer than {seconds:g} s")
+            answer.set_result(_body(_opener(connections), request, seconds, most))
+        except Exception as error:
+            answer.set_exception(error)
+
+    with _Connections() as connections:
+        # A thread can be left to itself, whatever it waits for: resolvers know no time limit, and
+        # that of a socket begins anew with every octet that comes.
+        threading.Thread(target=ask, name="fetch", daemon=True).start()
+        try:
+            return answer.result(seconds)
+        except FutureTimeoutError:
+            raise TooLateError(f"the answer takes longer than {seconds:g} s") from None
+
+
+def _body(
+    opener: urllib.request.OpenerDirector,
+    request: urllib.request.Request,
+    seconds: float,
+    most: int,
+) -> bytes:
+    body = bytearray()
+    with opener.open(request, timeout=seconds) as answer:
+        while part := answer.read1(_PART_BYTES):
+            body += part
+            if len(body) > most:
+                raise TooLongError(f"the answer is longer than {most} bytes")
     return bytes(body)
 
 
-class _Deadline:
-    """Shuts down, once time is up, the connections of one request.
+class _Connections:
+    """The connections of one request; all end when it does, whoever waits for them."""
 
-    A socket's own timeout begins anew with every octet that comes.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.is_over = False
+    def __init__(self) -> None:
+        self._ended = False
         self._lock = threading.Lock()
         self._watched: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
 
     def __enter__(self) -> Self:
-        self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
         with self._lock:
+            self._ended = True
             for each in self._watched:
-                each.close()
-            self._watched.clear()
+                _end(each)
 
-    def watch(self, connected: socket.socket) -> None:
-        """End this connection, too; whatever wraps the socket later, it is the same connection."""
+    def connect(self, *arguments: Any) -> socket.socket:
+        """As ``socket.create_connection``; whatever wraps the socket later, this ends it."""
+        connected = socket.create_connection(*arguments)
         with self._lock:
-            self._watched.append(socket.socket(fileno=os.dup(connected.fileno())))
-        if self.is_over:
-            self._end()
-
-    def _end(self) -> None:
-        self.is_over = True
-        with self._lock:
-            for each in self._watched:
-                try:
-                    each.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # it has ended by itself
+            watched = socket.socket(fileno=os.dup(connected.fileno()))
+            if self._ended:
+                _end(watched)
+            else:
+                self._watched.append(watched)
+        return connected
 
 
-def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
+def _end(connected: socket.socket) -> None:
+    with connected, contextlib.suppress(OSError):  # it may have ended by itself
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _opener(connections: _Connections) -> urllib.request.OpenerDirector:
     """Speaks HTTP and nothing else: a redirect to a file or to FTP leads nowhere."""
 
     class Plain(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            deadline.watch(self.sock)
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            # Before a proxy is asked for a tunnel, and before the TLS handshake.
+            self._create_connection = connections.connect
 
-    # In this order the connection is watched before its TLS handshake.
     class Tls(HTTPSConnection, Plain):
         pass
 

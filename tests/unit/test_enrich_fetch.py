@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,44 @@ def test_an_answer_that_drips_in_is_given_up(scheme: str, begin: bytes, drop: by
     # Longer than it takes to begin, shorter than the drops could go on.
     with serving(dripping(begin, drop)) as url, pytest.raises(TooLateError, match=r"than 0\.5 s"):
         asked(scheme + url, 0.5)
+
+
+def test_a_proxy_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(dripping(OK + b"X-Slow: ", b"x")) as url:
+        monkeypatch.setenv("https_proxy", "http:" + url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with pytest.raises(TooLateError, match=r"than 0\.5 s"):
+            asked("https://collector.example/", 0.5)
+
+
+def test_a_resolver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answers.wait(60))
+    began = time.monotonic()
+    with pytest.raises(TooLateError):
+        asked("http://collector.example/", 0.5)
+    assert time.monotonic() - began < 30
+    answers.set()
+
+
+def test_who_is_connected_too_late_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        resolved.wait(60)
+        return resolve(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+
+    def until_it_ends(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            pass
+
+    with serving(until_it_ends) as url:
+        with pytest.raises(TooLateError):
+            asked("http:" + url, 0.2)
+        resolved.set()
 
 
 def test_an_answer_ends_where_its_server_says() -> None:
