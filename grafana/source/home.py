@@ -95,7 +95,7 @@ def dashboard() -> Dashboard:
                 "none",
                 [promql(firing("critical"), "critical")],
                 steps=thresholds((1, RED)),
-                target="/d/flow-alerts",
+                target="/d/flow-alerts?${__url_time_range}",
             )
         )
         .with_panel(
@@ -105,7 +105,7 @@ def dashboard() -> Dashboard:
                 "none",
                 [promql(firing("warning"), "warning")],
                 steps=thresholds((1, YELLOW)),
-                target="/d/flow-alerts",
+                target="/d/flow-alerts?${__url_time_range}",
             )
         )
         .with_panel(
@@ -136,7 +136,7 @@ def dashboard() -> Dashboard:
                 "none",
                 [promql(REPORTING, "devices")],
                 steps=thresholds((1, "text"), base=RED),
-                target="/d/flow-pipeline",
+                target="/d/flow-pipeline?${__url_time_range}",
             )
         )
         .with_panel(
@@ -147,7 +147,7 @@ def dashboard() -> Dashboard:
                 "cps",
                 [promql(LOST, "lost")],
                 steps=thresholds((0.001, YELLOW), (10, RED)),
-                target="/d/flow-pipeline",
+                target="/d/flow-pipeline?${__url_time_range}",
             )
         )
         .with_panel(
