@@ -54,6 +54,7 @@ class Template:
     layout: Layout
     options: bool
     told: int  # milliseconds since the epoch
+    before: int = 0  # hash of the fields that it had before these
 
 
 class TemplateError(Exception):

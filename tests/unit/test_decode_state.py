@@ -171,3 +171,14 @@ def test_a_fault_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> No
     assert len(caplog.records) == 1
     assert DEVICE in caplog.text
     assert "malformed_set" in caplog.text
+
+
+def test_two_devices_that_overwrite_each_others_templates_are_told_of() -> None:
+    decoder = Decoder(config.Decode(), [])
+    one, other = template9(256, FLOW), template9(256, [*FLOW, (34, 4)])
+    errors = []
+    for sequence, template in enumerate((one, one, other, other, one, one, other)):
+        decoder.decode(batch(netflow9(template, sequence=sequence)))
+        (device,) = decoder.state.devices.values()
+        errors.append(device.errors["template_clash"])
+    assert errors == [0, 0, 0, 0, 1, 1, 2]
