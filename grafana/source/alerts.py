@@ -52,6 +52,16 @@ def _of_key(series: str, carried: str = "") -> str:
     )
 
 
+def _since(factor: int) -> str:
+    """PromQL: when alerts that fire became true, in parts of a second since the epoch."""
+    return f"{factor} * (ALERTS_FOR_STATE and ignoring (alertstate) {FIRING})"
+
+
+def _shown_as(text: str) -> object:
+    """Value mappings of a column for its link: the same text in each row that has something."""
+    return [{"type": "regex", "options": {"pattern": ".+", "result": {"text": text, "index": 0}}}]
+
+
 def severity_colours() -> object:
     """Value mappings that colour the severities."""
     options = {
@@ -94,17 +104,14 @@ def dashboard() -> Dashboard:
         made.with_panel(
             table_panel(
                 "Firing now",
-                "One row per alert with the labels that tell what it is about, for how long it has"
-                " been true, the value of its key now, and what is usual with where that comes"
-                " from. Links and texts are in the history below, some seconds later.",
+                "One row per alert with the labels that tell what it is about, since when and for"
+                " how long it has been true, the value of its key now, and what is usual with where"
+                " that comes from. Links and texts are in the history below, some seconds later.",
                 "short",
                 [
                     promql(f"max without (alertstate) ({FIRING})", instant=True, ref_id="A"),
-                    promql(
-                        f"time() - (ALERTS_FOR_STATE and ignoring (alertstate) {FIRING})",
-                        instant=True,
-                        ref_id="duration",
-                    ),
+                    promql(_since(1000), instant=True, ref_id="since"),
+                    promql(f"time() - {_since(1)}", instant=True, ref_id="duration"),
                     promql(_of_key("key:flow_policy_value:max"), instant=True, ref_id="value"),
                     promql(
                         _of_key("key:flow_policy_baseline:effective", "baseline"),
@@ -122,6 +129,7 @@ def dashboard() -> Dashboard:
                         "severity": "Severity",
                         "alertname": "Alert",
                         "policy": "Policy",
+                        "Value #since": "Since",
                         "Value #duration": "Duration",
                         "Value #value": "Value",
                         "Value #usual": "Usual",
@@ -130,6 +138,7 @@ def dashboard() -> Dashboard:
                     hidden=("Time", "Value #A", "__name__", "instance", "job", "dashboard"),
                 )
             )
+            .override_by_name("Since", [prop("unit", "dateTimeAsIso")])
             .override_by_name("Duration", [prop("unit", "s")])
             .override_by_name("Severity", colours)
         )
@@ -155,9 +164,9 @@ def dashboard() -> Dashboard:
         .with_panel(
             table_panel(
                 "History",
-                "Alerts that fired at some time in the range, latest first. Open in dashboard"
-                " leads to what the alert is about, at the time that it began; Silence, of those"
-                " that fire, to a new silence with all of the alert's labels.",
+                "Alerts that fired at some time in the range: those that fire now, then the latest."
+                " Open in dashboard leads to what the alert is about, at the time that it began;"
+                " Silence, of those that fire, to a new silence with all of the alert's labels.",
                 "none",
                 [ClickHouseQuery(sql.history_query())],
                 size=(WIDTH, 12),
@@ -168,7 +177,10 @@ def dashboard() -> Dashboard:
             .override_by_name(
                 "Dashboard",
                 # A whole URL: raw, or its percent signs are encoded once more.
-                [links_property(link("Open in dashboard", "${__value.raw:raw}"))],
+                [
+                    links_property(link("Open in dashboard", "${__value.raw:raw}")),
+                    prop("mappings", _shown_as("Open in dashboard")),
+                ],
             )
             .override_by_name(
                 "Silence",
@@ -179,7 +191,8 @@ def dashboard() -> Dashboard:
                             "${alertmanager:raw}/#/silences/new"
                             "?filter=${__value.raw:percentencode}",
                         )
-                    )
+                    ),
+                    prop("mappings", _shown_as("Silence")),
                 ],
             )
         )

@@ -19,18 +19,19 @@ _MATCHERS = r"""concat('{', arrayStringConcat(arrayMap(pair -> concat(pair.1, '=
 
 
 def history_query(limit: int = 500) -> str:
-    """Alerts that fired within the range, latest first, one row per start."""
+    """Alerts that fired within the range, those that fire first, then the latest; a row a start."""
     return f"""\
 SELECT starts_at AS "Since", ends_at AS "Until",
   dateDiff('second', starts_at, ifNull(ends_at, least(now(), $__toTime))) AS "Duration",
-  toString(severity) AS "Severity", toString(alertname) AS "Alert", toString(policy) AS "Policy",
-  toString(incident) AS "Incident", annotations['summary'] AS "Summary",
-  annotations['description'] AS "Description", value AS "Last value", toString(status) AS "Status",
+  toString(severity) AS "Severity",
+  if(match(annotations['dashboard_url'], '^(https?:/)?/'), {_AT_START}, '') AS "Dashboard",
   if(isNull(ends_at), {_MATCHERS}, '') AS "Silence",
-  if(match(annotations['dashboard_url'], '^(https?:/)?/'), {_AT_START}, '') AS "Dashboard"
+  toString(alertname) AS "Alert", toString(policy) AS "Policy",
+  toString(incident) AS "Incident", annotations['summary'] AS "Summary",
+  annotations['description'] AS "Description", value AS "Last value", toString(status) AS "Status"
 FROM alerts FINAL
 WHERE starts_at <= $__toTime AND ifNull(ends_at, now()) >= $__fromTime
-ORDER BY starts_at DESC, fingerprint
+ORDER BY isNull(ends_at) DESC, starts_at DESC, fingerprint
 LIMIT {limit}"""
 
 

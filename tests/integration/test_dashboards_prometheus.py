@@ -252,6 +252,7 @@ def test_alerts_are_told_with_duration_and_value_of_their_key(prometheus: Promet
 
     labels, _ = row("A")
     assert labels == {"alertname": "FlowHigh", "severity": "critical", "policy": "host_bits"}
+    assert row("since") == (labels, START * 1000)
     assert row("duration") == (labels, END - START)
     assert row("value") == (labels, 7)
     assert row("usual") == (labels, 7)
