@@ -6,28 +6,29 @@ import csv
 import io
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporter.config import ConfigError
 from exporter.config.load import read_text, version_at
 from exporter.enrich.geo import GeoFiles
+from exporter.enrich.storing import Storing
 from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 
 #: New names are stored this often.
 _STORE_SECONDS: Final = 10.0
+#: Those of the files, soon after a start.
+_FIRST_SECONDS: Final = 1.0
 _NUMBER: Final = re.compile(r"(?:AS)?(\d{1,10})", re.ASCII | re.IGNORECASE)
 _KNOWN: Final = "SELECT number, name FROM as_names"
 
 
-class AsNames(Collector):
+class AsNames(Storing):
     """Stores the names of AS numbers as they come up in flows, in a thread of its own.
 
     ``list_file`` is a CSV of ``number,name``, whose names win; it is read again when it changes.
@@ -39,6 +40,7 @@ class AsNames(Collector):
     def __init__(
         self, client_factory: Callable[[], Client], files: GeoFiles, list_file: str = ""
     ) -> None:
+        super().__init__("as-names", "names of AS numbers", _STORE_SECONDS, _FIRST_SECONDS)
         self._client_factory = client_factory
         self._files = files
         self._list_file = list_file
@@ -46,26 +48,9 @@ class AsNames(Collector):
         self._listed = read_names(list_file) if list_file else {}
         self._stored: dict[int, str] | None = None
         self._valid = True
-        self._failures = {"list": 0, "store": 0}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="as-names", daemon=True)
-
-    def start(self) -> None:
-        """Begin to store names."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Store no more."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(5.0)
+        self._list_failures = 0
 
     def store(self) -> None:
-        """Store the names that the table lacks or has otherwise.
-
-        Raises:
-            Exception: ClickHouse does not take them.
-        """
         self._look()
         wanted: dict[int, str] = {}
         for file in reversed(self._files.files):
@@ -94,7 +79,7 @@ class AsNames(Collector):
             "Times that the list (`list`) could not be used or ClickHouse (`store`) took no names.",
             labels=["of"],
         )
-        for what, number in self._failures.items():
+        for what, number in (("list", self._list_failures), ("store", self._failures)):
             failures.add_metric([what], number)
         yield failures
         valid = GaugeMetricFamily(
@@ -117,18 +102,8 @@ class AsNames(Collector):
             self._valid = True
         except ConfigError as error:
             self._valid = False
-            self._failures["list"] += 1
+            self._list_failures += 1
             log.error("the old names stay in force: %s", error)
-
-    def _run(self) -> None:
-        wait = 1.0
-        while not self._stop.wait(wait):
-            try:
-                self.store()
-            except Exception as error:
-                self._failures["store"] += 1
-                log.warning("names of AS numbers were not stored: %s", error)
-            wait = _STORE_SECONDS
 
 
 def read_names(path: str) -> dict[int, str]:

@@ -7,22 +7,18 @@ provider are added. Hosts with a role or an owner have a table of their own.
 from __future__ import annotations
 
 import json
-import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporter.batch import format_address
 from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts
 from exporter.enrich.sources import NameSources
+from exporter.enrich.storing import Storing
 from exporter.store.session import Client
-
-log = logging.getLogger(__name__)
 
 #: Time between two looks at what has to be stored.
 _STORE_SECONDS: Final = 20.0
@@ -37,26 +33,14 @@ _INTERFACES: Final = """SELECT toString(device), interface, toString(name), ifNu
 _HOSTS: Final = "SELECT toString(addr), name, toString(role), toString(owner) FROM hosts FINAL"
 
 
-class Inventory(Collector):
+class Inventory(Storing):
     """Stores what ``names`` knows, in a thread of its own."""
 
     def __init__(self, client_factory: Callable[[], Client], names: NameSources) -> None:
+        super().__init__("inventory", "owners, labels and hosts", _STORE_SECONDS, _STORE_SECONDS)
         self._client_factory = client_factory
         self._names = names
         self._hosts_stored = -1
-        self._failures = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
-
-    def start(self) -> None:
-        """Begin to store."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Store no more."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(5.0)
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_names_inventory_failures_total``."""
@@ -67,11 +51,6 @@ class Inventory(Collector):
         )
 
     def store(self) -> None:
-        """Store what the tables lack or have otherwise.
-
-        Raises:
-            Exception: ClickHouse does not take it.
-        """
         client = self._client_factory()
         try:
             self._store_devices(client)
@@ -82,14 +61,6 @@ class Inventory(Collector):
                 self._hosts_stored = changes
         finally:
             client.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_STORE_SECONDS):
-            try:
-                self.store()
-            except Exception as error:
-                self._failures += 1
-                log.warning("what is known of devices and hosts was not stored: %s", error)
 
     def _store_devices(self, client: Client) -> None:
         wanted = {
