@@ -231,10 +231,12 @@ def dashboard() -> Dashboard:
         .with_panel(
             _top(
                 "Largest input interfaces",
-                "Interfaces by which most comes in: device, and index and name of the interface.",
+                "Interfaces by which most comes in: device, and index and name of the interface."
+                " Not 0, which stands for the device itself.",
                 "device",
                 second="in_if",
                 name="in_if_name",
+                where="in_if != 0",
                 show_by="src_addr",
             )
         )

@@ -153,6 +153,7 @@ FROM (
       toFloat64(sumIf(bytes, used.1 = 'out')) * 8 / {SAMPLE} AS out_bits
     FROM {_summed(str(SAMPLE), first, past)}
     ARRAY JOIN {_ENDS}
+    WHERE used.2 != 0
     GROUP BY device, used_if, time
   )
   GROUP BY device, used_if
@@ -183,6 +184,7 @@ def _mirror() -> timeseries.Panel:
 
 def _top(title: str, description: str, column: str, second: str = "") -> table.Panel:
     value = "${__data.fields.filter_1:percentencode}"
+    where = " AND ".join(f"{each} != 0" for each in (column, second) if each)
     target = (
         "/d/flow-explorer?${__url_time_range}&var-dimension=src_addr"
         f"&var-filters={column}%7C%3D%7C{value}"
@@ -192,7 +194,7 @@ def _top(title: str, description: str, column: str, second: str = "") -> table.P
             title,
             description,
             "bps",
-            [ClickHouseQuery(top_query(column, second, limit=20))],
+            [ClickHouseQuery(top_query(column, second, where=where, limit=20))],
             size=(8, 10),
             sort="Bits/s",
         )
@@ -218,7 +220,8 @@ def dashboard() -> Dashboard:
                 "Interfaces in numbers",
                 f"Average, 95th percentile and maximum of {minutes}-minute samples over the range,"
                 " as transit is billed; a sample without traffic is a zero. Use is of the speed,"
-                " where that is known: the busier direction.",
+                " where that is known: the busier direction. Interface 0 is left out: it stands for"
+                " the device itself, and for all of a host whose agent numbers none.",
                 "bps",
                 [ClickHouseQuery(billing_query())],
                 size=(WIDTH, 10),
@@ -249,8 +252,10 @@ def dashboard() -> Dashboard:
                 size=(WIDTH, 6),
             ).override_by_regexp("/share$/", [prop("unit", "percentunit")])
         )
-        .with_panel(_top("Source ASes", "Autonomous systems that send most.", "src_as"))
-        .with_panel(_top("Destination ASes", "Autonomous systems that receive most.", "dst_as"))
+        .with_panel(_top("Source ASes", "Known autonomous systems that send most.", "src_as"))
+        .with_panel(
+            _top("Destination ASes", "Known autonomous systems that receive most.", "dst_as")
+        )
         .with_panel(
             _top(
                 "Source ASes by input interface",

@@ -740,6 +740,7 @@ def test_node_graph_edges_join_nodes_that_exist(reader: Client) -> None:
 def test_interfaces_are_billed_by_five_minute_samples(reader: Client) -> None:
     rows = ask(reader, "flow-interfaces", "Interfaces in numbers")
     by_name = {row["Interface"]: row for row in rows if row["Device"] == "r1"}
+    assert all(row["Index"] for row in rows), "0 is no interface"
     spike = by_name["eth2"]
     # For half of the hour the spike is most of it.
     assert spike["In, p95"] == pytest.approx(spike["In, maximum"], rel=0.25)
