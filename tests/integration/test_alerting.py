@@ -16,7 +16,8 @@ import yaml
 from exporter.collector import CollectorProcess
 from exporter.config import Config
 from exporter.policies.model import load_policies
-from exporter.schema import BY_NAME, Kind
+from exporter.policies.tables import TABLES
+from exporter.schema import Kind
 from exporter.up.alerting import AlertingFiles, render_alerting
 from tests.support.programs import program
 
@@ -198,7 +199,8 @@ def test_every_team_of_a_policy_has_a_receiver() -> None:
 
 def test_inhibition_names_alerts_and_labels_that_exist() -> None:
     rules = yaml.safe_load((ALERTING / "alertmanager.yml").read_text())["inhibit_rules"]
-    labels = set(BY_NAME) | {"team", "incident", "bound", "policy", "alertname"}
+    columns = {name for table in TABLES.values() for name in table.columns}
+    labels = columns | {"team", "incident", "bound", "policy", "alertname"}
     for rule in rules:
         assert set(rule.get("equal", [])) <= labels
         for matcher in rule["source_matchers"] + rule["target_matchers"]:
@@ -209,11 +211,13 @@ def test_inhibition_names_alerts_and_labels_that_exist() -> None:
 
 def test_a_key_is_the_same_when_all_dimensions_are() -> None:
     rules = yaml.safe_load((ALERTING / "alertmanager.yml").read_text())["inhibit_rules"]
-    (severities,) = (r for r in rules if 'severity="critical"' in r["source_matchers"])
+    (severities,) = (r for r in rules if 'policy!=""' in r["source_matchers"])
     possible = {
         name
-        for name, column in BY_NAME.items()
-        if column.kind not in (Kind.TIME, Kind.FLOAT32, Kind.LABELS) and not column.unit
+        for table in TABLES.values()
+        for name, column in table.columns.items()
+        if column.kind not in (Kind.TIME, Kind.FLOAT32, Kind.LABELS, Kind.ADDRESSES)
+        and not column.unit
     }
     assert possible <= set(severities["equal"])
     assert {"team", "incident", "bound"} <= set(severities["equal"])

@@ -146,6 +146,7 @@ def test_the_worst_alert_of_a_key_hides_the_lesser_and_not_those_of_others(
         alert("host_bits", src_host="a", incident="other"),
     ]
     worst = alert("host_packets", src_host="a", severity="critical")
+    others.append(alert("host_bits", src_host="a", dns_type="MX"))
     alertmanager.fire(worst, lesser, *others)
     seen = {n["receiver"]: n for n in (alertmanager.next() for _ in range(3))}
     assert set(seen) == {"pager", "network"}
@@ -174,15 +175,53 @@ def test_the_worst_alert_of_a_key_hides_the_lesser_and_not_those_of_others(
             [{"alertname": "FlowPolicyAbove", "device": "sw1"}],
         ),
         (
-            {"alertname": "FlowPolicyManyBelow", "policy": "p"},
+            # A warning, which pages nobody, hides no other policy's dips.
+            {"alertname": "FlowPolicyEvaluationFailing", "policy": "p"},
+            [
+                {"alertname": "FlowPolicyBelow", "policy": "p", "dst_host": "a"},
+                {"alertname": "FlowPolicyManyBelow", "policy": "p"},
+            ],
+            [
+                {"alertname": "FlowPolicyBelow", "policy": "q", "dst_host": "a"},
+                {"alertname": "FlowPolicyManyBelow", "policy": "r"},
+            ],
+        ),
+        (
+            {"alertname": "FlowPolicyManyBelow", "policy": "p", "severity": "warning"},
             [{"alertname": "FlowPolicyBelow", "policy": "p", "dst_host": "a"}],
             [
                 {"alertname": "FlowPolicyBelow", "policy": "q", "dst_host": "a"},
                 {"alertname": "FlowPolicyAbove", "policy": "p", "dst_host": "a"},
+                {
+                    "alertname": "FlowPolicyBelow",
+                    "policy": "p",
+                    "dst_host": "b",
+                    "severity": "critical",
+                },
+            ],
+        ),
+        (
+            {"alertname": "FlowPolicyManyBelow", "policy": "p", "severity": "critical"},
+            [
+                {"alertname": "FlowPolicyBelow", "policy": "p", "dst_host": "a"},
+                {
+                    "alertname": "FlowPolicyBelow",
+                    "policy": "p",
+                    "dst_host": "b",
+                    "severity": "critical",
+                },
+            ],
+            [
+                {
+                    "alertname": "FlowPolicyBelow",
+                    "policy": "q",
+                    "dst_host": "b",
+                    "severity": "critical",
+                },
             ],
         ),
     ],
-    ids=["device", "inserts", "many"],
+    ids=["device", "inserts", "evaluation", "many", "most"],
 )
 def test_a_cause_hides_what_follows_from_it(
     alertmanager: Alertmanager,
