@@ -213,6 +213,7 @@ def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None
     from exporter.policies.check import refused_queries
     from exporter.resources import resource
     from exporter.store.client import StoreError, connect
+    from exporter.store.insert import refused_insert
     from exporter.store.migrate import Migrator
     from exporter.store.schema_check import schema_differences
     from exporter.store.statements import MigrationError
@@ -236,6 +237,7 @@ def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None
     try:
         differences = schema_differences(client, settings.clickhouse, migrator.migrations)
         file = Path(settings.policies.file)
+        refused = None if differences else refused_insert(client, settings.clickhouse)
         faults = [] if differences else refused_queries(client, file, policies)
     except StoreError as error:
         report.fault(str(error), "error: ")
@@ -247,6 +249,10 @@ def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None
     if differences:
         raise typer.Exit(1)
     report.ok("schema", "tables and views are as the migrations make them")
+    if refused is not None:
+        report.fault(str(refused), "error: ")
+        raise typer.Exit(1)
+    report.ok("rights", f"user {settings.clickhouse.user} may insert")
     for fault in faults:
         report.fault(fault, "error: ")
     if faults:

@@ -10,12 +10,13 @@ import numpy as np
 from clickhouse_connect.driver.client import Client
 
 from exporter.batch import DTYPES, Array, Batch, FlowBatch
+from exporter.config import ClickHouse
 from exporter.schema import Column, Kind
-from exporter.store.client import StoreError
+from exporter.store.client import StoreError, explain
 from exporter.store.draw import drawn_weights
 from exporter.store.native import Buffer, native_parts, present_columns
 from exporter.store.order import storage_order
-from exporter.store.render import LOCAL
+from exporter.store.render import LOCAL, local_name
 
 #: ClickHouse's errors (ErrorCodes.cpp) that blame the rows: no retry can help.
 REFUSALS: Final = {
@@ -177,6 +178,16 @@ def _own_slot(batches: Sequence[FlowBatch]) -> int | None:
     times = [batch.array("time_received") for batch in batches]
     first, last = (int(f(g(part) for part in times)) for f, g in ((min, np.min), (max, np.max)))
     return first if last - first < _SLOT_MILLISECONDS else None
+
+
+def refused_insert(client: Client, settings: ClickHouse) -> StoreError | None:
+    """Why flows cannot be inserted, found by an insert of none."""
+    table = local_name("flows", settings.cluster)
+    try:
+        client.command(f"INSERT INTO {table} (time_received) SELECT now() WHERE 0")
+    except Exception as error:  # the driver raises what its HTTP library does, too
+        return explain(error, settings)
+    return None
 
 
 def failure_reason(failure: StoreError) -> str:

@@ -341,6 +341,15 @@ def test_check_says_what_is_wrong_and_where(tmp_path: Path, store: RunningStore)
     good = flow_exporter("check", *config)
     assert (good.returncode, good.stderr) == (0, "")
     assert f"database {database} is up to date" in good.stdout
+    writer = collector.config["clickhouse"]
+    collector.config["clickhouse"] = {
+        **writer, "user": "flow_reader", "password_file": str(store.data_dir / "reader.password")
+    }  # fmt: skip
+    collector.write_config()
+    reader = flow_exporter("check", *config)
+    assert reader.returncode == 1
+    assert "may only be read: check the rights of user 'flow_reader'" in reader.stderr
+    collector.config["clickhouse"] = writer
 
     policies = tmp_path / "policies.yaml"
     policies.write_text("policies:\n  - name: x\n    dimension: [dst_host]\n")
