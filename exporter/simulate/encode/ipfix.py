@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.simulate.encode.layout import VARIABLE, Field, Layout, replaced, variable_length
+from exporter.simulate.encode.layout import VARIABLE, Field, Layout, of_ipv6, variable_length
 from exporter.simulate.encode.templated import TemplatedEncoder, a_set
 
 #: RFC 7011, section 3.1.
@@ -53,20 +53,7 @@ IPV4: Final = Layout(
     ),
 )
 #: The same of an IPv6 flow.
-IPV6: Final = Layout(
-    257,
-    replaced(
-        IPV4.fields,
-        {
-            8: Field(27, 16, "src_addr"),
-            12: Field(28, 16, "dst_addr"),
-            15: Field(62, 16, "next_hop"),
-            9: Field(29, 1, "src_prefix_len"),
-            13: Field(30, 1, "dst_prefix_len"),
-            32: Field(139, 2, "icmp_type_code"),
-        },
-    ),
-)
+IPV6: Final = Layout(257, of_ipv6(IPV4.fields))
 _TEXTS: Final = (
     Field(96, VARIABLE, "app"),
     Field(236, VARIABLE, "vrf"),

@@ -149,6 +149,14 @@ def variable_length(value: bytes) -> bytes:
     return b"\xff" + len(value).to_bytes(2, "big") + value
 
 
-def replaced(fields: Sequence[Field], exchange: dict[int, Field]) -> tuple[Field, ...]:
-    """The fields, those with an element number in ``exchange`` replaced in their place."""
+def of_ipv6(fields: Sequence[Field]) -> tuple[Field, ...]:
+    """What tells of an IPv6 flow as ``fields`` do of one of IPv4, in NetFlow v9 as in IPFIX."""
+    exchange = {
+        8: Field(27, 16, "src_addr"),
+        12: Field(28, 16, "dst_addr"),
+        15: Field(62, 16, "next_hop"),
+        9: Field(29, 1, "src_prefix_len"),
+        13: Field(30, 1, "dst_prefix_len"),
+        32: Field(139, 2, "icmp_type_code"),
+    }
     return tuple(exchange.get(field.element, field) for field in fields)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.simulate.encode.layout import Field, Layout, replaced
+from exporter.simulate.encode.layout import Field, Layout, of_ipv6
 from exporter.simulate.encode.templated import TemplatedEncoder, a_set
 
 #: RFC 3954, section 5.1.
@@ -55,20 +55,7 @@ IPV4: Final = Layout(
     ),
 )
 #: The same of an IPv6 flow.
-IPV6: Final = Layout(
-    257,
-    replaced(
-        IPV4.fields,
-        {
-            8: Field(27, 16, "src_addr"),
-            12: Field(28, 16, "dst_addr"),
-            15: Field(62, 16, "next_hop"),
-            9: Field(29, 1, "src_prefix_len"),
-            13: Field(30, 1, "dst_prefix_len"),
-            32: Field(139, 2, "icmp_type_code"),
-        },
-    ),
-)
+IPV6: Final = Layout(257, of_ipv6(IPV4.fields))
 
 _SAMPLING_TEMPLATE: Final = 258
 _INTERFACES_TEMPLATE: Final = 259
