@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,7 @@ from exporter.distinct import pack_address
 from exporter.enrich.docker import DockerNames
 from exporter.enrich.host_names import HostFacts, HostNames
 from tests.support.docker_engine import FakeEngine
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.005)
-
+from tests.support.stack import until
 
 COMPOSE = {"com.docker.compose.service": "web", "com.docker.compose.project": "shop"}
 
@@ -71,7 +63,7 @@ def following(url: str, *, connected: bool = True, **settings: Any) -> Iterator[
     made.names.start()
     try:
         if connected:
-            until(lambda: made.metric("connected"), "the engine is followed")
+            until("the engine is followed", 60, lambda: made.metric("connected"))
         yield made
     finally:
         made.names.stop()
@@ -102,7 +94,7 @@ def test_labels_that_are_asked_for_are_told(engine: FakeEngine) -> None:
     with following(engine.url, labels=["org.example/team"]) as found:
         engine.run("second", "172.18.0.3", labels={"org.example/team": "web"})
         engine.run("plain", "172.18.0.4")
-        until(lambda: found.name("172.18.0.4"), "all came")
+        until("all came", 60, lambda: found.name("172.18.0.4"))
         for name, team in (("first", "data"), ("second", "web"), ("plain", "")):
             labels = {"container": name, "label_org_example_team": team}
             assert found.metric("container_info", **labels) == 1
@@ -113,32 +105,32 @@ def test_labels_that_are_asked_for_are_told(engine: FakeEngine) -> None:
 def test_containers_come_and_go(engine: FakeEngine) -> None:
     with following(engine.url) as found:
         first = engine.run("first", "172.18.0.2")
-        until(lambda: found.name("172.18.0.2") == "first", "a container came")
+        until("a container came", 60, lambda: found.name("172.18.0.2") == "first")
         engine.rename(first, "renamed")
-        until(lambda: found.name("172.18.0.2") == "renamed", "it has another name")
+        until("it has another name", 60, lambda: found.name("172.18.0.2") == "renamed")
         engine.connect(first, "172.19.0.9")
-        until(lambda: found.name("172.19.0.9") == "renamed", "it is in one more network")
+        until("it is in one more network", 60, lambda: found.name("172.19.0.9") == "renamed")
         engine.kill(first)
-        until(lambda: not found.name("172.18.0.2"), "it went")
+        until("it went", 60, lambda: not found.name("172.18.0.2"))
         assert not found.name("172.19.0.9")
         assert found.metric("container_info") == 0
         engine.remove(first)
         second = engine.run("second", "172.18.0.2")
-        until(lambda: found.name("172.18.0.2") == "second", "its address came back")
+        until("its address came back", 60, lambda: found.name("172.18.0.2") == "second")
         engine.remove(second)
-        until(lambda: not found.name("172.18.0.2"), "removed without an end")
+        until("removed without an end", 60, lambda: not found.name("172.18.0.2"))
 
 
 def test_an_address_that_has_moved_on_is_not_taken_away_by_a_late_event(engine: FakeEngine) -> None:
     with following(engine.url) as found:
         old = engine.run("old", "172.18.0.2")
-        until(lambda: found.name("172.18.0.2") == "old", "it came")
+        until("it came", 60, lambda: found.name("172.18.0.2") == "old")
         engine.containers[old] |= {"Running": False, "Networks": {}}
         engine.run("new", "172.18.0.2")
-        until(lambda: found.name("172.18.0.2") == "new", "another has its address")
+        until("another has its address", 60, lambda: found.name("172.18.0.2") == "new")
         engine.emit("container", "die", old)
         engine.run("last", "172.18.0.3")
-        until(lambda: found.name("172.18.0.3") == "last", "later events were read")
+        until("later events were read", 60, lambda: found.name("172.18.0.3") == "last")
         assert found.name("172.18.0.2") == "new"
 
 
@@ -146,19 +138,19 @@ def test_an_address_of_two_containers_stays_the_others_when_one_goes(engine: Fak
     with following(engine.url) as found:
         engine.run("one", "172.18.0.2")
         other = engine.run("other", "172.18.0.2")
-        until(lambda: found.name("172.18.0.2") == "other", "the last one has it")
+        until("the last one has it", 60, lambda: found.name("172.18.0.2") == "other")
         engine.kill(other)
-        until(lambda: found.name("172.18.0.2") == "one", "it went")
+        until("it went", 60, lambda: found.name("172.18.0.2") == "one")
 
 
 def test_no_engine_is_no_error_and_one_that_comes_later_is_followed(tmp_path: Path) -> None:
     socket = tmp_path / "docker.sock"
     with following(f"unix://{socket}", connected=False) as found:
-        until(lambda: found.metric("failures_total") > 2, "it was tried again")
+        until("it was tried again", 60, lambda: found.metric("failures_total") > 2)
         assert found.metric("connected") == 0
         with FakeEngine(socket) as engine:
             engine.run("web", "172.18.0.2", tell=False)
-            until(lambda: found.name("172.18.0.2") == "web", "the engine came")
+            until("the engine came", 60, lambda: found.name("172.18.0.2") == "web")
 
 
 def test_names_stay_while_the_engine_is_away_and_are_made_anew_after(tmp_path: Path) -> None:
@@ -169,12 +161,12 @@ def test_names_stay_while_the_engine_is_away_and_are_made_anew_after(tmp_path: P
         before = dict(engine.containers)
         with following(engine.url) as found:
             engine.__exit__()
-            until(lambda: not found.metric("connected"), "the engine went away")
+            until("the engine went away", 60, lambda: not found.metric("connected"))
             assert found.metric("failures_total") > 0
             assert found.name("172.18.0.3") == "goes"
             engine.containers = {key: one for key, one in before.items() if one["Name"] == "/stays"}
             engine.__enter__()
-            until(lambda: found.metric("connected"), "it came back")
+            until("it came back", 60, lambda: found.metric("connected"))
             assert (found.name("172.18.0.2"), found.name("172.18.0.3")) == ("stays", "")
 
 
@@ -182,7 +174,7 @@ def test_stopping_does_not_wait_for_the_engine(engine: FakeEngine) -> None:
     with following(engine.url) as found:
         thread = found.names._thread
     assert not thread.is_alive()
-    until(lambda: engine.followers == 0 or engine.run("x", "172.18.0.4"), "the stream was left")
+    until("the stream was left", 60, lambda: engine.followers == 0 or engine.run("x", "172.18.0.4"))
 
 
 def test_there_are_not_more_names_than_bounds_allow(

@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -15,27 +14,15 @@ from exporter.enrich.devices import DeviceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.snmp import SnmpPoller
 from tests.support.programs import program
+from tests.support.stack import free_port, soon
 
 COMMUNITY, PASSWORD, KEY = "not public", "a long password", "another long password"
 #: The loopback interface is there wherever the tests run.
 LOOPBACK = socket.if_nametoindex("lo")
 
 
-def free_udp_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def until(true, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def serving(folder, text):
-    port = free_udp_port()
+    port = free_port(socket.SOCK_DGRAM)
     config = folder / "snmpd.conf"
     config.write_text(text)
     log = (folder / "log").open("w")
@@ -107,7 +94,7 @@ def test_interfaces_are_learned(agent, tmp_path, way):
     asked = poller(learned, settings, "127.0.0.1")
     asked.start()
     try:
-        until(lambda: learned.changes)
+        soon(lambda: learned.changes)
     finally:
         asked.stop()
     found = learned.of(pack_address("127.0.0.1"))[LOOPBACK]
@@ -126,8 +113,8 @@ def test_a_device_that_does_not_answer_or_refuses_holds_up_no_other(agent, tmp_p
     asked = poller(learned, settings, "127.0.0.9", "127.0.0.8", "127.0.0.1")
     asked.start()
     try:
-        until(lambda: learned.changes)
-        until(lambda: len(failures(asked)) == 2)
+        soon(lambda: learned.changes)
+        soon(lambda: len(failures(asked)) == 2)
     finally:
         asked.stop()
     assert learned.of(pack_address("127.0.0.1"))[LOOPBACK].name == "lo"
@@ -149,7 +136,7 @@ def test_a_fault_between_walks_is_counted_and_ends_nothing(agent, tmp_path, monk
     monkeypatch.setattr(asked, "_saved", -1)  # something is to be saved in the first turn
     asked.start()
     try:
-        until(lambda: learned.changes)
+        soon(lambda: learned.changes)
     finally:
         asked.stop()
     family = next(m for m in asked.collect() if m.name == "flow_exporter_snmp_errors")
@@ -167,7 +154,7 @@ def test_a_name_that_is_a_number_does_not_become_as_many_octets(liar, tmp_path, 
     asked = poller(learned, settings, "127.0.0.1")
     asked.start()
     try:
-        until(lambda: learned.changes or failures(asked))
+        soon(lambda: learned.changes or failures(asked))
     finally:
         asked.stop()
     assert not learned.changes
@@ -181,7 +168,7 @@ def test_what_was_learned_outlives_a_restart(agent, tmp_path):
     asked = poller(LearnedInterfaces(), settings, "127.0.0.1")
     asked.start()
     try:
-        until(cache.exists)
+        soon(cache.exists)
     finally:
         asked.stop()
     again = LearnedInterfaces()
@@ -217,7 +204,7 @@ def test_learned_names_win_over_told_and_configured_ones(agent, tmp_path):
     assert name_now() == ["told", "configured", "told too"]
     asked.start()
     try:
-        until(lambda: learned.changes)
+        soon(lambda: learned.changes)
     finally:
         asked.stop()
     assert name_now() == ["lo", "configured", "told too"]

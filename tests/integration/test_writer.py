@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import OperationalError
 
 from exporter.batch import DictColumn, DnsBatch, FlowBatch
 from exporter.config import ClickHouse
@@ -24,8 +23,9 @@ from exporter.store.migrate import Migrator
 from exporter.store.writer import Writer, WriterStoppedError
 from tests.support.batches import random_batch
 from tests.support.flows import random_flows
+from tests.support.stack import soon
 from tests.support.store import RunningStore, running_store
-from tests.support.writing import metric, migrated, settings_for, sums, total, wait_until
+from tests.support.writing import LostAnswers, metric, migrated, settings_for, sums, total
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_inserts_are_as_large_as_configured(settings: ClickHouse) -> None:
     for seed in range(25):  # before the start, so that all is there when the first batch is taken
         writer.write(random_batch(100, seed))
     writer.start()
-    wait_until(lambda: metric(writer, "rows_total") == 2000)
+    soon(lambda: metric(writer, "rows_total") == 2000)
     assert metric(writer, "batch_rows_count") == 2
     assert metric(writer, "queue_rows") == 500
     assert writer.stop() == 0
@@ -66,7 +66,7 @@ def test_few_flows_do_not_wait_longer_than_configured(settings: ClickHouse) -> N
     assert not writer.alive
     writer.start()
     writer.write(random_batch(1))
-    wait_until(lambda: metric(writer, "rows_total") == 1)
+    soon(lambda: metric(writer, "rows_total") == 1)
     assert writer.alive
     assert writer.stop() == 0
     assert not writer.alive
@@ -190,30 +190,13 @@ def blocks(client: Client) -> dict[str, int]:
     return {"MergeTreeDataWriterBlocks": 0, "MergeTreeDataWriterBlocksAlreadySorted": 0, **found}
 
 
-class LostAnswers:
-    """A client whose answers are lost, after ClickHouse has taken the rows."""
-
-    def __init__(self, client: Client, lost: int) -> None:
-        self._client = client
-        self._lost = lost
-
-    def raw_insert(self, *arguments: object, **options: object) -> None:
-        self._client.raw_insert(*arguments, **options)
-        if self._lost:
-            self._lost -= 1
-            raise OperationalError("connection reset while waiting for the answer")
-
-    def close(self) -> None:
-        self._client.close()
-
-
 def test_an_insert_whose_answer_is_lost_counts_once(settings: ClickHouse) -> None:
     batches = [random_batch(1000, seed) for seed in range(3)]
-    writer = Writer(settings, lambda: LostAnswers(connect(settings), lost=2))
+    writer = Writer(settings, lambda: LostAnswers(settings, lost=2))
     writer.start()
     for batch in batches:
         writer.write(batch)
-    wait_until(lambda: metric(writer, "rows_total") == 3000)
+    soon(lambda: metric(writer, "rows_total") == 3000)
     assert writer.stop() == 0
     assert metric(writer, "retries_total") == 2
     assert metric(writer, "failures_total", reason="unreachable") == 2
@@ -226,7 +209,7 @@ def test_equal_batches_are_both_stored(settings: ClickHouse) -> None:
     writer = Writer(settings)
     writer.start()
     writer.write(batch)
-    wait_until(lambda: metric(writer, "rows_total") == 1000)
+    soon(lambda: metric(writer, "rows_total") == 1000)
     writer.write(batch)
     assert writer.stop() == 0
     assert sums(settings) == total(batch, batch)
@@ -244,7 +227,7 @@ def test_nothing_is_lost_or_doubled_when_the_store_is_killed_and_comes_back() ->
             time.sleep(0.01)
             if number in (30, 80):
                 store.kill()
-                wait_until(lambda: writer.stats.failures.total() > 0)
+                soon(lambda: writer.stats.failures.total() > 0)
                 store.start()
         assert writer.stop(120) == 0
         assert metric(writer, "retries_total") > 0
@@ -276,8 +259,8 @@ def test_without_clickhouse_the_buffer_is_bounded_and_the_loss_is_told(
 
     producer = threading.Thread(target=produce)
     producer.start()
-    wait_until(lambda: metric(writer, "queue_rows") == 300)
-    wait_until(lambda: writer.stats.failures["unreachable"] >= 2)
+    soon(lambda: metric(writer, "queue_rows") == 300)
+    soon(lambda: writer.stats.failures["unreachable"] >= 2)
     assert producer.is_alive()
     # What is being inserted, and what waits.
     assert sum(written) <= 100 + 300
@@ -303,10 +286,10 @@ def test_a_wrong_password_is_told_and_may_be_mended(
     writer = Writer(settings.model_copy(update={"password_file": str(password)}))
     writer.start()
     writer.write(batch)
-    wait_until(lambda: "wrong user or password" in caplog.text)
+    soon(lambda: "wrong user or password" in caplog.text)
     assert str(password) in caplog.text
     password.write_text(Path(settings.password_file).read_text())
-    wait_until(lambda: metric(writer, "rows_total") == 10)
+    soon(lambda: metric(writer, "rows_total") == 10)
     assert writer.stop() == 0
     assert sums(settings) == total(batch)
 
@@ -319,9 +302,9 @@ def test_flows_wait_for_tables_that_are_missing(
     writer = Writer(settings)
     writer.start()
     writer.write(batch)
-    wait_until(lambda: "flow-exporter migrate" in caplog.text)
+    soon(lambda: "flow-exporter migrate" in caplog.text)
     Migrator(settings, resource("clickhouse/migrations")).apply()
-    wait_until(lambda: metric(writer, "rows_total") == 10)
+    soon(lambda: metric(writer, "rows_total") == 10)
     assert writer.stop() == 0
     assert sums(settings) == total(batch)
 

@@ -21,8 +21,9 @@ from exporter.store.quarantine import Quarantine
 from exporter.store.writer import Writer
 from tests.support.batches import random_batch
 from tests.support.mounts import fill, small_disk
+from tests.support.stack import soon
 from tests.support.store import RunningStore, running_store
-from tests.support.writing import metric, migrated, settings_for, sums, total, wait_until
+from tests.support.writing import LostAnswers, metric, migrated, settings_for, sums, total
 
 TABLES = ("flows", "flows_1m", "flows_1h")
 
@@ -34,24 +35,15 @@ def settings(store: RunningStore, tmp_path: Path) -> Iterator[ClickHouse]:
         yield settings
 
 
-class Hindered:
-    """A client whose inserts wait while ``hanging`` is set, and whose first answers are lost."""
+class Hindered(LostAnswers):
+    """Its inserts wait as well, while ``hanging`` is set."""
 
-    def __init__(self, settings: ClickHouse, lost: int = 0) -> None:
-        self._client = connect(settings)
-        self._lost = lost
-        self.hanging = False
+    hanging = False
 
     def raw_insert(self, *arguments: object, **options: object) -> None:
         while self.hanging:
             time.sleep(0.01)
-        self._client.raw_insert(*arguments, **options)
-        if self._lost:
-            self._lost -= 1
-            raise OperationalError("connection reset while waiting for the answer")
-
-    def close(self) -> None:
-        self._client.close()
+        super().raw_insert(*arguments, **options)
 
 
 def test_while_clickhouse_is_away_flows_go_to_disk_and_nobody_waits(tmp_path: Path) -> None:
@@ -72,7 +64,7 @@ def test_while_clickhouse_is_away_flows_go_to_disk_and_nobody_waits(tmp_path: Pa
         def in_the_spool() -> int:
             return int(metric(writer, "spool_rows") or 0)
 
-        wait_until(lambda: metric(writer, "rows_total") == 20_000 - in_the_spool())
+        soon(lambda: metric(writer, "rows_total") == 20_000 - in_the_spool())
         # A moment for the disk; never as long as ClickHouse is away.
         assert (metric(writer, "blocked_seconds_total") or 0) < 2
         waiting = in_the_spool()
@@ -80,8 +72,8 @@ def test_while_clickhouse_is_away_flows_go_to_disk_and_nobody_waits(tmp_path: Pa
         # A slow store had some go by way of the spool before it was killed.
         replayed = metric(writer, "spool_replayed_rows_total") or 0
         store.start()
-        wait_until(lambda: metric(writer, "spool_batches") == 0)
-        wait_until(lambda: metric(writer, "spool_replayed_rows_total") == replayed + waiting)
+        soon(lambda: metric(writer, "spool_batches") == 0)
+        soon(lambda: metric(writer, "spool_replayed_rows_total") == replayed + waiting)
         assert writer.stop() == 0
         for table in TABLES:
             assert sums(settings, table) == total(*batches), table
@@ -94,7 +86,7 @@ def test_an_insert_whose_answer_is_lost_counts_once(settings: ClickHouse) -> Non
     writer.start()
     for batch in batches:
         writer.write(batch)
-    wait_until(lambda: metric(writer, "rows_total") == 3000)
+    soon(lambda: metric(writer, "rows_total") == 3000)
     assert metric(writer, "failures_total", reason="unreachable") == 3
     assert metric(writer, "spool_replayed_rows_total") >= 1000
     assert writer.stop() == 0
@@ -114,7 +106,7 @@ def test_while_an_insert_hangs_the_queue_goes_to_disk(settings: ClickHouse) -> N
     assert (metric(writer, "blocked_seconds_total") or 0) < 2  # the disk's time, not the insert's
     assert (metric(writer, "spool_spooled_rows_total") or 0) > 5000
     client.hanging = False
-    wait_until(lambda: metric(writer, "rows_total") == 12_000)
+    soon(lambda: metric(writer, "rows_total") == 12_000)
     assert writer.stop() == 0
     for table in TABLES:
         assert sums(settings, table) == total(*batches), table
@@ -143,7 +135,7 @@ def test_new_flows_are_stored_while_the_spool_empties(settings: ClickHouse) -> N
     new = random_batch(1000, seed=99)
     new.array("bytes")[:] = 1
     writer.write(new)
-    wait_until(lambda: metric(writer, "rows_total") == 16_000)
+    soon(lambda: metric(writer, "rows_total") == 16_000)
     assert writer.stop() == 0
     assert new_ones[-1] == 1000
     assert new_ones.count(1000) > 4, "many of the older ones came after the new ones"
@@ -163,11 +155,11 @@ def test_what_is_not_stored_at_the_end_is_stored_after_the_next_start(
     assert writer.stop(timeout=1) == 0
     assert metric(writer, "spool_rows") == 3000
     client.hanging = False
-    wait_until(lambda: sums(settings)[2] == 1000)
+    soon(lambda: sums(settings)[2] == 1000)
     after = Writer(settings)
     assert metric(after, "spool_rows") == 3000
     after.start()
-    wait_until(lambda: metric(after, "spool_rows") == 0)
+    soon(lambda: metric(after, "spool_rows") == 0)
     assert after.stop() == 0
     for table in TABLES:
         assert sums(settings, table) == total(*batches), table
@@ -210,7 +202,7 @@ def test_flows_of_the_spool_that_are_refused_hold_up_no_others(settings: ClickHo
     client.hanging = False
     after = Writer(settings)
     after.start()
-    wait_until(lambda: metric(after, "spool_batches") == 0)
+    soon(lambda: metric(after, "spool_batches") == 0)
     assert after.stop() == 0
     assert sums(settings) == total(fine)
     assert metric(after, "quarantine_files") == 1
@@ -231,13 +223,13 @@ def test_a_batch_that_clickhouse_fails_on_for_ever_holds_up_no_others(
     writer = Writer(settings, lambda: client)
     writer.start()
     writer.write(random_batch(10))
-    wait_until(lambda: metric(writer, "spool_batches") == 1)
+    soon(lambda: metric(writer, "spool_batches") == 1)
     batches = [random_batch(1000, seed) for seed in range(8)]
     for batch in batches:
         writer.write(batch)
         time.sleep(0.2)
-    wait_until(lambda: metric(writer, "quarantine_files") == 1)
-    wait_until(lambda: metric(writer, "spool_batches") == 0)
+    soon(lambda: metric(writer, "quarantine_files") == 1)
+    soon(lambda: metric(writer, "spool_batches") == 0)
     assert writer.stop() == 0
     assert sums(settings) == total(*batches)
 
@@ -261,18 +253,18 @@ def test_with_a_full_disk_flows_wait_in_memory_and_then_the_sender_waits(
 
             sender = threading.Thread(target=write_all, daemon=True)
             sender.start()
-            wait_until(lambda: "No space left on device" in caplog.text)
+            soon(lambda: "No space left on device" in caplog.text)
             assert "Flows wait in memory" in caplog.text
-            wait_until(lambda: metric(writer, "queue_rows") == 3000)
+            soon(lambda: metric(writer, "queue_rows") == 3000)
             time.sleep(0.2)
             assert sender.is_alive()
             assert (metric(writer, "spool_write_failures_total") or 0) > 0
             # Room again: the spool takes what waits, though ClickHouse does not.
             ballast.unlink()
-            wait_until(lambda: not sender.is_alive())
+            soon(lambda: not sender.is_alive())
             assert (metric(writer, "spool_rows") or 0) > 0
             client.hanging = False
-            wait_until(lambda: metric(writer, "rows_total") == 6000)
+            soon(lambda: metric(writer, "rows_total") == 6000)
             assert writer.stop() == 0
             for table in TABLES:
                 assert sums(settings, table) == total(*batches), table
@@ -311,9 +303,9 @@ def test_quarantine_can_be_listed_replayed_and_dropped(
     writer.start()
     kept, given_up = random_batch(1000, seed=1), random_batch(1000, seed=2)
     writer.write(kept)
-    wait_until(lambda: metric(writer, "quarantine_files") == 1)
+    soon(lambda: metric(writer, "quarantine_files") == 1)
     writer.write(given_up)
-    wait_until(lambda: metric(writer, "quarantine_files") == 2)
+    soon(lambda: metric(writer, "quarantine_files") == 2)
     first, second = (f.name for f in Quarantine(Path(settings.spool.directory), 1 << 30).files())
     code, listed = run("list")
     assert code == 0

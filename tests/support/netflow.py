@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.decode import Decoder
 from exporter.receive.datagrams import DatagramBatch
 
 #: When the devices of tests export, in seconds since the epoch, and their uptime in milliseconds.
@@ -126,3 +127,11 @@ def batch(
         np.full(len(datagrams), 2055, np.uint16),
         np.full(len(datagrams), received, np.int64),
     )
+
+
+def rows(
+    decoder: Decoder, *datagrams: bytes, device: str = DEVICE, received: int = NOW * 1000
+) -> list[dict[str, Any]]:
+    """The flows of datagrams that arrive together."""
+    found = decoder.decode(batch(*datagrams, device=device, received=received))
+    return [row for flows in found for row in flows.rows()]

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support.stack import free_port
+
 
 def program(name: str) -> str:
     """The path of a Debian program.
@@ -30,10 +32,7 @@ def program(name: str) -> str:
 
 def free_udp_port() -> int:
     """A UDP port that nobody has on loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port(socket.SOCK_DGRAM)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:

@@ -37,8 +37,13 @@ def until(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
         if answer:
             return answer
         time.sleep(pause)
-        pause = min(2 * pause, 0.5)
+        pause = min(2 * pause, 0.2)
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+def soon(true: Callable[[], object], seconds: float = 60.0) -> None:
+    """The same of what needs no name."""
+    until("it did not happen", seconds, true)
 
 
 class Stack:

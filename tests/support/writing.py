@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clickhouse_connect.driver.exceptions import OperationalError
 from prometheus_client import CollectorRegistry
 
 from exporter.batch import FlowBatch
@@ -59,11 +59,21 @@ def total(*batches: FlowBatch) -> tuple[int, int, int]:
     )
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
+class LostAnswers:
+    """A client whose first answers are lost, after ClickHouse has taken the rows."""
+
+    def __init__(self, settings: ClickHouse, lost: int = 0) -> None:
+        self._client = connect(settings)
+        self._lost = lost
+
+    def raw_insert(self, *arguments: object, **options: object) -> None:
+        self._client.raw_insert(*arguments, **options)
+        if self._lost:
+            self._lost -= 1
+            raise OperationalError("connection reset while waiting for the answer")
+
+    def close(self) -> None:
+        self._client.close()
 
 
 def metric(writer: Writer, name: str, **labels: str) -> float | None:

@@ -24,6 +24,7 @@ from tests.support.netflow import (
     netflow9,
     options_template9,
     record5,
+    rows,
     set_of,
     template9,
     template10,
@@ -34,12 +35,6 @@ Row = dict[str, Any]
 
 def make(**settings: Any) -> Decoder:
     return Decoder(config.Decode(**settings), [])
-
-
-def rows(decoder: Decoder, *datagrams: bytes, device: str = DEVICE) -> list[Row]:
-    """The flows of datagrams that arrive together."""
-    batches = decoder.decode(batch(*datagrams, device=device))
-    return [row for found in batches for row in found.rows()]
 
 
 def errors(decoder: Decoder) -> dict[str, int]:

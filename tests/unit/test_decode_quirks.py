@@ -20,7 +20,6 @@ from tests.support.netflow import (
     NOW,
     UPTIME,
     FieldSpec,
-    batch,
     flow,
     ip,
     ipfix,
@@ -29,16 +28,13 @@ from tests.support.netflow import (
     options_template9,
     options_template10,
     record5,
+    rows,
     set_of,
     template9,
     template10,
 )
 
 Row = dict[str, Any]
-
-
-def rows(decoder: Decoder, *datagrams: bytes) -> list[Row]:
-    return [row for found in decoder.decode(batch(*datagrams)) for row in found.rows()]
 
 
 def make() -> Decoder:

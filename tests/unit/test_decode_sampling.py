@@ -22,6 +22,7 @@ from tests.support.netflow import (
     options_template9,
     options_template10,
     record5,
+    rows,
     set_of,
     template9,
     template10,
@@ -39,10 +40,6 @@ def sampled(sampler: int, interface: int = 1) -> bytes:
 def make(**device: Any) -> Decoder:
     devices = [config.Device(address=DEVICE, **device)] if device else []
     return Decoder(config.Decode(), devices)
-
-
-def rows(decoder: Decoder, *datagrams: bytes) -> list[Row]:
-    return [row for found in decoder.decode(batch(*datagrams)) for row in found.rows()]
 
 
 def told(row: Row) -> tuple[int, str, int]:

@@ -25,6 +25,7 @@ import exporter.web_config
 from exporter.config import ConfigError, Http
 from exporter.http import Guard, Health, HttpServer, HttpServerError, create_app
 from exporter.web_config import WebConfig, load_web_config
+from tests.support.stack import soon
 
 PASSWORD = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 
@@ -75,13 +76,6 @@ class Served:
 def served():
     with Served() as running:
         yield running
-
-
-def until(true):
-    deadline = time.monotonic() + 30
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return true()
 
 
 def basic(user, password):
@@ -156,13 +150,10 @@ def test_a_body_that_drips_in_is_given_up(monkeypatch):
 def test_connections_are_bounded_and_the_server_recovers():
     with Served() as served:
         idle = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(80)]
-        deadline = time.monotonic() + 30
-        while served.ask("/metrics")[0] != 503:
-            assert time.monotonic() < deadline
+        soon(lambda: served.ask("/metrics")[0] == 503)
         for client in idle:
             client.close()
-        while served.ask("/metrics")[0] != 200:
-            assert time.monotonic() < deadline
+        soon(lambda: served.ask("/metrics")[0] == 200)
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"])
@@ -174,9 +165,7 @@ def test_who_never_asks_loses_the_connection_to_others(monkeypatch, begin):
         for client in stuck:
             client.sendall(begin)
         assert served.ask("/metrics")[0] == 503
-        deadline = time.monotonic() + 30
-        while served.ask("/metrics")[0] != 200:
-            assert time.monotonic() < deadline
+        soon(lambda: served.ask("/metrics")[0] == 200)
         for client in stuck:
             client.close()
 
@@ -274,7 +263,7 @@ def test_requests_of_one_host_that_hangs_up_leave_room_for_others(monkeypatch):
             assert ask("127.0.0.1", "/metrics") == (503, "1")
         finally:
             free.set()
-        assert until(lambda: ask("127.0.0.1", "/metrics")[0] == 200)
+        soon(lambda: ask("127.0.0.1", "/metrics")[0] == 200)
 
 
 def test_a_reload_forgets_whose_password_has_changed_and_nobody_else(monkeypatch):
@@ -321,7 +310,7 @@ def test_who_guesses_and_hangs_up_takes_no_turn_of_others(monkeypatch):
             assert served.ask("/metrics", headers=known)[0] == 200
         finally:
             free.set()
-        assert until(lambda: served.ask("/metrics", headers=basic("me", "b"))[0] == 401)
+        soon(lambda: served.ask("/metrics", headers=basic("me", "b"))[0] == 401)
 
 
 def test_alert_posts_with_a_token_of_their_own_need_no_user():
@@ -499,4 +488,4 @@ def test_so_many_bodies_of_alerts_wait_that_others_are_answered(monkeypatch):
             assert (status, headers["Retry-After"]) == (503, "10")
             assert b"too many alerts wait to be read" in body
             assert served.ask("/metrics")[0] == 200
-        assert until(lambda: served.post()[0] == 200)
+        soon(lambda: served.post()[0] == 200)

@@ -7,8 +7,7 @@ import ipaddress
 import socket
 import ssl
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from exporter.config import Http
 from exporter.http import Guard, Health, HttpServer, create_app
 from exporter.listening import Connections, Listener, cannot_listen
 from exporter.web_config import TlsServerConfig, WebConfig
+from tests.support.stack import soon
 
 
 def value(connections: Connections, name: str, reason: str | None = None) -> float:
@@ -107,13 +107,6 @@ def _far(address: str) -> ipaddress.IPv4Address:
     return ipaddress.IPv4Address(address)
 
 
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
     """The collector's server, to which addresses of loopback are other hosts."""
@@ -145,7 +138,7 @@ def test_one_host_leaves_connections_of_the_collector_to_others(server: HttpServ
     assert _status(server.port, "127.0.0.3") == b"HTTP/1.1 200"
     for client in idle:
         client.close()
-    _until(lambda: _status(server.port, "127.0.0.2") == b"HTTP/1.1 200")
+    soon(lambda: _status(server.port, "127.0.0.2") == b"HTTP/1.1 200")
 
 
 def test_whatever_ends_a_connection_it_is_no_longer_counted(tmp_path: Path) -> None:
@@ -162,7 +155,7 @@ def test_whatever_ends_a_connection_it_is_no_longer_counted(tmp_path: Path) -> N
     running.start()
     try:
         held = _connected(running.port, "127.0.0.1")
-        _until(lambda: _open(running) == 1)
+        soon(lambda: _open(running) == 1)
         for begin in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
             _connected(running.port, "127.0.0.1").close()  # before a word
             with _connected(running.port, "127.0.0.1") as client:
@@ -182,9 +175,9 @@ def test_whatever_ends_a_connection_it_is_no_longer_counted(tmp_path: Path) -> N
         ) as client:
             client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 200"
-        _until(lambda: _open(running) == 1)
+        soon(lambda: _open(running) == 1)
         held.close()
-        _until(lambda: _open(running) == 0)
+        soon(lambda: _open(running) == 0)
     finally:
         running.stop()
 

@@ -16,6 +16,7 @@ from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
 from exporter.store.writer import WriterStoppedError
+from tests.support.stack import soon
 
 
 def flows(number, length=1):
@@ -123,17 +124,10 @@ class Rig:
                    if s.name == name and labels.items() <= s.labels.items())  # fmt: skip
 
 
-def until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_single_flow_is_enriched_counted_and_written_without_waiting_for_others():
     with Rig() as rig:
         rig.receivers.put.append([flows(7)])
-        until(lambda: rig.writer.flows)
+        soon(lambda: rig.writer.flows)
         assert rig.counted() == 1
         assert "dst_service" in rig.writer.batches[0].columns
         assert rig.metric("flow_exporter_pipeline_flows_total") == 1
@@ -142,7 +136,7 @@ def test_a_single_flow_is_enriched_counted_and_written_without_waiting_for_other
 def test_small_batches_are_merged_and_keep_their_rows_in_order():
     with Rig() as rig:
         rig.receivers.put += [[flows(n, 2), flows(n + 1000)] for n in range(200)]
-        until(lambda: rig.writer.flows == 600)
+        soon(lambda: rig.writer.flows == 600)
         assert len(rig.writer.batches) < 20
     numbers = np.concatenate([b.array("src_as") for b in rig.writer.batches]).tolist()
     assert numbers == [m for n in range(200) for m in (n, n, n + 1000)]
@@ -162,9 +156,9 @@ def test_an_error_in_one_batch_is_counted_logged_once_and_stops_nothing(stage, c
         errors = "flow_exporter_pipeline_errors_total"
         for number in range(1, 4):
             rig.receivers.put.append(ZeroDivisionError() if stage == "decode" else [flows(13)])
-            until(lambda number=number: rig.metric(errors, stage=stage) == number)
+            soon(lambda number=number: rig.metric(errors, stage=stage) == number)
         rig.receivers.put.append([flows(7)])
-        until(lambda: rig.writer.batches and 7 in rig.writer.batches[-1].array("src_as"))
+        soon(lambda: rig.writer.batches and 7 in rig.writer.batches[-1].array("src_as"))
         assert rig.metric(errors, stage=stage) == 3
         assert rig.pipeline.alive
     # What fails to get names is counted and stored without them.
@@ -180,13 +174,13 @@ def test_a_full_writer_holds_up_decoding_within_bounds_and_says_so(monkeypatch):
         assert rig.pipeline.congestion() is None
         rig.writer.room.clear()
         rig.receivers.put += [[flows(n, 5)] for n in range(100)]
-        until(lambda: rig.metric("flow_exporter_pipeline_waiting_flows") >= 40)
-        until(lambda: rig.pipeline.congestion())
+        soon(lambda: rig.metric("flow_exporter_pipeline_waiting_flows") >= 40)
+        soon(lambda: rig.pipeline.congestion())
         assert len(rig.receivers.put) > 80
         assert rig.metric("flow_exporter_pipeline_waiting_flows") < 50
         assert "queue is full" in rig.pipeline.congestion()
         rig.writer.room.set()
-        until(lambda: rig.writer.flows == 500)
+        soon(lambda: rig.writer.flows == 500)
         assert rig.pipeline.congestion() is None
 
 
@@ -205,7 +199,7 @@ def test_stopping_does_not_wait_for_a_writer_without_room(caplog):
     rig.pipeline.start()
     rig.writer.room.clear()
     rig.receivers.put.append([flows(1)])
-    until(lambda: not rig.receivers.put)
+    soon(lambda: not rig.receivers.put)
     began = time.monotonic()
     rig.pipeline.stop(1.0)
     assert time.monotonic() - began < 20  # not for ever
@@ -216,7 +210,7 @@ def test_stopping_does_not_wait_for_a_writer_without_room(caplog):
 def test_receivers_that_fail_end_the_pipeline_visibly():
     with Rig() as rig:
         rig.receivers.failure = RuntimeError("receiving has stopped")
-        until(lambda: not rig.pipeline.alive)
+        soon(lambda: not rig.pipeline.alive)
         assert rig.metric("flow_exporter_pipeline_errors_total", stage="receive") == 1
 
 
@@ -235,7 +229,7 @@ class Offering:
 
 def test_a_writer_whose_threads_have_ended_is_told():
     with Rig() as rig:
-        until(lambda: rig.pipeline.alive)
+        soon(lambda: rig.pipeline.alive)
         rig.writer.alive = False
         assert not rig.pipeline.alive
 
@@ -262,7 +256,7 @@ def test_sources_are_told_when_there_is_no_room(monkeypatch):
         assert 40 <= taken <= 60
         rig.writer.room.set()
         assert source.offer(flows(taken, 10), 5.0)
-        until(lambda: rig.writer.flows == taken + 10)
+        soon(lambda: rig.writer.flows == taken + 10)
 
 
 def test_by_default_flows_are_stored_within_five_seconds():
