@@ -66,6 +66,20 @@ class Connections:
         self._keys[places[told]] = 0
         return told
 
+    def by_stream(self) -> dict[int, NDArray[np.uint32]]:
+        """Numbers of the connections that updates told of, by the number of their stream."""
+        if self._keys is None:
+            return {}
+        keys = np.sort(self._keys[self._keys != 0])
+        streams, first = np.unique(keys >> np.uint64(32), return_index=True)
+        numbers = np.split(keys.astype(np.uint32), first[1:])
+        return dict(zip(streams.tolist(), numbers, strict=True)) if len(keys) else {}
+
+    def remember(self, stream: int, numbers: NDArray[np.uint32]) -> None:
+        """That updates told of these connections of a stream."""
+        of_stream = np.full(len(numbers), stream, np.uint64)
+        self.told_before(of_stream, numbers.astype(np.uint64), np.full(len(numbers), _UPDATE))
+
 
 def count_once(columns: dict[str, Any], records: Records, sets: DataSets) -> None:
     """No counters at the end of connections that updates have told."""

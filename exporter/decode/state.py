@@ -182,7 +182,7 @@ class State:
         self._layouts: weakref.WeakValueDictionary[tuple[Field, ...], Layout] = (
             weakref.WeakValueDictionary()
         )
-        self._connections = Connections()
+        self.connections = Connections()
         self.fields = 0
         self.names = 0
         self.waiting_bytes = 0
@@ -215,7 +215,7 @@ class State:
             if len(device.streams) >= MAX_DOMAINS:
                 raise LimitError("too_many_domains")
             found = device.streams[(source, domain)] = Stream(
-                device, source, domain, self._connections
+                device, source, domain, self.connections
             )
         return found
 

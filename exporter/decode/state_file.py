@@ -1,4 +1,4 @@
-"""Templates and sampling rates over restarts of the exporter, as a JSON file.
+"""Templates, sampling rates and open connections over restarts of the exporter, as a JSON file.
 
 What was told before is used until devices tell it anew, so that the first flows after a restart
 need not wait. A file that cannot be used is reported and left alone until the next save.
@@ -6,12 +6,16 @@ need not wait. A file that cannot be used is reported and left alone until the n
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from exporter.batch import format_address
 from exporter.config.load import read_bytes
@@ -33,7 +37,12 @@ def save(path: Path, state: State) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    content = {"format": _FORMAT, "streams": [_dump(stream) for stream in state.streams()]}
+    updated = state.connections.by_stream()
+    none = np.zeros(0, np.uint32)
+    content = {
+        "format": _FORMAT,
+        "streams": [_dump(s, updated.get(s.serial, none)) for s in state.streams()],
+    }
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -61,7 +70,7 @@ def load(path: Path, state: State) -> None:
         _log.warning("%s: not used: %s", path, error)
 
 
-def _dump(stream: Stream) -> dict[str, Any]:
+def _dump(stream: Stream, updated: NDArray[np.uint32]) -> dict[str, Any]:
     sampling = stream.sampling
     return {
         "device": format_address(stream.device.address),
@@ -81,6 +90,8 @@ def _dump(stream: Stream) -> dict[str, Any]:
             {"id": t.id, "options": t.options, "told": t.told, "fields": list(t.layout.fields)}
             for t in stream.templates.values()
         ],
+        # Millions at the most: as octets.
+        "connections": base64.b64encode(updated.astype("<u4").tobytes()).decode(),
     }
 
 
@@ -101,6 +112,9 @@ def _restore(state: State, entry: dict[str, Any]) -> None:
             stream.learn_rate(int(rate), Scope(interface=int(interface)))
         for template, rate in sampling.get("templates", ()):
             stream.learn_rate(int(rate), Scope(template=int(template)))
+        updated = base64.b64decode(entry.get("connections", ""), validate=True)
+        if updated:
+            state.connections.remember(stream.serial, np.frombuffer(updated, "<u4"))
         for saved in entry["templates"]:
             fields = tuple(Field(int(e), int(n), int(length)) for e, n, length in saved["fields"])
             if int(saved["id"]) < FIRST_TEMPLATE or any(f.length < 0 for f in fields):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,20 @@ def test_connections_of_devices_and_domains_are_their_own(other: dict[str, Any])
 def test_events_that_are_no_end_keep_what_they_count() -> None:
     found = rows(make(), event(UPDATED, 300, 0), event(DENIED, 100, 0), event(CREATED, 200, 0))
     assert counted(found) == (600, 0, 6)
+
+
+def test_connections_survive_a_restart_of_the_collector(tmp_path: Path) -> None:
+    file = config.Decode(template_file=str(tmp_path / "templates.json"))
+    before = Decoder(file, [])
+    rows(before, event(UPDATED, 300, 6000))
+    rows(before, event(UPDATED, 100, 0), domain=7)
+    rows(before, event(UPDATED, 100, 0, connection=5), event(ENDED, 100, 0, connection=5))
+    before.save()
+    after = Decoder(file, [])
+    assert counted(rows(after, event(ENDED, 300, 6000))) == (0, 0, 0)
+    assert counted(rows(after, event(ENDED, 100, 0), domain=7)) == (0, 0, 0)
+    assert counted(rows(after, event(ENDED, 300, 6000), domain=8)) == (300, 6000, 63)
+    assert counted(rows(after, event(ENDED, 200, 0, connection=5))) == (200, 0, 2)
 
 
 def test_so_many_connections_are_remembered_and_no_more() -> None:
