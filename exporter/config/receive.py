@@ -136,7 +136,8 @@ class Decode(Section):
         64 << 20, ge=0, description="The same over all devices together."
     )
     template_file: FileName = Field(
-        "", description="Keeps templates, rates and open connections over restarts; empty: not kept."
+        "",
+        description="Keeps templates, rates and open connections over restarts; empty: not kept.",
     )
     elements: list[Element] = Field(
         default_factory=list, description="Further information elements to store."
