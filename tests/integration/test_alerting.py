@@ -295,7 +295,7 @@ def test_the_holidays_that_the_docs_show_mute_dips_that_are_not_critical(tmp_pat
 
 def test_the_receivers_that_the_docs_show_are_right(tmp_path: Path) -> None:
     page = (ROOT / "docs/how-to/send-notifications.md").read_text()
-    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    shown, *_ = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     document = yaml.safe_load((ALERTING / "alertmanager.yml").read_text())
     receivers = yaml.safe_load(shown)["receivers"]
     assert [r["name"] for r in receivers] == [r["name"] for r in document["receivers"]]
@@ -308,3 +308,23 @@ def test_the_receivers_that_the_docs_show_are_right(tmp_path: Path) -> None:
     run(program("amtool"), "check-config", str(file))
     defined = set(re.findall(r'define "([\w.]+)"', (ALERTING / "templates/flow.tmpl").read_text()))
     assert set(re.findall(r'template "([\w.]+)"', shown)) <= defined
+
+
+def test_the_heartbeat_that_the_docs_show_goes_to_its_receiver_alone(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/send-notifications.md").read_text()
+    _, rules, switch = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    rule_file = tmp_path / "heartbeat.yml"
+    rule_file.write_text(rules)
+    run(program("promtool"), "check", "rules", str(rule_file))
+    added = yaml.safe_load(switch)
+    document = yaml.safe_load((ALERTING / "alertmanager.yml").read_text()) | {"templates": []}
+    document["route"]["routes"][:0] = added["route"]["routes"]
+    document["receivers"] += added["receivers"]
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(yaml.safe_dump(document))
+    run(program("amtool"), "check-config", str(file))
+    test = [program("amtool"), "config", "routes", "test", f"--config.file={file}"]
+    assert run(*test, "alertname=Heartbeat").strip() == "heartbeat"
+    assert run(*test, "alertname=FlowCollectorDown", "severity=critical").split() == [
+        "pager,network"
+    ]
