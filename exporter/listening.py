@@ -111,7 +111,8 @@ class Connections(Collector):
 class Listener(socket.socket):
     """A listening socket that accepts what its :class:`Connections` allow, and closes the rest."""
 
-    _connections: Connections
+    #: Whom it has accepted.
+    connections: Connections
 
     @classmethod
     def of(cls, listening: socket.socket, connections: Connections) -> Self:
@@ -119,7 +120,7 @@ class Listener(socket.socket):
         timeout = listening.gettimeout()
         made = cls(listening.family, listening.type, listening.proto, listening.detach())
         made.settimeout(timeout)
-        made._connections = connections
+        made.connections = connections
         return made
 
     def accept(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -130,14 +131,14 @@ class Listener(socket.socket):
         """
         accepted, address = super().accept()
         try:
-            host = self._connections.enter(address[0])
+            host = self.connections.enter(address[0])
         except ConnectionAbortedError:
             accepted.close()
             raise
         connection = _Accepted(
             accepted.family, accepted.type, accepted.proto, fileno=accepted.detach()
         )
-        connection.connections, connection.host = self._connections, host
+        connection.connections, connection.host = self.connections, host
         return connection, address
 
 

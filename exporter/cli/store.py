@@ -61,8 +61,8 @@ def store(
 
     try:
         from exporter.store.server.app import Options
-        from exporter.store.server.engine import StoreInUseError
         from exporter.store.server.errors import EngineError
+        from exporter.store.server.folder import StoreInUseError
         from exporter.store.server.serve import Listen, StoreOptions, serve
         from exporter.store.server.settings import Limits
     except ImportError as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import platform
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,6 +155,18 @@ ESCAPES = [
     "SHOW TABLES INTO OUTFILE '/tmp/flow-store-escape'",
     "KILL QUERY WHERE 0 INTO OUTFILE '/tmp/flow-store-escape'",
     "SELECT 1 INTO/**/OUTFILE $$/tmp/flow-store-escape$$",
+    "SELECT arrayMap(file, ['/etc/passwd'])",
+    r"SELECT arrayMap(`fi\x6ce`, ['/etc/passwd'])",
+    "SELECT b FROM values('a String, b String ALIAS file(''/etc/passwd'')', 'x')",
+    "SELECT b FROM values(concat('a String, b String AL', 'IAS f', 'ile(''/etc/passwd'')'), 'x')",
+    "SELECT b FROM generateRandom('a String, b String ALIAS file(''/etc/passwd'')') LIMIT 1",
+    "SELECT number FROM numbers(2) FORMAT ProtobufList "
+    "SETTINGS output_format_schema = '/tmp/flow-store-escape'",
+    "SELECT * FROM eval(concat('SELECT f', 'ile(''/etc/passwd'')'))",
+    "SELECT * FROM (SELECT * FROM eval(concat('SELECT f', 'ile(''/etc/passwd'')')) "
+    "SETTINGS allow_experimental_eval_table_function = 1)",
+    "SELECT 1 FORMAT Template SETTINGS format_template_row = '/etc/passwd'",
+    "SELECT * FROM filesystem('/etc')",
 ]
 
 
@@ -180,6 +195,20 @@ def test_nobody_reaches_beyond_the_data(store: RunningStore, statement: str, rea
         "BACKUP TABLE rights.t TO File('/tmp/flow-store-escape')",
         "BACKUP TABLE rights.t TO Disk('backups', '../../../../tmp/flow-store-escape')",
         "BACKUP TABLE rights.t TO Disk('default', 'escape')",
+        "CREATE DICTIONARY rights.d (a UInt64, b String) PRIMARY KEY a "
+        "SOURCE(EXECUTABLE(command 'touch /tmp/flow-store-escape' format 'TSV')) "
+        "LAYOUT(FLAT()) LIFETIME(0)",
+        "CREATE DICTIONARY rights.d (a UInt64) PRIMARY KEY a "
+        "SOURCE(HTTP(url 'http://127.0.0.1:1/' format 'TSV')) LAYOUT(FLAT()) LIFETIME(0)",
+        "CREATE TABLE rights.k (a UInt8) ENGINE = MergeTree ORDER BY a SETTINGS disk = "
+        "disk(type = object_storage, object_storage_type = local_blob_storage, "
+        "path = '/tmp/flow-store-escape/')",
+        "CREATE VIEW rights.v AS SELECT arrayMap(file, ['/etc/passwd'])",
+        "INSERT INTO rights.t SETTINGS format_template_row = '/etc/passwd' FORMAT Template x",
+        "INSERT INTO rights.t SETTINGS format_avro_schema_registry_url = 'http://127.0.0.1:1/' "
+        "FORMAT AvroConfluent \n\0\0\0\0\1x",
+        "SELECT * FROM format(Values, 'a String', concat('(f', 'ile(''/etc/passwd''))'))",
+        "INSERT INTO FUNCTION null('a String ALIAS file(1)') SELECT 1",
         "CREATE USER intruder",
         "GRANT ALL ON *.* TO default",
     ],
@@ -198,10 +227,17 @@ def test_nor_does_the_writer(store: RunningStore, table: str, statement: str) ->
         "('" + "x" * (17 << 20) + "'), (file('/etc/passwd'))",
     ],
 )
-@pytest.mark.parametrize("settings", ["", "SETTINGS input_format_values_interpret_expressions = 1"])
-def test_values_reach_no_files(store: RunningStore, values: str, settings: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "VALUES",
+        "FORMAT values",
+        "SETTINGS input_format_values_interpret_expressions = 1 VALUES",
+    ],
+)
+def test_values_reach_no_files(store: RunningStore, values: str, words: str) -> None:
     post(store, "CREATE TABLE rights.s (a String) ENGINE = MergeTree ORDER BY a", reader=False)
-    status, text = post(store, f"INSERT INTO rights.s {settings} VALUES {values}", reader=False)
+    status, text = post(store, f"INSERT INTO rights.s {words} {values}", reader=False)
     assert status >= 400, text
     assert post(store, "SELECT count() FROM rights.s", reader=False) == (200, "0\n")
     post(store, "DROP TABLE rights.s SYNC", reader=False)
@@ -238,6 +274,62 @@ def test_a_filter_is_looked_at_like_a_query(
     )
     assert status >= 400, text
     assert not Path("/tmp/flow-store-escape").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "`file`"])
+def test_a_parameter_names_no_function(store: RunningStore, name: str) -> None:
+    answer = urllib3.request(
+        "POST",
+        f"{store.url}/?param_f={name}",
+        body="SELECT arrayMap({f:Identifier}, ['/etc/passwd'])",
+        headers=store.authorization(reader=True),
+    )
+    assert answer.status >= 400
+    assert b"root:" not in answer.data
+
+
+def test_where_guards_fail_the_kernel_keeps_files_programs_and_servers(tmp_path: Path) -> None:
+    """What no guard has heard of yet: here the system calls themselves, in a process of its own."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "secret").write_text("secret")
+    program = f"""
+import os, socket, subprocess, sys
+from pathlib import Path
+from exporter.store.server.confine import confine
+mine = Path({str(tmp_path / "mine")!r})
+if not confine([mine]):
+    sys.exit("this kernel has no Landlock")
+(mine / "a").mkdir()
+(mine / "file").write_text("here")
+os.rename(mine / "file", mine / "a" / "file")
+assert (mine / "a" / "file").read_text() == "here"
+def refused(attempt):
+    try:
+        attempt()
+    except PermissionError:
+        return
+    raise AssertionError(attempt)
+refused(lambda: (mine.parent / "secret").read_text())
+refused(lambda: (mine.parent / "secret").write_text(""))
+refused(lambda: (mine.parent / "other").mkdir())
+refused(lambda: Path("/proc/self/environ").read_text())
+refused(lambda: subprocess.run(["/bin/true"]))
+"""
+    with_network = """
+refused(lambda: socket.create_connection(("127.0.0.1", 1)))
+"""
+    # Connections are the kernel's matter since Linux 6.7 only.
+    if tuple(map(int, platform.release().split(".")[:2])) >= (6, 7):
+        program += with_network
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def test_the_store_is_kept_to_its_folder(store: RunningStore) -> None:
+    status = Path(f"/proc/{store.pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    assert "Landlock" not in store.log.read_text()
 
 
 def test_the_word_file_in_data_is_just_a_word(store: RunningStore) -> None:

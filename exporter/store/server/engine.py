@@ -8,7 +8,6 @@ block and release the interpreter lock; the server runs them in threads.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import os
 import tempfile
@@ -17,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Final
+from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from exporter.store.server import sql
 from exporter.store.server.errors import EngineError, QueryError
+from exporter.store.server.folder import Folder
 
 # Statistics of all columns, which the optimizer hardly needs, are a quarter of the cost of merges;
 # and merges of more parts at once write each row less often (docs/explanation/storage.md).
@@ -31,6 +31,7 @@ _CONFIG: Final = """<clickhouse>
   <users_config>{folder}/users.xml</users_config>
   <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>
   <backups><allowed_disk>backups</allowed_disk></backups>
+  <remote_url_allow_hosts><host>nothing.invalid</host></remote_url_allow_hosts>
   <merge_tree>
     <auto_statistics_types></auto_statistics_types>
     <merge_selector_base>50</merge_selector_base>
@@ -45,18 +46,29 @@ _CONFIG: Final = """<clickhouse>
 _TABLE_ENGINES: Final = (
     "MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree",
     "CollapsingMergeTree", "VersionedCollapsingMergeTree", "CoalescingMergeTree", "Memory", "Null",
-    "Set", "Join", "Buffer", "Merge", "Dictionary", "Log", "TinyLog", "StripeLog",
-    "GenerateRandom",
+    "Set", "Join", "Buffer", "Merge", "Log", "TinyLog", "StripeLog", "GenerateRandom",
+)  # fmt: skip
+
+#: Settings that nobody may change: they name files and servers, disks of tables elsewhere, or let
+#: text that no guard has seen become a statement.
+_FIXED: Final = (
+    "output_format_schema", "format_template_row", "format_template_resultset",
+    "format_avro_schema_registry_url", "output_format_avro_confluent_subject", "dialect",
+    "allow_experimental_eval_table_function", "merge_tree_disk", "merge_tree_storage_policy",
 )  # fmt: skip
 
 # The engine runs everything as this one user. It may not read files, URLs or other servers:
-# no grant of SOURCES but the disk of backups. Expressions are not compiled to machine code: that
-# takes a tenth of a second each, of every start anew, and makes nothing here faster.
+# no grant of SOURCES but the disk of backups, and none of dictionaries, whose sources need no
+# grant, commands among them. Expressions are not compiled to machine code: that takes a tenth of a
+# second each, of every start anew, and makes nothing here faster.
 _USERS: Final = """<clickhouse>
   <profiles><default>
     <compile_expressions>0</compile_expressions>
     <compile_aggregate_expressions>0</compile_aggregate_expressions>
     <compile_sort_description>0</compile_sort_description>
+    <constraints>
+{fixed}
+    </constraints>
   </default></profiles>
   <quotas><default/></quotas>
   <users><default>
@@ -66,7 +78,7 @@ _USERS: Final = """<clickhouse>
     <quota>default</quota>
     <grants>
       <query>GRANT SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW,
-        CREATE DICTIONARY, CREATE TEMPORARY TABLE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE,
+        DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE,
         BACKUP, KILL QUERY, SYSTEM, dictGet, INTROSPECTION ON *.*</query>
 {engines}
       <query>GRANT READ, WRITE ON DISK</query>
@@ -74,10 +86,6 @@ _USERS: Final = """<clickhouse>
   </default></users>
 </clickhouse>
 """
-
-
-class StoreInUseError(Exception):
-    """Another process has the data directory."""
 
 
 @dataclass(slots=True)
@@ -93,12 +101,11 @@ class Statistics:
 
 
 class Engine:
-    """Owns the data directory while open; a context manager."""
+    """Runs on a folder that is held while it does; a context manager."""
 
-    def __init__(self, data_dir: Path, memory_bytes: int = 0) -> None:
-        self.data_dir = data_dir.resolve()
+    def __init__(self, folder: Folder, memory_bytes: int = 0) -> None:
+        self.folder = folder
         self._memory_bytes = memory_bytes
-        self._lock: IO[str] | None = None
         self._chdb: Any = None
         self._base: Any = None
         self.version = ""
@@ -107,11 +114,9 @@ class Engine:
         """Start the engine.
 
         Raises:
-            StoreInUseError: another process has the data directory.
-            OSError: the data directory cannot be written.
+            OSError: its configuration cannot be written.
             EngineError: the engine does not start on this data.
         """
-        self._lock = _lock(self.data_dir)
         try:
             self._start()
         except BaseException:
@@ -123,25 +128,29 @@ class Engine:
         self.close()
 
     def _start(self) -> None:
-        folder = self.data_dir / "config"
-        folder.mkdir(exist_ok=True)
-        (self.data_dir / "backups").mkdir(exist_ok=True)
+        folder = self.folder.config
         engines = (f"<query>GRANT TABLE ENGINE ON {name}</query>" for name in _TABLE_ENGINES)
-        _write(folder / "users.xml", _USERS.format(engines="\n".join(engines)))
+        fixed = (f"<{name}><const/></{name}>" for name in _FIXED)
+        _write(
+            folder / "users.xml",
+            _USERS.format(engines="\n".join(engines), fixed="\n".join(fixed)),
+        )
         _write(
             folder / "config.xml",
             _CONFIG.format(
                 folder=escape(str(folder)),
-                data_dir=escape(str(self.data_dir)),
+                data_dir=escape(str(self.folder.path)),
                 memory_bytes=self._memory_bytes,
             ),
         )
         # DateTime without a zone is shown in the process's zone, and Native carries none.
         os.environ["TZ"] = "UTC"
         time.tzset()
+        # Being imported, it makes a database there for a moment.
+        os.environ["TMPDIR"] = str(self.folder.temporary)
         _chdb: Any = importlib.import_module("chdb._chdb")
         self._chdb = _chdb
-        data = self.data_dir / "data"
+        data = self.folder.data
         try:
             self._base = _chdb.connect(f"{data}?config-file={folder}/config.xml")
             # The engine lays a view of the file system over its default database. Take it off.
@@ -158,13 +167,10 @@ class Engine:
             raise EngineError(str(error)) from error
 
     def close(self) -> None:
-        """Stop the engine and let go of the data directory."""
+        """Stop the engine."""
         if self._base is not None:
             self._base.close()
             self._base = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def open(self, database: str = "", settings: Mapping[str, str] | None = None) -> Connection:
         """A connection in ``database`` with ``settings``, for one statement; to be closed.
@@ -172,7 +178,7 @@ class Engine:
         Raises:
             EngineError: no such database or setting.
         """
-        raw = self._chdb.connect(str(self.data_dir / "data"))
+        raw = self._chdb.connect(str(self.folder.data))
         connection = Connection(raw)
         try:
             if database and database != "default":
@@ -312,26 +318,6 @@ def quote(value: str) -> str:
 def quote_name(name: str) -> str:
     """``name`` as an SQL identifier."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _lock(data_dir: Path) -> IO[str]:
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-    path = data_dir / "lock"
-    file = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise StoreInUseError(
-            f"{data_dir}: in use by another flow-exporter store (process {holder}); "
-            "stop that one or choose another --data-dir"
-        ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
 
 
 def _write(path: Path, text: str) -> None:

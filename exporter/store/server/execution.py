@@ -57,7 +57,7 @@ class Execution:
                 partial(guard.check_values, connection, insert, whole=statement.whole)
             )
             inserter = await self._in_thread(
-                partial(connection.insert, insert, self._engine.data_dir)
+                partial(connection.insert, insert, self._engine.folder.temporary)
             )
             try:
                 if insert.data:
@@ -132,7 +132,7 @@ class Execution:
         database = request.url.get("database") or request.headers.get("x-clickhouse-database", "")
         connection = self._engine.open(database, asked.settings)
         try:
-            kind = guard.check(connection, job.text, user)
+            kind = guard.check(connection, job.text, user, asked.parameters)
             guard.check_filters(connection, asked.settings)
             if reading and kind != "READ_ONLY":
                 raise QueryError(

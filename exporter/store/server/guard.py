@@ -2,7 +2,8 @@
 
 The engine's own rights (see :mod:`.engine`) close table functions and engines that read files,
 URLs and other servers. What they leave open is closed here: the scalar function ``file()``, the
-``Python()`` table function, ``INTO OUTFILE``, ``FROM INFILE`` and batches of statements. The
+``Python()`` table function, ``INTO OUTFILE``, ``FROM INFILE`` and batches of statements; and where
+the kernel can, :mod:`.confine` keeps the whole process from what none of this thinks of. The
 engine's parser decides what a statement is; its text is never searched for patterns to allow.
 """
 
@@ -20,10 +21,23 @@ from exporter.store.server.users import User
 #: files (``INTO OUTFILE``), and what needs a session that the store does not keep.
 _CONTROL: Final = frozenset({"KILL", "SYSTEM", "BACKUP", "RESTORE", "SET", "USE"})
 
-#: In a tree of the engine's parser: a forbidden function, or a function hidden in APPLY.
+#: In a tree of the engine's parser: a forbidden function, one that is named where a function may be
+#: handed over (``arrayMap(file, …)``), or one hidden in APPLY.
 _FORBIDDEN: Final = re.compile(
-    r"^\s*(?:(?:Table)?Function (?:file|python)\b|ColumnsApplyTransformer)", re.MULTILINE | re.I
+    r"^\s*(?:(?:Table)?Function (?:file|python)\b|Identifier (?:file|python)$"
+    r"|ColumnsApplyTransformer)",
+    re.MULTILINE | re.I,
 )
+#: A table function that is told its columns as text, and the first thing that it is told.
+_STRUCTURED: Final = re.compile(
+    r"^ *(?:Table)?Function (?:values|sqlstandardvalues|null|generaterandom) \(.*\n"
+    r" *ExpressionList.*\n *(.*)",
+    re.MULTILINE | re.I,
+)
+#: Words by which columns in a text get values from expressions.
+_COMPUTED: Final = re.compile(r"\b(?:alias|default|materialized|ephemeral)\b", re.I)
+#: Whatever can hold a forbidden name has one of these words, in any case.
+_SUSPICIOUS: Final = (b"file", b"python", b"identifier", b"values", b"null", b"generaterandom")
 
 _EXPRESSIONS: Final = (
     "input_format_values_interpret_expressions",
@@ -37,12 +51,14 @@ class Parser(Protocol):
     def classify(self, statement: str) -> tuple[str, int]:
         """The class (``READ_ONLY``, ``MUTATING``, …) and the number of statements."""
 
-    def run(self, statement: str, format: str) -> bytes:
+    def run(
+        self, statement: str, format: str, parameters: Mapping[str, str] | None = None
+    ) -> bytes:
         """The answer of a statement; raises the engine's error."""
 
 
-def check(parser: Parser, statement: str, user: User) -> str:
-    """The class of ``statement``.
+def check(parser: Parser, statement: str, user: User, parameters: Mapping[str, str]) -> str:
+    """The class of ``statement``, for which these parameters are bound.
 
     Raises:
         QueryError: it does not parse, or this user may not run it.
@@ -62,8 +78,8 @@ def check(parser: Parser, statement: str, user: User) -> str:
         raise _denied("INTO OUTFILE and FROM INFILE")
     if kind == "CONTROL" and sql.verb(text) not in _CONTROL:
         raise _denied("Temporary tables, transactions and EXECUTE AS")
-    if _suspicious(text) and _FORBIDDEN.search(_tree(parser, statement)):
-        raise _denied("The functions file and Python (and APPLY beside their names)")
+    if _suspicious(text):
+        _check_tree(_tree(parser, statement, parameters))
     return kind
 
 
@@ -85,8 +101,7 @@ def check_values(parser: Parser, insert: sql.Insert, *, whole: bool) -> None:
         except EngineError:
             pass
         else:
-            if _FORBIDDEN.search(tree):
-                raise _denied("The functions file and Python")
+            _check_tree(tree)
             return
     if any(setting in insert.head for setting in _EXPRESSIONS):
         raise _denied("Settings about expressions in VALUES")
@@ -102,25 +117,34 @@ def check_filters(parser: Parser, settings: Mapping[str, str]) -> None:
     conditions = clauses.strings(settings.get("additional_table_filters", ""))
     conditions.append(settings.get("additional_result_filter", ""))
     for condition in conditions:
-        if _suspicious(condition.encode()) and _FORBIDDEN.search(
-            _tree(parser, f"SELECT 1 WHERE {condition}")
-        ):
-            raise _denied("The functions file and Python")
+        if _suspicious(condition.encode()):
+            _check_tree(_tree(parser, f"SELECT 1 WHERE {condition}"))
 
 
-def _tree(parser: Parser, statement: str) -> str:
+def _check_tree(tree: str) -> None:
+    if _FORBIDDEN.search(tree):
+        raise _denied("The functions file and Python (and columns of their name without a table's)")
+    for first in _STRUCTURED.findall(tree):
+        # Other expressions than these may be a text in the end.
+        if not first.startswith(("Literal ", "Function tuple ")) or _COMPUTED.search(first):
+            raise _denied("Columns of table functions that are computed")
+
+
+def _tree(parser: Parser, statement: str, parameters: Mapping[str, str] | None = None) -> str:
     """What the engine's parser makes of ``statement``; raises its error if it does not parse."""
     explain = f"EXPLAIN AST {statement}"
     # What is no statement of its own may still be one behind EXPLAIN, and write a file there.
     if parser.classify(explain)[0] not in ("READ_ONLY", "UNKNOWN"):
         raise _denied("INTO OUTFILE and FROM INFILE")
-    return parser.run(explain, "TSVRaw").decode("utf-8", "replace")
+    return parser.run(explain, "TSVRaw", parameters).decode("utf-8", "replace")
 
 
 def _suspicious(text: bytes) -> bool:
     """Whether a forbidden name can be in it; a quoted name may be written in escapes."""
     low = text.lower()
-    return b"file" in low or b"python" in low or (b"\\" in low and (b"`" in low or b'"' in low))
+    if any(word in low for word in _SUSPICIOUS):
+        return True
+    return b"\\" in low and (b"`" in low or b'"' in low)
 
 
 def _denied(what: str) -> QueryError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket as sockets
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,10 +14,14 @@ import uvicorn
 
 from exporter.listening import Connections, Listener, cannot_listen
 from exporter.store.server.app import Options, Store
+from exporter.store.server.confine import confine
 from exporter.store.server.connection import Connection
 from exporter.store.server.engine import Engine
+from exporter.store.server.folder import Folder
 from exporter.store.server.metrics import StoreMetrics
 from exporter.store.server.users import READER, WRITER, Users
+
+log = logging.getLogger(__name__)
 
 #: All that may be open; half of them may be one host's, as dashboards of many people come from one.
 _MAX_CONNECTIONS: Final = 512
@@ -54,8 +60,27 @@ def serve(options: StoreOptions) -> None:
     # Taking the address first tells a wrong one before the engine starts.
     connections = Connections("flow_store", total=_MAX_CONNECTIONS, each=_MAX_CONNECTIONS_OF_A_HOST)
     socket = Listener.of(_bind(listen), connections)
-    with socket, Engine(options.data_dir, options.server_memory_bytes) as engine:
-        users = Users.of(options.data_dir)
+    with socket, Folder(options.data_dir) as folder:
+        users = Users.of(folder.path)
+        tls = _tls_context(listen)
+        # Passwords and keys are read by now; the engine's threads come later.
+        if not confine([folder.config, folder.data, folder.backups, folder.temporary]):
+            log.warning(
+                "this kernel cannot keep the store to its folder (Landlock, Linux 5.19 and newer): "
+                "guards of statements alone keep its users from other files"
+            )
+        _serve(options, folder, users, socket, tls)
+
+
+def _serve(
+    options: StoreOptions,
+    folder: Folder,
+    users: Users,
+    socket: Listener,
+    tls: ssl.SSLContext | None,
+) -> None:
+    listen, connections = options.listen, socket.connections
+    with Engine(folder, options.server_memory_bytes) as engine:
         metrics = StoreMetrics(
             lambda: engine.scalar("SELECT sum(bytes_on_disk) FROM system.parts WHERE active"),
             lambda: engine.version,
@@ -68,8 +93,7 @@ def serve(options: StoreOptions) -> None:
             port=listen.port,
             loop="asyncio",  # others do not ask the listener
             http=Connection,
-            ssl_certfile=str(listen.certificate) if listen.certificate else None,
-            ssl_keyfile=str(listen.key) if listen.key else None,
+            ssl_context_factory=(lambda *_: tls) if tls else None,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -78,7 +102,7 @@ def serve(options: StoreOptions) -> None:
             timeout_graceful_shutdown=20,
             timeout_keep_alive=75,
         )
-        scheme = "https" if listen.certificate else "http"
+        scheme = "https" if tls else "http"
         host, port = socket.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         server = uvicorn.Server(config)
@@ -89,13 +113,24 @@ def serve(options: StoreOptions) -> None:
         socket.listen(512)
         print(
             f"flow-exporter store: listening on {scheme}://{host}:{port}, "
-            f"data in {engine.data_dir}, engine {engine.version}, users {WRITER} and {READER}",
+            f"data in {folder.path}, engine {engine.version}, users {WRITER} and {READER}",
             flush=True,
         )
         try:
             server.run(sockets=[socket])
         finally:
             store.close()
+
+
+def _tls_context(listen: Listen) -> ssl.SSLContext | None:
+    if listen.certificate is None or listen.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(listen.certificate, listen.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise OSError(f"{listen.certificate}, {listen.key}: {error}") from error
+    return context
 
 
 def _bind(listen: Listen) -> sockets.socket:

@@ -130,7 +130,9 @@ def split_insert(sql: bytes) -> Insert | None:
                 if data.startswith(newline):
                     data = data[len(newline) :]
                     break
-            return Insert(_text(sql[: token.start]), name.text.decode(), data)
+            # The engine takes names of formats in any case.
+            format = "Values" if name.is_word(b"VALUES") else name.text.decode()
+            return Insert(_text(sql[: token.start]), format, data)
     return None
 
 
