@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporter.incidents import evidence
 from exporter.incidents.evidence import Case
 from exporter.incidents.history import FOLD
+from exporter.incidents.worker import FIRST_PAUSE, LONGEST_PAUSE, Worker, first_line
 from exporter.policies.model import Policy
 from exporter.policies.query import Lists
-from exporter.store.session import Client, Session
+from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 
 _MAX_QUEUED: Final = 1_000
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
 
 # Another collector, or this one before a restart, may have taken it; starts differ by seconds.
 _TAKEN: Final = """SELECT count()
@@ -34,13 +30,14 @@ WHERE fingerprint = {fingerprint:String}
                     AND fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')"""
 
 
-class EvidenceFreezer(Collector):
+class EvidenceFreezer(Worker[Case]):
     """Takes the evidence of each alert that it is shown, once, in a thread of its own.
 
     ``find_policy`` gives the policy of a name, ``None`` where there is none (any more): of such
     alerts, and of those that are not about one key of a policy, no evidence is taken. When more
     than a bounded number wait, further ones are counted and left. The thread rests as long as it
-    worked, so that a storm of alerts leaves ClickHouse to those who look into it.
+    worked, so that a storm of alerts leaves ClickHouse to those who look into it. What waits when
+    it is stopped is taken after the next start.
     """
 
     def __init__(
@@ -51,33 +48,11 @@ class EvidenceFreezer(Collector):
         lists: Callable[[], Lists] = dict,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = Session(client_factory)
+        super().__init__("evidence", client_factory)
         self._find_policy = find_policy
         self._lists = lists
         self._clock = clock
-        self._queue: deque[Case] = deque()
-        self._condition = threading.Condition()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
         self._taken = 0
-        self._failures = 0
-        self._dropped = 0
-
-    def start(self) -> None:
-        """Begin to take evidence."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the query that runs; what waits is taken after the next start."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
-        if self._thread is not None:
-            self._thread.join(15.0)
-            self._thread = None
-        self._session.close()
 
     def show(self, case: Case) -> None:
         """Queue an alert that fires."""
@@ -111,7 +86,7 @@ class EvidenceFreezer(Collector):
         )
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         while (case := self._next()) is not None:
             started = time.monotonic()
             try:
@@ -119,17 +94,17 @@ class EvidenceFreezer(Collector):
             except Exception as error:  # clients fail in many ways, and none may end the thread
                 self._session.close()
                 refused = getattr(error, "code", None) is not None
-                if refused or pause == _FIRST_PAUSE:
-                    log.warning("evidence of an alert was not taken: %s", _first_line(error))
+                if refused or pause == FIRST_PAUSE:
+                    log.warning("evidence of an alert was not taken: %s", first_line(error))
                 with self._condition:
                     self._failures += 1
                     if refused:
                         self._dropped += 1
                     else:
                         self._queue.appendleft(case)
-                rest, pause = pause, min(2 * pause, _LONGEST_PAUSE)
+                rest, pause = pause, min(2 * pause, LONGEST_PAUSE)
             else:
-                rest, pause = time.monotonic() - started, _FIRST_PAUSE
+                rest, pause = time.monotonic() - started, FIRST_PAUSE
             with self._condition:
                 self._condition.wait_for(lambda: self._stopping, rest)
 
@@ -157,7 +132,3 @@ class EvidenceFreezer(Collector):
         client.insert("incident_evidence", rows, column_names=evidence.COLUMNS)
         with self._condition:
             self._taken += 1
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:500]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporter.incidents.alert import Observation
 from exporter.incidents.evidence import Case
 from exporter.incidents.history import AlertRow, History
-from exporter.store.session import Client, Session
+from exporter.incidents.worker import FIRST_PAUSE, LONGEST_PAUSE, Worker, first_line
+from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +37,17 @@ ENDPOINTS: Final = ("webhook", "alerts")
 OUTCOMES: Final = ("accepted", "malformed", "too_large", "unauthorized", "overloaded")
 
 _MAX_QUEUED: Final = 10_000
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
 _SWEEP_SECONDS: Final = 30.0
 
 
-class AlertRecorder(Collector):
+class AlertRecorder(Worker[Observation]):
     """Takes observations from the HTTP endpoints and writes what they change.
 
     A thread does all work with ClickHouse. While ClickHouse is away, what is to be written is
     kept, up to a bound, and tried again; when the queue is full, :meth:`offer` says so and the
     sender is asked to come back. ``on_firing`` is called once for each alert of a policy that
-    fires, after it was written; after a restart once more for each that still does.
+    fires, after it was written; after a restart once more for each that still does. When it is
+    stopped, what is queued is written if ClickHouse answers.
     """
 
     def __init__(
@@ -60,36 +57,14 @@ class AlertRecorder(Collector):
         on_firing: Callable[[Case], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = Session(client_factory)
+        super().__init__("alert-history", client_factory)
         self._on_firing = on_firing
         self._clock = clock
         self._history = History()
         self._restored = False
-        self._queue: deque[Observation] = deque()
-        self._condition = threading.Condition()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
         self._rows_written = 0
-        self._failures = 0
-        self._dropped = 0
         # All of them from the start, so that Prometheus sees the first increase of each.
         self._deliveries = {(name, outcome): 0 for name in ENDPOINTS for outcome in OUTCOMES}
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="alert-history", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Write what is queued, if ClickHouse answers, and end."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify_all()
-        if self._thread is not None:
-            self._thread.join(15.0)
-            self._thread = None
-        self._session.close()
 
     def offer(self, observations: Sequence[Observation]) -> bool:
         """Queue what a post says; ``False``, and nothing is queued, if there is no room."""
@@ -145,20 +120,20 @@ class AlertRecorder(Collector):
         )
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         while True:
             try:
                 self._restore()
                 self._take_in()
                 self._write()
-                failed, wait, pause = False, _SWEEP_SECONDS, _FIRST_PAUSE
+                failed, wait, pause = False, _SWEEP_SECONDS, FIRST_PAUSE
             except Exception as error:  # clients fail in many ways, and none may end the thread
                 with self._condition:
                     self._failures += 1
                 self._session.close()
-                if pause == _FIRST_PAUSE:
-                    log.warning("alert history cannot be written: %s", _first_line(error))
-                failed, wait, pause = True, pause, min(2 * pause, _LONGEST_PAUSE)
+                if pause == FIRST_PAUSE:
+                    log.warning("alert history cannot be written: %s", first_line(error))
+                failed, wait, pause = True, pause, min(2 * pause, LONGEST_PAUSE)
             if not self._wait(wait, failed=failed):
                 return
 
@@ -246,7 +221,3 @@ def _values(row: AlertRow) -> tuple[Any, ...]:
 
 def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:500]
