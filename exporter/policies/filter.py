@@ -12,11 +12,12 @@ column up in the list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.schema import BY_NAME
+from exporter.policies.literals import check_literals
+from exporter.schema import BY_NAME, Column
 
 _TOKEN: Final = re.compile(
     r"""
@@ -94,7 +95,7 @@ class ListUse:
     end: int
 
 
-def check_filter(text: str, columns: Container[str] = BY_NAME) -> None:
+def check_filter(text: str, columns: Mapping[str, Column] = BY_NAME) -> None:
     """Refuses whatever is not a lone expression over ``columns``; lists are refused too.
 
     Raises:
@@ -113,7 +114,7 @@ def is_plain(text: str) -> bool:
     return bool(re.match(PLAIN_SIGNS, frame)) and not re.search(COMMENT, frame)
 
 
-def find_lists(text: str, columns: Container[str]) -> list[ListUse]:
+def find_lists(text: str, columns: Mapping[str, Column]) -> list[ListUse]:
     """The lists that a filter asks for, which may use nothing else than ``columns``.
 
     Raises:
@@ -139,6 +140,7 @@ def find_lists(text: str, columns: Container[str]) -> list[ListUse]:
             raise ValueError("comments are not allowed in a filter")
     if open_brackets:
         raise ValueError(f"{open_brackets[-1]!r} is not closed")
+    check_literals(tokens, columns)
     return uses
 
 

@@ -205,6 +205,47 @@ def test_anything_else_is_refused(text: str) -> None:
         check_filter(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("source = 'netflow'", "source is one of unknown, netflow5, "),
+        (
+            "proto = 6 AND direction != 'in'",
+            "direction is one of unknown, ingress, egress, not 'in'",
+        ),
+        ("source NOT IN ('ebpf', 'netflow')", "not 'netflow'"),
+        (
+            "dst_addr IN ('10.0.0.1', '10.0.0.0/8')",
+            "write dst_addr BETWEEN '10.0.0.0' AND '10.255.255.255', or dst_addr IN list(…)",
+        ),
+        ("src_addr = '2001:db8::/64'", "BETWEEN '2001:db8::' AND '2001:db8::ffff:ffff:ffff:ffff'"),
+        ("src_addr = '10.0.0.0/x'", "is no address but a prefix"),
+        (
+            "NOT isIPAddressInRange(toString(src_addr), '192.0.2.0/24')",
+            "write src_addr BETWEEN '192.0.2.0' AND '192.0.2.255'",
+        ),
+    ],
+)
+def test_what_would_never_be_true_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_filter(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source = 'ebpf' AND direction IN ('ingress', 'egress')",
+        "source LIKE 'netflow%'",
+        "app = 'a/b' AND dst_addr != '10.0.0.1'",
+        "isIPAddressInRange(toString(src_addr), '::ffff:10.0.0.0/104')",
+        "isIPAddressInRange(toString(src_addr), '2001:db8::/32')",
+        "isIPAddressInRange(http_host, '10.0.0.0/8')",
+    ],
+)
+def test_what_may_be_true_is_taken(text: str) -> None:
+    check_filter(text)
+
+
 def _query(**changes: Any) -> str:
     fields = {
         "name": "p",
