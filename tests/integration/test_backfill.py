@@ -19,7 +19,7 @@ from exporter.policies.model import Policy, PolicySet
 from exporter.policies.past import HOUR_METRIC, VALUE_METRIC, PolicyPast
 from exporter.policies.query import history_query, history_table
 from exporter.resources import resource
-from tests.support.database import Database
+from tests.support.database import Database, emptied
 from tests.support.prometheus import running_prometheus
 from tests.support.stack import until
 
@@ -30,10 +30,8 @@ DAY = 86400
 
 @pytest.fixture
 def flows(database: Database) -> Iterator[Client]:
-    client = database.connect()
-    client.command("TRUNCATE TABLE flows")
-    yield client
-    client.close()
+    with emptied(database, "flows") as client:
+        yield client
 
 
 def policy(**changes: Any) -> Policy:

@@ -29,7 +29,7 @@ from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.metrics import PolicyCollector
 from exporter.policies.model import Policy, PolicySet
 from exporter.up.alerting import render_alerting
-from tests.support.database import Database
+from tests.support.database import Database, emptied
 from tests.support.programs import program, running
 from tests.support.stack import free_port, until
 
@@ -101,11 +101,8 @@ class Collector:
 
 @pytest.fixture
 def table(database: Database) -> Iterator[Client]:
-    client = database.connect()
-    client.command("TRUNCATE TABLE alerts")
-    client.command("TRUNCATE TABLE flows")
-    yield client
-    client.close()
+    with emptied(database, "alerts", "flows") as client:
+        yield client
 
 
 def rows(client: Client, where: str = "1") -> list[dict[str, Any]]:

@@ -12,16 +12,14 @@ from exporter.policies.check import check_queries
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.model import PolicySet, load_policies
 from exporter.resources import resource
-from tests.support.database import Database
+from tests.support.database import Database, emptied
 from tests.support.evaluated import NOW, Evaluated, insert, policy
 
 
 @pytest.fixture
 def flows(database: Database) -> Iterator[Client]:
-    client = database.connect()
-    client.command("TRUNCATE TABLE flows")
-    yield client
-    client.close()
+    with emptied(database, "flows") as client:
+        yield client
 
 
 def test_bits_are_summed_per_key_over_the_window_alone(database: Database, flows: Client) -> None:

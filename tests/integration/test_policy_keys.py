@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.config import ConfigError
 from exporter.policies.model import PolicySet, load_policies
-from tests.support.database import Database
+from tests.support.database import Database, emptied
 from tests.support.evaluated import NOW, Evaluated, insert, policy
 
 DIPS = {"bounds": {"below": {"static": 10}}}
@@ -19,11 +19,8 @@ DIPS = {"bounds": {"below": {"static": 10}}}
 
 @pytest.fixture
 def flows(database: Database) -> Iterator[Client]:
-    client = database.connect()
-    for table in ("flows", "dns_queries", "policy_lists"):
-        client.command(f"TRUNCATE TABLE {table}")
-    yield client
-    client.close()
+    with emptied(database, "flows", "dns_queries", "policy_lists") as client:
+        yield client
 
 
 def test_a_pinned_key_is_told_below_the_minimum_and_outside_the_top(

@@ -39,3 +39,13 @@ def migrated_database() -> Iterator[Database]:
         )
         Migrator(settings, resource("clickhouse/migrations")).apply()
         yield Database(store, settings)
+
+
+@contextmanager
+def emptied(database: Database, *tables: str) -> Iterator[Client]:
+    """A client of a database in which these tables are empty."""
+    client = database.connect()
+    for table in tables:
+        client.command(f"TRUNCATE TABLE {table}")
+    yield client
+    client.close()
