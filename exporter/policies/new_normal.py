@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from pydantic import AwareDatetime, Field, field_validator
 
 from exporter.config import Section, load_yaml
-from exporter.schema import BY_NAME
+from exporter.policies.tables import TABLES
 
 #: Seconds after which the weeks before are no longer in a key's baseline.
 _FORGOTTEN: Final = 22 * 86400
@@ -44,8 +44,8 @@ class NewNormal(Section):
     @classmethod
     def _columns(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
-            if name not in BY_NAME:
-                raise ValueError(f"no flow column is named {name!r}")
+            if not any(name in table.columns for table in TABLES.values()):
+                raise ValueError(f"no column is named {name!r}")
         return {name: text for name, text in sorted(value.items()) if text}
 
     def is_of(self, other: NewNormal) -> bool:

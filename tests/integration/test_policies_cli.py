@@ -15,7 +15,12 @@ from exporter.cli import app
 from exporter.config import ConfigError
 from exporter.incidents.alert import Observation, fingerprint
 from exporter.incidents.recorder import AlertRecorder
-from exporter.policies.new_normal import NewNormalCollector, load_new_normals
+from exporter.policies.new_normal import (
+    NewNormal,
+    NewNormalCollector,
+    add_new_normal,
+    load_new_normals,
+)
 from tests.support.database import Database
 from tests.support.stack import until
 
@@ -182,9 +187,15 @@ def test_a_wrong_new_normal_is_refused_with_its_line(config: Path) -> None:
         "new_normal:\n  - policy: hosts\n    key: {nothing: x}\n"
         "    since: 2026-01-01T00:00:00Z\n    p05: 1\n    p50: 1\n    p95: 1\n"
     )
-    with pytest.raises(
-        ConfigError, match=r"new-normal\.yaml:3: .*no flow column is named 'nothing'"
-    ):
+    with pytest.raises(ConfigError, match=r"new-normal\.yaml:3: .*no column is named 'nothing'"):
         load_new_normals(file)
     checked = run("check", "--offline", "--config", str(config), code=2)
-    assert "no flow column is named 'nothing'" in checked
+    assert "no column is named 'nothing'" in checked
+
+
+def test_a_key_of_dns_queries_can_have_a_new_normal(tmp_path: Path) -> None:
+    file = tmp_path / "new-normal.yaml"
+    key = {"dns_name": "a.example", "dns_type": "AAAA"}
+    new = NewNormal(policy="names", key=key, since=datetime.now(UTC), p05=1, p50=2, p95=3)
+    add_new_normal(file, new)
+    assert load_new_normals(file) == [new]
