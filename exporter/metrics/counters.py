@@ -72,12 +72,12 @@ class TrafficCounters(Collector):
 
 def _limits(sizes: list[tuple[str, int, int]]) -> Iterable[Metric]:
     series = GaugeMetricFamily(
-        "flow_exporter_counter_series",
+        "flow_exporter_traffic_label_sets",
         "Label sets of a traffic counter, the remainder `other` not included.",
         labels=["counter"],
     )
     limit = GaugeMetricFamily(
-        "flow_exporter_counter_series_limit",
+        "flow_exporter_traffic_label_sets_limit",
         "Label sets that a traffic counter may have before new ones count as `other`.",
         labels=["counter"],
     )

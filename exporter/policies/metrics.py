@@ -98,7 +98,7 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
         labels=["policy", "bound", "severity"],
     )
     breach = GaugeMetricFamily(
-        "flow_policy_breach_minutes",
+        "flow_policy_breach_needed",
         "Minutes, of as many as the label tells, in which a bound must be crossed to alert.",
         labels=["policy", "of"],
     )

@@ -348,8 +348,8 @@ def _graphs() -> Sequence[timeseries.Panel]:
             "Share of each counter's label sets that is in use. At 1, new ones count as other.",
             "percentunit",
             (
-                "max by (counter) (flow_exporter_counter_series"
-                " / flow_exporter_counter_series_limit)",
+                "max by (counter) (flow_exporter_traffic_label_sets"
+                " / flow_exporter_traffic_label_sets_limit)",
                 "{{counter}}",
             ),
         ),

@@ -41,7 +41,7 @@ flow_policy_minimum{policy="bench"} 1
 flow_policy_static_threshold{policy="bench",bound="above"} 1e6
 flow_policy_baseline_ratio{policy="bench",bound="above"} 3
 flow_policy_baseline_ratio{policy="bench",bound="below"} 0.5
-flow_policy_breach_minutes{policy="bench",of="5m"} 2
+flow_policy_breach_needed{policy="bench",of="5m"} 2
 flow_policy_info{policy="bench",severity="info",team="t",incident="i",dashboard="d",\
 measure="bits_per_second",combine="all",no_baseline="skip"} 1
 """

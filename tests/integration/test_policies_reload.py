@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.collector import RunningCollector
+from tests.support.programs import program
 from tests.support.stack import until
 from tests.support.store import running_store
 
@@ -37,6 +39,17 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningColle
 
 def evaluations(collector: RunningCollector, policy: str) -> float:
     return collector.metric("flow_exporter_policy_evaluations_total", policy=policy)
+
+
+def test_metrics_are_named_as_prometheus_wants_them(collector: RunningCollector) -> None:
+    until("an evaluation", 60, lambda: evaluations(collector, "hosts") > 0)
+    told = collector.get("/metrics")[1]
+    assert "flow_policy_breach_needed{" in told
+    done = subprocess.run(
+        [program("promtool"), "check", "metrics"],
+        input=told, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ RULES = Path(__file__).resolve().parents[2] / "alerting" / "rules"
 MINUTES = 240
 POLICY = {
     "flow_policy_static_threshold": ({"bound": "above"}, 100.0),
-    "flow_policy_breach_minutes": ({"of": "5m"}, 2.0),
+    "flow_policy_breach_needed": ({"of": "5m"}, 2.0),
     "flow_policy_info": ({"severity": "warning", "combine": "all", "no_baseline": "skip"}, 1.0),
 }
 HELD = """

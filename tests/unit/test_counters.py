@@ -264,5 +264,5 @@ def test_counters_report_how_full_they_are():
     counters = TrafficCounters([Counter(name="x", labels=["src_as"], max_series=3)])
     counters.add(flows(src_as=[1, 2], bytes=[1, 1]))
     seen = scrape(counters)
-    assert seen["flow_exporter_counter_series", "x"] == 2
-    assert seen["flow_exporter_counter_series_limit", "x"] == 3
+    assert seen["flow_exporter_traffic_label_sets", "x"] == 2
+    assert seen["flow_exporter_traffic_label_sets_limit", "x"] == 3
