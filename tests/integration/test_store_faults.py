@@ -225,6 +225,26 @@ def test_inserts_do_not_wait_for_queries(small: RunningStore) -> None:
     assert any(overtakes() for _ in range(5))
 
 
+def test_the_reader_leaves_turns_and_places_in_the_queue_to_the_writer() -> None:
+    with (
+        running_store("--max-queries", "4", "--max-waiting", "1") as store,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def writer_is_served() -> bool:
+            """Whether the writer's query is done while the reader has all turns that it may."""
+            crowd = [pool.submit(ask, store, "SELECT sleep(1)") for _ in range(6)]
+            waits = eventually(lambda: metric(store, "flow_store_queries_queued") == 1, 2)
+            most = metric(store, "flow_store_queries_running")
+            served = ask(store, "SELECT 1", reader=False).status == 200
+            early = not all(query.done() for query in crowd)
+            for query in crowd:
+                query.result()
+            return waits and most == 3 and served and early
+
+        assert any(writer_is_served() for _ in range(5))
+
+
 def test_a_statement_that_is_too_large_is_refused(small: RunningStore) -> None:
     answer = ask(small, "SELECT " + "1," * 600_000 + "1")
     assert answer.status == 413

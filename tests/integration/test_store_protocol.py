@@ -239,6 +239,17 @@ def test_bodies_and_answers_may_be_compressed(ask: Ask, table: str, encoding: st
 
 
 @pytest.mark.parametrize("encoding", COMPRESS)
+def test_a_compressed_body_may_be_many_pieces_empty_ones_too(
+    ask: Ask, table: str, encoding: str
+) -> None:
+    compress = COMPRESS[encoding]
+    body = compress(b"1,x\n") + compress(b"") * 5000 + compress(b"2,y\n") * 1000 + compress(b"")
+    sent = ask(f"INSERT INTO {table} FORMAT CSV", body, headers={"Content-Encoding": encoding})
+    assert sent.status == 200, sent.data
+    assert ask(f"SELECT count(), sum(a) FROM {table}").data == b"1001\t2001\n"
+
+
+@pytest.mark.parametrize("encoding", COMPRESS)
 def test_a_broken_compressed_body_stores_nothing(ask: Ask, table: str, encoding: str) -> None:
     whole = COMPRESS[encoding](b"1,x\n" * 100)
     for body in (whole[:-5], b"nonsense"):

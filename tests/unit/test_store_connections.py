@@ -16,7 +16,14 @@ from exporter.store.server import connection
 ASK = b"POST / HTTP/1.1\r\nHost: store\r\nContent-Length: 4\r\n\r\n"
 
 
-async def _echo(_: Scope, receive: Receive, send: Send) -> None:
+async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] != "/":
+        # Answered without a look at the body, as a wrong password is.
+        size = 64 << 20 if scope["path"] == "/long" else 4
+        headers = [(b"content-length", b"%d" % size)]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * size})
+        return
     body = b""
     while len(body) < 4:
         body += (await receive()).get("body", b"")
@@ -26,19 +33,30 @@ async def _echo(_: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def port(server: uvicorn.Server, listening: socket.socket) -> int:
+    return int(listening.getsockname()[1])
+
+
+@pytest.fixture
+def server(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     """A server whose patience is half a second."""
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 1.0)
     config = uvicorn.Config(
         _echo, http=connection.Connection, lifespan="off", log_config=None, ws="none"
     )
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        thread.join()
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    yield server
+    server.should_exit = True
+    thread.join()
 
 
 def _connect(port: int) -> socket.socket:
@@ -82,6 +100,46 @@ def test_a_body_may_pause(port: int) -> None:
         time.sleep(1.0)
         peer.sendall(b"ws")
         assert _answer(peer) == b"rows"
+
+
+def test_a_body_that_was_answered_goes_on_for_a_while_only(port: int) -> None:
+    with _connect(port) as peer:
+        peer.sendall(ASK.replace(b"/ ", b"/other ") + b"r")
+        assert _answer(peer) == b"xxxx"
+        peer.sendall(b"o")
+        assert _is_ended(peer)
+
+
+def test_after_the_rest_of_such_a_body_the_next_request_is_answered(port: int) -> None:
+    with _connect(port) as peer:
+        peer.sendall(ASK.replace(b"/ ", b"/other ") + b"r")
+        assert _answer(peer) == b"xxxx"
+        peer.sendall(b"ows")
+        time.sleep(1.0)
+        peer.sendall(ASK + b"rows")
+        assert _answer(peer) == b"rows"
+
+
+def test_who_reads_no_answer_loses_it(server: uvicorn.Server, port: int) -> None:
+    with _connect(port) as peer:
+        peer.sendall(ASK.replace(b"/ ", b"/long ") + b"rows")
+        deadline = time.monotonic() + 20
+        while not server.server_state.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while server.server_state.connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not server.server_state.connections
+
+
+def test_who_reads_slowly_gets_all_of_it(port: int) -> None:
+    with _connect(port) as peer:
+        peer.sendall(ASK.replace(b"/ ", b"/long ") + b"rows")
+        came = 0
+        while came < 64 << 20:
+            more = peer.recv(4 << 20)
+            assert more, came
+            came += len(more)
+            time.sleep(0.1)
 
 
 def test_a_head_without_end_is_not_kept(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

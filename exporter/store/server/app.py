@@ -25,7 +25,7 @@ from exporter.store.server.request import (
 )
 from exporter.store.server.settings import Limits
 from exporter.store.server.statement import read_statement
-from exporter.store.server.users import Users
+from exporter.store.server.users import User, Users
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,9 @@ _TEXT: Final = {"Content-Type": "text/plain; charset=UTF-8"}
 class Options:
     """Bounds of the server as a whole and of each query.
 
-    ``queries`` and ``inserts`` run at a time, apart, so that dashboards cannot hold up a
-    collector; ``waiting`` may wait for ``wait_seconds``. A client that neither sends nor reads
+    ``queries`` and ``inserts`` run at a time, apart, and three quarters of the queries may be the
+    reader's, so that dashboards cannot hold up a collector. Of each of these, ``waiting`` may wait
+    for ``wait_seconds``. A client that neither sends nor reads
     for ``stall_seconds`` is given up.
     """
 
@@ -51,6 +52,24 @@ class Options:
     slow_seconds: float = 5.0
 
 
+class _Turns:
+    """What must be had to run, in this order, and how many wait for it."""
+
+    def __init__(self, *slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self.waiting = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody has to wait."""
+        return not any(slots.locked() for slots in self._slots)
+
+    async def take(self, taken: contextlib.AsyncExitStack) -> None:
+        """Wait for them; ``taken`` gives them back."""
+        for slots in self._slots:
+            await taken.enter_async_context(slots)
+
+
 class Store:
     """The application: asks who it is, reads the statement, and gives it its turn."""
 
@@ -61,10 +80,12 @@ class Store:
         self._users = users
         self._options = options
         self._metrics = metrics
-        self._slots = {
-            "query": asyncio.Semaphore(options.queries),
-            "insert": asyncio.Semaphore(options.inserts),
-        }
+        queries = asyncio.Semaphore(options.queries)
+        of_reader = asyncio.Semaphore(max(options.queries * 3 // 4, 1))
+        self._reads = _Turns(of_reader, queries)
+        self._queries = _Turns(queries)
+        self._inserts = _Turns(asyncio.Semaphore(options.inserts))
+        self._scraping = asyncio.Lock()
         self._execution = Execution(engine, options.limits, options.queries + options.inserts)
 
     def close(self) -> None:
@@ -77,7 +98,9 @@ class Store:
         request = Request.of(scope, receive, send, self._options.stall_seconds)
         reading = request.method in ("GET", "HEAD")
         if request.path == "/metrics" and reading:
-            body = await self._execution.in_helper(self._metrics.render)
+            # One at a time: it asks no password, and helpers have other work.
+            async with self._scraping:
+                body = await self._execution.in_helper(self._metrics.render)
             await request.answer(200, {"Content-Type": self._metrics.content_type}, body)
         elif request.path in ("/ping", "/replicas_status") and reading:
             await request.answer(200, _TEXT, b"Ok.\n")
@@ -100,7 +123,7 @@ class Store:
                 request, self._options.statement_bytes, self._execution.in_helper
             )
             job.kind, job.text = statement.kind, statement.text
-            async with self._slot(job.kind):
+            async with self._turn(job.kind, job.user):
                 if statement.insert is not None:
                     await self._execution.insert(job, job.user, statement, statement.insert)
                 else:
@@ -141,25 +164,29 @@ class Store:
             )
 
     @contextlib.asynccontextmanager
-    async def _slot(self, kind: str) -> AsyncIterator[None]:
+    async def _turn(self, kind: str, user: User) -> AsyncIterator[None]:
         """A turn to run: few run at a time, some wait, more are refused."""
-        slots = self._slots[kind]
-        if slots.locked():
-            if self._metrics.queued >= self._options.waiting:
+        if kind == "insert":
+            turns = self._inserts
+        else:
+            turns = self._reads if user.read_only else self._queries
+        async with contextlib.AsyncExitStack() as taken:
+            if turns.free:
+                await turns.take(taken)
+            elif turns.waiting >= self._options.waiting:
                 raise _too_many()
-            with self._metrics.waiting():
+            else:
+                turns.waiting += 1
                 try:
-                    async with asyncio.timeout(self._options.wait_seconds):
-                        await slots.acquire()
+                    with self._metrics.waiting():
+                        async with asyncio.timeout(self._options.wait_seconds):
+                            await turns.take(taken)
                 except TimeoutError as error:
                     raise _too_many() from error
-        else:
-            await slots.acquire()
-        try:
+                finally:
+                    turns.waiting -= 1
             with self._metrics.executing():
                 yield
-        finally:
-            slots.release()
 
     async def _fail(self, request: Request, error: QueryError) -> None:
         if request.started or request.gone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 import lz4.frame
@@ -18,6 +18,8 @@ from exporter.store.server.errors import QueryError
 
 #: A decoder gives at most this many bytes at a time, however small its input was.
 _PIECE: Final = 4 << 20
+#: Bytes that a decompressor takes at a time.
+_SLICE: Final = 64 << 10
 
 
 class Decoder(Protocol):
@@ -49,11 +51,11 @@ def decoder_for(url: Mapping[str, str], headers: Mapping[str, str]) -> Decoder |
     if name in ("", "identity"):
         return None
     if name in ("gzip", "deflate"):
-        return _Zlib(name)
+        return _Frames(name, _Inflate, zlib.error)
     if name == "zstd":
-        return _Framed(name, zstd.ZstdDecompressor, zstd.ZstdError)
+        return _Frames(name, zstd.ZstdDecompressor, zstd.ZstdError)
     if name == "lz4":
-        return _Framed(name, lz4.frame.LZ4FrameDecompressor, RuntimeError)
+        return _Frames(name, lz4.frame.LZ4FrameDecompressor, RuntimeError)
     raise _unknown(f"Content-Encoding {name!r}")
 
 
@@ -76,58 +78,72 @@ def encoder_for(url: Mapping[str, str], headers: Mapping[str, str]) -> Encoder:
     return _Identity()
 
 
-class _Zlib:
-    def __init__(self, name: str) -> None:
-        self._name = name
+class _Inflate:
+    """zlib's decompressor in the shape of the others."""
+
+    def __init__(self) -> None:
         # gzip, or zlib as HTTP's deflate is; 32: told apart by the head.
         self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        self._waiting = b""
+        self.needs_input = True
 
-    def feed(self, data: bytes) -> None:
-        self._waiting += data
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
 
-    def read(self) -> bytes | None:
-        try:
-            if self._zlib.eof and self._waiting:
-                self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-            data = self._zlib.decompress(self._waiting, _PIECE)
-        except zlib.error as error:
-            raise _broken(self._name, error) from error
-        self._waiting = self._zlib.unused_data or self._zlib.unconsumed_tail
-        return data or None
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
 
-    def finish(self) -> None:
-        if not self._zlib.eof:
-            raise _broken(self._name, "it ends too early")
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        found = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+        self.needs_input = len(found) < max_length
+        return found
 
 
-class _Framed:
-    """zstd and lz4, whose decompressors share a shape; several frames may follow each other."""
+class _Frames:
+    """One frame after the other: decompressors end with theirs, and say what is left."""
 
-    def __init__(self, name: str, make: Any, errors: type[Exception]) -> None:
+    def __init__(self, name: str, make: Callable[[], Any], error: type[Exception]) -> None:
         self._name = name
         self._make = make
-        self._errors = errors
+        self._error = error
         self._frame = make()
         self._waiting = b""
+        self._position = 0
 
     def feed(self, data: bytes) -> None:
-        self._waiting += data
+        self._waiting = self._waiting[self._position :] + data
+        self._position = 0
 
     def read(self) -> bytes | None:
+        parts: list[bytes] = []
+        size = 0
+        while size < _PIECE and (data := self._step(_PIECE - size)) is not None:
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts) or None
+
+    def _step(self, most: int) -> bytes | None:
+        """What one call of the decompressor gives; None where it takes more input."""
+        ready = self._position < len(self._waiting)
+        if self._frame.eof:
+            if not ready:
+                return None
+            self._frame = self._make()
+        taken = b""
+        if self._frame.needs_input:
+            if not ready:
+                return None
+            # What a short frame leaves is copied: little at a time, as they may be many.
+            taken = self._waiting[self._position : self._position + _SLICE]
+            self._position += len(taken)
         try:
-            if self._frame.eof:
-                self._waiting = (self._frame.unused_data or b"") + self._waiting
-                if not self._waiting:
-                    return None
-                self._frame = self._make()
-            data: bytes = self._frame.decompress(self._waiting, _PIECE)
-        except (*(self._errors,), EOFError) as error:
+            data: bytes = self._frame.decompress(taken, most)
+        except (self._error, EOFError) as error:
             raise _broken(self._name, error) from error
-        self._waiting = b""
-        if not data and self._frame.eof and self._frame.unused_data:
-            return self.read()
-        return data or None
+        if self._frame.eof:
+            self._position -= len(self._frame.unused_data or b"")
+        return data
 
     def finish(self) -> None:
         if not self._frame.eof:

@@ -20,7 +20,7 @@ from exporter.store.server.job import Job
 from exporter.store.server.pipe import Pipe, PipeEnd
 from exporter.store.server.request import DisconnectedError, Request, printable
 from exporter.store.server.settings import Limits, read_url
-from exporter.store.server.statement import Statement
+from exporter.store.server.statement import Statement, first_values
 from exporter.store.server.users import User
 
 Result = TypeVar("Result")
@@ -53,9 +53,9 @@ class Execution:
         job.format = insert.format
         connection = await self._in_thread(partial(self._begin, job, user))
         try:
-            await self._in_thread(
-                partial(guard.check_values, connection, insert, whole=statement.whole)
-            )
+            if insert.format == "Values":
+                insert, whole = await first_values(insert, statement.body)
+                await self._in_thread(partial(guard.check_values, connection, insert, whole=whole))
             inserter = await self._in_thread(
                 partial(connection.insert, insert, self._engine.folder.temporary)
             )

@@ -93,7 +93,7 @@ def check_values(parser: Parser, insert: sql.Insert, *, whole: bool) -> None:
         QueryError: an expression uses what no statement may use, or the statement itself sets
             whether expressions are taken.
     """
-    if insert.format != "Values" or (whole and not _suspicious(insert.data)):
+    if whole and not _suspicious(insert.data):
         return
     if whole:
         try:

@@ -93,6 +93,7 @@ def _serve(
             port=listen.port,
             loop="asyncio",  # others do not ask the listener
             http=Connection,
+            ws="none",
             ssl_context_factory=(lambda *_: tls) if tls else None,
             interface="asgi3",
             lifespan="off",

@@ -21,14 +21,12 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 class Statement:
     """The statement, and for an insert with data how it goes on.
 
-    ``text`` has no data; ``body`` is what of an insert's data has not been read yet, and
-    ``whole`` tells that nothing is left.
+    ``text`` has no data; ``body`` is what of an insert's data has not been read yet.
     """
 
     text: str
     insert: sql.Insert | None
     body: AsyncIterator[bytes]
-    whole: bool = True
 
     @property
     def kind(self) -> str:
@@ -68,14 +66,14 @@ async def read_statement(request: Request, most: int, in_thread: InThread) -> St
                 )
     if insert is None:
         return Statement(text.decode("utf-8", "replace"), None, body)
-    whole = False
-    if insert.format == "Values":
-        # Values may be expressions, which are statements in a way: they are read before they run.
-        insert, whole = await _first_values(insert, body)
-    return Statement(f"{insert.head} FORMAT {insert.format}", insert, body, whole)
+    return Statement(f"{insert.head} FORMAT {insert.format}", insert, body)
 
 
-async def _first_values(insert: sql.Insert, body: AsyncIterator[bytes]) -> tuple[sql.Insert, bool]:
+async def first_values(insert: sql.Insert, body: AsyncIterator[bytes]) -> tuple[sql.Insert, bool]:
+    """The insert with the first of its values, and whether these are all.
+
+    Values may be expressions, which are statements in a way: they are read before they run.
+    """
     data = insert.data
     async for piece in body:
         data += piece
