@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+import exporter.receive.udp
 from exporter.batch import format_address
 from exporter.config import Receive, UdpListener
 from exporter.receive.buffers import DatagramBuffer, take_coalesced
@@ -136,6 +137,23 @@ def test_what_came_before_the_stop_is_still_handed_over() -> None:
         send(receivers.receivers[0].port, [b"x"] * 3000)
         stop.set()
         assert sum(len(batch) for batch in receivers.batches(stop)) == 3000
+
+
+def test_a_decoder_that_takes_nothing_holds_up_no_stop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(exporter.receive.udp, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(exporter.receive.udp, "_DRAIN_SECONDS", 0.1)
+    receivers = open_receivers(settings("127.0.0.1"))
+    receivers.start()
+    for _ in range(10 * BATCHES_AHEAD):  # far more batches than may wait
+        send(receivers.receivers[0].port, [b"x"])
+        time.sleep(0.05)
+    stopping = threading.Thread(target=receivers.stop, daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
+    assert "came before the stop and were not decoded" in caplog.text
 
 
 def test_a_slow_decoder_fills_the_kernel_buffer_and_its_drops_are_counted(
