@@ -23,7 +23,10 @@ def store(
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     max_memory: Annotated[
-        str, typer.Option(help="Memory of all queries together (as 6G); 0: nine tenths of the machine's.")
+        str,
+        typer.Option(
+            help="Memory of all queries together (as 6G); 0: nine tenths of the machine's."
+        ),
     ] = "0",
     max_query_memory: Annotated[str, typer.Option(help="Memory of one query.")] = "2G",
     max_query_seconds: Annotated[

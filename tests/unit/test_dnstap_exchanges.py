@@ -67,10 +67,13 @@ def test_requests_with_the_same_id_are_told_apart_by_their_question() -> None:
 
 
 def test_a_query_without_a_response_is_told_in_the_end() -> None:
-    exchanges = Exchanges()
-    add(exchanges, frame(query("a.example")), now=100.0)
-    assert list(exchanges.expire(100.0 + WAIT_SECONDS - 1)) == []
-    [done] = exchanges.expire(100.0 + WAIT_SECONDS + 1)
+    clock = iter([100.0, 100.0 + WAIT_SECONDS - 1, 100.0 + WAIT_SECONDS + 1, 200.0])
+    exchanges = Exchanges(lambda: next(clock))
+    add(exchanges, frame(query("a.example")), now=7200.0)
+    assert list(exchanges.expire(7200.0 + 2 * WAIT_SECONDS)) == []
+    # The clock of the day has been set back by an hour since.
+    [done] = exchanges.expire(3600.0)
+    assert done.time == 3600.0
     assert (done.name, done.rcode, done.latency) == ("a.example", "", 0.0)
     # A response after that is an exchange of its own.
     late = response(query("a.example"), rcode=dns.rcode.SERVFAIL)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,10 +44,12 @@ class Exchanges:
     """Finds the query of a response by client, port, protocol, id and question.
 
     A response without a query (the resolver tells of responses only, or the query came too long
-    ago) is an exchange as well. Not for several threads.
+    ago) is an exchange as well. Not for several threads. How long a query waits is told by
+    ``clock``, in seconds: that of the day may be set back meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._waiting: dict[_Key, tuple[float, Tap]] = {}
         #: In the order in which they came; those that have been answered are still there.
         self._order: deque[tuple[float, _Key]] = deque()
@@ -64,14 +67,16 @@ class Exchanges:
             again = self._waiting.pop(key, None)
             if again is not None:  # asked anew before it was answered
                 yield _unanswered(again[1], now)
-            self._waiting[key] = now, tap
-            self._order.append((now, key))
+            since = self._clock()
+            self._waiting[key] = since, tap
+            self._order.append((since, key))
             if len(self._order) > MAX_WAITING:
                 yield from self._give_up(now)
 
     def expire(self, now: float) -> Iterator[Exchange]:
-        """Queries that have waited too long."""
-        while self._order and self._order[0][0] < now - WAIT_SECONDS:
+        """Queries that have waited too long, ``now`` (Unix time)."""
+        before = self._clock() - WAIT_SECONDS
+        while self._order and self._order[0][0] < before:
             yield from self._give_up(now)
 
     def finish(self, now: float) -> Iterator[Exchange]:
