@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from exporter.cli.app import ConfigOption, app
-from exporter.cli.output import JsonOption, show_json
+from exporter.cli.output import JsonOption, show_error, show_json, show_line
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -68,19 +68,19 @@ class _Report:
         """``what`` is as it should be."""
         self._ok[what] = state
         if not self._as_json:
-            typer.echo(f"ok: {what}: {state}")
+            show_line(f"ok: {what}: {state}")
 
     def warning(self, text: str) -> None:
         """Something may be wrong elsewhere."""
         self._warnings.append(text)
         if not self._as_json:
-            typer.echo(f"warning: {text}", err=True)
+            show_error(f"warning: {text}")
 
     def fault(self, text: str, prefix: str = "") -> None:
         """Something is wrong; ``prefix`` is for people."""
         self._faults.append(text)
         if not self._as_json:
-            typer.echo(f"{prefix}{text}", err=True)
+            show_error(f"{prefix}{text}")
 
     def close(self) -> None:
         """Print the JSON object, if that was asked for."""

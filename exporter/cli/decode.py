@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import show_error, show_json
 
 
 @app.command()
@@ -41,22 +42,17 @@ def decode(
 
     flow-exporter decode --options flows.pcap | grep '"options"'
     """
-    import json
-
     from exporter.decode.files import FileDecoder
     from exporter.decode.option_names import describe
 
-    def show(row: dict[str, object]) -> None:
-        typer.echo(json.dumps(row, ensure_ascii=False))
-
     settings = read_config(config)
     decoder = FileDecoder(
-        settings.decode, settings.devices, lambda text: typer.echo(text, err=True),
-        (lambda *record: show(describe(*record))) if options else None,
+        settings.decode, settings.devices, show_error,
+        (lambda *record: show_json(describe(*record))) if options else None,
     )  # fmt: skip
     for batch in decoder.decode(files):
         for row in batch.rows():
-            show(row)
+            show_json(row)
     decoder.finish()
     if decoder.faults:
         raise typer.Exit(1)

@@ -15,8 +15,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for machines.")]
 
 #: Of what is no terminal, so that nothing is cut or wrapped in a pipe or a file.
 _WIDE: Final = 10_000
+#: Marks that turn the order of letters: a name could read as another.
+_TURNING: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 #: What a terminal would obey: hosts and alerts have the names that others gave them.
-_CONTROLS: Final = dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)])
+_CONTROLS: Final = dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0), *_TURNING])
+#: The same in JSON, which escapes those below a space itself; the value stays the same.
+_ESCAPED: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_TURNING)}
 
 
 def show_table(table: RenderableType) -> None:
@@ -38,12 +42,17 @@ def show_line(text: str) -> None:
     typer.echo(text.translate(_CONTROLS))
 
 
+def show_error(text: str) -> None:
+    """Say on the standard error what is wrong; others' names may be part of it."""
+    typer.echo(text.translate(_CONTROLS), err=True)
+
+
 def fail(text: str, code: int) -> NoReturn:
     """Say on the standard error what is wrong, and end with this exit code."""
-    typer.echo(text.translate(_CONTROLS), err=True)
+    show_error(text)
     raise typer.Exit(code)
 
 
 def show_json(value: Any) -> None:
     """Print it on one line; what JSON does not know (times, addresses) becomes text."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str).translate(_ESCAPED))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
-from exporter.cli.output import JsonOption, show_json, show_table
+from exporter.cli.output import JsonOption, show_error, show_json, show_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,19 +95,19 @@ def replay(names: NamesArgument = None, config: ConfigOption = None) -> None:
                 try:
                     read_insert(file.path).send(client)
                 except DamagedFileError as error:
-                    typer.echo(f"{file.name}: damaged: {error}", err=True)
+                    show_error(f"{file.name}: damaged: {error}")
                     failed += 1
                 except OSError as error:
-                    typer.echo(f"{file.name}: {error.strerror}", err=True)
+                    show_error(f"{file.name}: {error.strerror}")
                     failed += 1
                 except Exception as error:  # a client fails in many ways
-                    typer.echo(f"{file.name}: {explain(error, settings.clickhouse)}", err=True)
+                    show_error(f"{file.name}: {explain(error, settings.clickhouse)}")
                     failed += 1
                 else:
                     quarantine.remove(file)
                     typer.echo(f"{file.name}: {file.rows} flows inserted")
     except (ConfigError, StoreError) as error:
-        typer.echo(f"error: {error}", err=True)
+        show_error(f"error: {error}")
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
     if failed:
         raise typer.Exit(1)

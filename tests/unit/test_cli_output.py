@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import typer
 from rich.table import Table
 
-from exporter.cli.output import fail, show_line, show_table
+from exporter.cli.output import fail, show_json, show_line, show_table
 
-HOSTILE = "\x1b]0;title\x07\x1b[31mred\x9b2J\x7f"
+HOSTILE = "\x1b]0;title\x07\x1b[31mred\x9b2J\x7f\u202e"
 HARMLESS = "]0;title[31mred2J"
 
 
@@ -37,3 +39,11 @@ def test_a_fault_holds_none_either_and_ends_with_its_code(
         fail(HOSTILE, 2)
     assert ended.value.exit_code == 2
     assert capsys.readouterr().err == HARMLESS + "\n"
+
+
+def test_json_holds_none_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"name": HOSTILE + "é"})
+    shown = capsys.readouterr().out
+    assert shown.rstrip("\n").isprintable()
+    assert "é" in shown
+    assert json.loads(shown) == {"name": HOSTILE + "é"}
