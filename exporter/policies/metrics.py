@@ -97,6 +97,11 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
         "Multiple of the baseline at which the bound is crossed; severity likewise.",
         labels=["policy", "bound", "severity"],
     )
+    window = GaugeMetricFamily(
+        "flow_policy_window_seconds",
+        "Length of time that one value covers.",
+        labels=["policy"],
+    )
     breach = GaugeMetricFamily(
         "flow_policy_breach_needed",
         "Minutes, of as many as the label tells, in which a bound must be crossed to alert.",
@@ -126,6 +131,7 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
         if plain and policy.table == FLOWS.name:
             filters.add_metric([policy.name, policy.filter.strip()], {})
         minimum.add_metric([policy.name], policy.minimum)
+        window.add_metric([policy.name], policy.window)
         for side, severity, bound in _bounds(policy):
             if bound.static is not None:
                 static.add_metric([policy.name, side, severity], bound.static)
@@ -143,7 +149,7 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
             ],
             {},
         )  # fmt: skip
-    yield from (minimum, static, ratio, breach, fallback, info, filters)
+    yield from (minimum, window, static, ratio, breach, fallback, info, filters)
 
 
 def _health(states: list[PolicyState]) -> Iterator[Metric]:
