@@ -65,17 +65,18 @@ class Quarantine:
             write_durably(path, data)
         return dropped
 
-    def set_aside(self, damaged: Path, rows: int, reason: str) -> int:
-        """Move a damaged file here; returns how many rows of older ones gave way.
+    def set_aside(self, spooled: Path, rows: int, reason: str) -> int:
+        """Move a file of the spool here; returns how many rows of older ones gave way.
 
         Raises:
             OSError: it cannot be moved.
         """
         with self._lock:
-            dropped = self._make_room(damaged.stat().st_size)
+            dropped = self._make_room(spooled.stat().st_size)
             path = self._path(rows)
-            self._write_reason(path, reason)
-            damaged.rename(path)
+            with contextlib.suppress(OSError):  # of a full disk: better without than not at all
+                self._write_reason(path, reason)
+            spooled.rename(path)
         return dropped
 
     def files(self) -> list[Quarantined]:

@@ -15,7 +15,7 @@ from exporter.logs import RareLog
 from exporter.store.client import StoreError, explain
 from exporter.store.insert import REFUSALS, Insert, failure_reason
 from exporter.store.insert_stats import InsertStats
-from exporter.store.spool import Spool, SpoolError
+from exporter.store.spool import Spool, Spooled, SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +79,12 @@ class Sender:
             )
         return failure
 
-    def refuse(self, insert: Insert, failure: StoreError) -> None:
-        """Put what no retry can help into quarantine, or drop it."""
+    def refuse(self, insert: Insert, failure: StoreError, entry: Spooled | None = None) -> None:
+        """Put what no retry can help into quarantine, or drop it; ``entry``: it is spooled."""
         reason = failure_reason(failure)
-        kept = self._spool is not None and self._spool.quarantine(insert, reason, str(failure))
+        kept = self._spool is not None and self._spool.quarantine(
+            insert, reason, str(failure), entry
+        )
         with self._stats.lock:
             self._stats.refused_rows[reason] += insert.rows
         what = "put into quarantine" if kept else "dropped"

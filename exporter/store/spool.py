@@ -174,12 +174,21 @@ class Spool:
                 entry.failures += 1
             return entry.failures >= _GUILTY_FAILURES and entry.passed >= _GUILTY_PASSED
 
-    def quarantine(self, insert: Insert, reason: str, text: str) -> bool:
-        """Keep an insert that ClickHouse refuses; whether that worked."""
+    def quarantine(
+        self, insert: Insert, reason: str, text: str, entry: Spooled | None = None
+    ) -> bool:
+        """Keep an insert that ClickHouse refuses; whether that worked.
+
+        ``entry`` is where it lies here: its file is moved, for which a full disk has room.
+        """
         if self._closed:
             return False
+        why = f"{reason}: {text}"
         try:
-            dropped = self._quarantine.add(insert, f"{reason}: {text}")
+            if entry is None:
+                dropped = self._quarantine.add(insert, why)
+            else:
+                dropped = self._quarantine.set_aside(entry.path, entry.rows, why)
         except OSError as error:
             with self._stats.lock:
                 self._stats.write_failures += 1
@@ -191,7 +200,7 @@ class Spool:
         return True
 
     def remove(self, entry: Spooled) -> None:
-        """Take it out: it is in quarantine now."""
+        """Take it out: it is in quarantine now, or dropped."""
         with self._lock:
             self._remove(entry)
 

@@ -274,7 +274,7 @@ class Writer:
             entry, by_clickhouse=failure.code is not None
         )
         if to_blame:
-            self._sender.refuse(insert, failure)
+            self._sender.refuse(insert, failure, entry)
             self._spool.remove(entry)
             return
         with self._changed:

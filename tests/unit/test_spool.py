@@ -287,6 +287,30 @@ def test_refused_inserts_go_to_quarantine_with_the_reason(opened: Opened) -> Non
     assert not list((opened.folder / "quarantine").iterdir())
 
 
+def test_a_spooled_insert_that_is_refused_needs_no_room_on_the_disk(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.spool.append(insert("a", rows=5), tried=False)
+    found = opened.spool.next()
+    assert found is not None
+    entry, given = found
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        patched.setattr(Path, "write_text", full)
+        assert opened.spool.quarantine(given, "type_mismatch", "Code: 53", entry)
+    opened.spool.remove(entry)
+    (kept,) = Quarantine(opened.folder, MIB).files()
+    assert read_insert(kept.path) == given
+    assert kept.rows == 5
+    assert opened.files() == []
+    assert opened.metric("spool_bytes") == 0
+    assert opened.metric("quarantined_rows_total", reason="type_mismatch") == 5
+
+
 def test_quarantine_is_bounded(tmp_path: Path) -> None:
     opened = Opened(tmp_path / "spool", quarantine_max_bytes=MIB)
     for name in "abcd":
