@@ -139,6 +139,9 @@ class Guarded:
 
     async def _refusal(self, scope: Scope, host: Host) -> Response | None:
         headers = Headers(scope=scope)
+        if scope["method"] == "POST" and "origin" in headers:
+            # Browsers tell whose page posts, also where a name of it was bound to this machine.
+            return PlainTextResponse("web pages cannot post here\n", HTTPStatus.FORBIDDEN)
         alerts = scope["path"].startswith("/api/")
         access = self._guard.access
         if not (access.is_open or (alerts and self._guard.alerts_have_token)):

@@ -136,6 +136,16 @@ def test_alerts_are_taken_as_json_only_so_that_web_pages_cannot_post_them(served
     assert status == 415
 
 
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://127.0.0.1:9105", "null"])
+def test_web_pages_can_post_nothing_whatever_name_they_have_here(origin):
+    reloads = []
+    with Served(reload=lambda: reloads.append(1)) as served:
+        assert served.post(b"{}", Origin=origin)[0] == 403
+        assert served.ask("/-/reload", "POST", headers={"Origin": origin})[0] == 403
+        assert served.ask("/metrics", headers={"Origin": origin})[0] == 200
+    assert not reloads
+
+
 def test_a_body_that_drips_in_is_given_up(monkeypatch):
     monkeypatch.setattr(exporter.http.guard, "_BODY_SECONDS", 0.2)
     with Served() as served, socket.create_connection(("127.0.0.1", served.server.port)) as client:
