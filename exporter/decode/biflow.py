@@ -8,6 +8,7 @@ import numpy as np
 
 from exporter.batch import FlowBatch
 from exporter.decode.times import Times, flow_times
+from exporter.schema import BY_NAME
 
 _PAIRS: Final = (
     ("src_addr", "dst_addr"), ("src_port", "dst_port"), ("in_if", "out_if"),
@@ -21,6 +22,9 @@ _ONE_WAY: Final = (
     "next_hop", "tcp_flags", "tos", "ttl", "mpls_labels", "forwarding_status", "flow_label",
     "direction", "drop_bytes", "drop_packets", "bytes", "packets",
 )  # fmt: skip
+
+#: What reverse elements may tell of the other direction, which is sampled as the flow itself is.
+_TOLD: Final = frozenset(BY_NAME) - {"sampling_rate"}
 
 
 def reverse_flows(
@@ -55,5 +59,5 @@ def reverse_flows(
     if reverse.keys() & {"time_flow_start", "time_flow_end", "duration"}:
         start, end, source, _ = flow_times(reverse, received)
         turned |= {"time_flow_start": start, "time_flow_end": end, "time_source": source}
-    reverse = {name: column for name, column in reverse.items() if name in columns}
+    reverse = {name: column for name, column in reverse.items() if name in _TOLD}
     return [FlowBatch(count, {**turned, **reverse}).take(rows)]

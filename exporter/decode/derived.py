@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.batch import DTYPES
+from exporter.batch import DTYPES, Array
 from exporter.decode import values
 from exporter.decode.layout import Layout
 from exporter.schema import BY_NAME
@@ -17,6 +17,7 @@ _IPV4: Final = 0x0800
 _IPV6: Final = 0x86DD
 _DNS: Final = 53
 _NO_ERROR: Final = "NOERROR"
+_ICMP_COLUMNS: Final = ("icmp_type", "icmp_code")
 _PORTS: Final = {"src_port", "dst_port"}
 
 #: Columns of a packet in a tunnel.
@@ -63,28 +64,32 @@ def firewall(columns: dict[str, Any]) -> None:
 
 
 def icmp(columns: dict[str, Any]) -> None:
-    """ICMP type and code from their common element, or from the destination port.
+    """ICMP type and code from their common element, or else from the destination port.
 
-    Devices with NetFlow v5 habits put type * 256 + code there and leave the source port 0.
+    Devices with NetFlow v5 habits put type * 256 + code there and leave the source port 0. Where
+    type and code are zero and that port is not, it is what tells them.
     """
     both = columns.pop("icmp", None)
     if both is not None:
-        for name, part in (("icmp_type", both >> 8), ("icmp_code", both & 0xFF)):
-            part = part.astype(np.uint8)
-            known = columns.get(name)
-            columns[name] = part if known is None else values.fill(known, part)
-        return
-    if "icmp_type" in columns or "proto" not in columns or "dst_port" not in columns:
+        _fill_icmp(columns, both)
+    if "proto" not in columns or "dst_port" not in columns:
         return
     proto = columns["proto"]
     rows = (proto == _ICMP) | (proto == _ICMPV6)
     if not rows.any():
         return
-    if "src_port" in columns:
-        rows &= columns["src_port"] == 0
-    port = np.where(rows, columns["dst_port"], 0)
-    columns["icmp_type"] = (port >> 8).astype(np.uint8)
-    columns["icmp_code"] = (port & 0xFF).astype(np.uint8)
+    for name in ("src_port", *_ICMP_COLUMNS):
+        if name in columns:
+            rows &= columns[name] == 0
+    if rows.any() or "icmp_type" not in columns:
+        _fill_icmp(columns, np.where(rows, columns["dst_port"], np.uint16(0)))
+
+
+def _fill_icmp(columns: dict[str, Any], both: Array) -> None:
+    for name, part in zip(_ICMP_COLUMNS, (both >> 8, both & 0xFF), strict=True):
+        part = part.astype(np.uint8)
+        known = columns.get(name)
+        columns[name] = part if known is None else values.fill(known, part)
 
 
 def dns(columns: dict[str, Any]) -> None:
@@ -135,7 +140,10 @@ def inner_packets(columns: dict[str, Any], *, wanted: bool) -> None:
 
 
 def mpls(columns: dict[str, Any]) -> None:
-    """``mpls_labels`` from the labels of each depth; labels of 0 are not told."""
+    """``mpls_labels`` from the entries of each depth, 20 bits of label and 4 of the rest.
+
+    Those of 0 are not told; a label of 0 (IPv4 explicit null) marks the bottom of its stack.
+    """
     depths = [columns.pop(f"mpls_label_{depth}", None) for depth in range(1, 11)]
     told = [label for label in depths if label is not None]
     if not told:
@@ -143,5 +151,5 @@ def mpls(columns: dict[str, Any]) -> None:
     stacks = np.stack(told, axis=1).astype(np.uint32)
     lacking = stacks == 0
     told_first = np.argsort(lacking, axis=1, kind="stable")
-    stacks = np.take_along_axis(stacks, told_first, axis=1)
+    stacks = np.take_along_axis(stacks, told_first, axis=1) >> np.uint32(4)
     columns["mpls_labels"] = values.label_stacks(stacks, (~lacking).sum(axis=1))

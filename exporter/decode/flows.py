@@ -183,7 +183,7 @@ class _Reader:
         if reading is Reading.LABEL:
             octets = np.zeros((len(field), 4), np.uint8)
             octets[:, 1:] = field
-            return octets.view(">u4")[:, 0].astype(np.uint32) >> np.uint32(4)
+            return octets.view(">u4")[:, 0].astype(np.uint32)
         if reading is Reading.DSCP:
             return values.unsigned(field, np.uint8) << np.uint8(2)
         if reading is Reading.PRECEDENCE:

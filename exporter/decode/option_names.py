@@ -7,8 +7,6 @@ the same numbers below 128. What is not listed is shown by its number and in hex
 from __future__ import annotations
 
 import ipaddress
-import math
-import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,16 +14,16 @@ from exporter.batch import format_address, format_time
 from exporter.decode.elements import ELEMENTS, V9, V9_SCOPE, Reading
 from exporter.decode.options import Record
 from exporter.decode.state import Stream
-from exporter.decode.values import LAST_TIME, application_id, clean_text
+from exporter.decode.values import LAST_TIME, application_id, clean_text, floating_point
 
 
 def _number(raw: bytes) -> int | str:
     return int.from_bytes(raw, "big") if len(raw) <= _LONGEST_NUMBER else raw.hex()
 
 
-def _double(raw: bytes) -> float | str:
-    number = float(struct.unpack(">d", raw)[0]) if len(raw) == 8 else math.nan
-    return number if math.isfinite(number) else raw.hex()
+def _floating_point(raw: bytes) -> float | str:
+    number = floating_point(raw)
+    return raw.hex() if number is None else number
 
 
 def _address(raw: bytes) -> str:
@@ -69,7 +67,7 @@ _ADDRESSES: Final = {
     212: "collectorIPv6Address",
 }  # fmt: skip
 _TIMES: Final = {160: "systemInitTimeMilliseconds", 258: "collectionTimeMilliseconds"}
-_DOUBLES: Final = {311: "samplingProbability"}
+_FLOATS: Final = {311: "samplingProbability"}
 
 _SHOWN: Final[dict[Reading, Callable[[bytes], Any]]] = {
     Reading.ADDRESS: _address,
@@ -90,7 +88,7 @@ def _known() -> dict[tuple[int, int], tuple[str, Callable[[bytes], Any]]]:
     }  # fmt: skip
     for names, show in (
         (_NUMBERS, _number), (_TEXTS, clean_text), (_ADDRESSES, _address), (_TIMES, _time),
-        (_DOUBLES, _double),
+        (_FLOATS, _floating_point),
     ):  # fmt: skip
         found |= {(0, number): (name, show) for number, name in names.items()}
     found |= {(V9_SCOPE, number): (name, _number) for number, name in _SCOPES.items()}

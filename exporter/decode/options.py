@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -11,13 +9,12 @@ from exporter.decode.elements import V9, V9_SCOPE
 from exporter.decode.layout import VARIABLE, Layout
 from exporter.decode.sampling import MAX_SAMPLER, Scope
 from exporter.decode.state import State, Stream
-from exporter.decode.values import LAST_TIME, clean_text
+from exporter.decode.values import LAST_TIME, clean_text, floating_point
 
 Record = dict[tuple[int, int], bytes]
 
 _SCOPE_INTERFACE: Final = 2
 _SCOPE_TEMPLATE: Final = 5
-_DOUBLE: Final = struct.Struct(">d")
 
 #: Elements by number (IANA), as they appear in options.
 _INTERFACES: Final = (10, 14)
@@ -126,11 +123,9 @@ def _rate(record: Record) -> int:
     size, population = _number(record, 309), _number(record, 310)
     if size and population:
         return population // size
-    probability = record.get((0, 311), b"")
-    if len(probability) == 8:
-        chance: float = _DOUBLE.unpack(probability)[0]
-        if math.isfinite(chance) and 0 < chance <= 1:
-            return int(1 / chance + 0.5)
+    chance = floating_point(record.get((0, 311), b""))
+    if chance is not None and 0 < chance <= 1:
+        return int(1 / chance + 0.5)
     # Flows instead of packets. ipt_NETFLOW, which tells it, calls N the spacing of 1 in N.
     flows, spacing = _number(record, 396), _number(record, 397)
     if flows and spacing:

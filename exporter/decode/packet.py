@@ -178,17 +178,11 @@ def _unwrap(
     etype: NDArray[np.uint16], columns: dict[str, Array | DictColumn],
 ) -> None:  # fmt: skip
     """Move ``position`` and ``etype`` of ``rows`` behind SNAP, VLAN tags, PPPoE and labels."""
-    snap = rows[(etype[rows] <= LARGEST_LENGTH) & (ends[rows] - position[rows] >= 8)]
-    if len(snap):
-        head = rows_at(data, position[snap], np.dtype(">u8"))
-        is_snap = head >> 16 == 0xAAAA03000000
-        etype[snap[is_snap]] = head[is_snap] & 0xFFFF
-        position[snap[is_snap]] += 8
-    etype[rows[etype[rows] <= LARGEST_LENGTH]] = 0
-
+    _snap(data, rows, position, ends, etype)
     tagged, vlan = _tags(data, rows, position, ends, etype)
     if len(tagged):
         columns["src_vlan"] = _put(len(position), tagged, vlan, np.uint16)
+        _snap(data, tagged, position, ends, etype)
 
     session = rows[(etype[rows] == _PPPOE) & (ends[rows] - position[rows] >= 8)]
     if len(session):
@@ -199,6 +193,19 @@ def _unwrap(
     labelled = rows[(etype[rows] == MPLS) | (etype[rows] == _MPLS_UPSTREAM)]
     if len(labelled):
         _labels(data, labelled, position, ends, etype, columns)
+
+
+def _snap(
+    data: NDArray[np.uint8], rows: Index, position: Index, ends: Index, etype: NDArray[np.uint16]
+) -> None:
+    """Move ``position`` and ``etype`` of ``rows`` behind LLC and SNAP; without, it is 0."""
+    rows = rows[etype[rows] <= LARGEST_LENGTH]
+    if not len(rows):
+        return
+    head = rows_at(data, position[rows], np.dtype(">u8"))
+    is_snap = (head >> 16 == 0xAAAA03000000) & (ends[rows] - position[rows] >= 8)
+    etype[rows] = np.where(is_snap, head & 0xFFFF, 0)
+    position[rows[is_snap]] += 8
 
 
 def _tags(
@@ -327,7 +334,7 @@ def _ipv6(
             break
         at = position[rows]
         kind = proto[rows]
-        cut = ends[rows] - at < 8
+        cut = ends[rows] - at < 4
         units = data[at + 1].astype(np.int64)
         size = np.select(
             [kind == _FRAGMENT, kind == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8

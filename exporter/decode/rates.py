@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from exporter.decode import values
 from exporter.decode.records import Records
 from exporter.decode.sampling import MAX_SAMPLER
 from exporter.decode.state import Stream
-from exporter.schema import SamplingSource
+from exporter.schema import Direction, SamplingSource
 
 if TYPE_CHECKING:
     from exporter.decode.flows import DataSets
@@ -46,8 +46,8 @@ def apply_rates(
         )
     if any(stream.rates.templates for stream in streams):
         _look_up(records.spread(sets.number), records, sets, rate, source, by="templates")
-    if "in_if" in columns:
-        _look_up(columns["in_if"], records, sets, rate, source, by="interfaces")
+    for interfaces in _interfaces(columns):
+        _look_up(interfaces, records, sets, rate, source, by="interfaces")
     if sampler is not None:
         _look_up(sampler, records, sets, rate, source, by="samplers")
     if told is not None:
@@ -63,6 +63,18 @@ def apply_rates(
         columns["bytes"] *= factor
         columns["packets"] *= factor
     _count_unknown(records, sets, source, per_stream)
+
+
+def _interfaces(columns: dict[str, Any]) -> Iterator[NDArray[Any]]:
+    """Interfaces that flows were sampled at: in, and out of those that tell to be metered there."""
+    arrived, left = columns.get("in_if"), columns.get("out_if")
+    if arrived is not None:
+        yield arrived
+    direction = columns.get("direction")
+    if left is not None and direction is not None:
+        out = direction == np.int8(Direction.EGRESS)
+        if out.any():
+            yield np.where(out, left, np.uint32(0) if arrived is None else arrived)
 
 
 def _told_in_records(columns: dict[str, Any]) -> NDArray[np.uint32] | None:

@@ -63,6 +63,14 @@ def _all_sane(start: Times, end: Times, received: Times) -> bool:
     return bool(length.max() <= MAX_DURATION)
 
 
+def _first_told(*told: Array | None) -> Times:
+    """Per row the first time that is one, else the last; 0 is none: the flow has not ended yet."""
+    *others, times = (column for column in told if column is not None)
+    for column in reversed(others):
+        times = np.where((column == NO_TIME) | (column == 0), times, column)
+    return times
+
+
 def flow_times(
     columns: dict[str, Array], received: Times
 ) -> tuple[Times, Times, NDArray[np.int8], int]:
@@ -78,18 +86,13 @@ def flow_times(
     event = columns.pop("event_time", None)
     if start is not None and end is not None and _all_sane(start, end, received):
         return start, end, np.zeros(count, np.int8), 0
+    told = np.zeros(1, np.int64)
     if duration is not None:
-        duration = np.minimum(duration, np.uint64(MAX_DURATION)).astype(np.int64)
-    if end is None:
-        end = np.full(count, NO_TIME) if event is None else event
-        if event is None and start is not None:
-            end = start if duration is None else start + duration
-    elif event is not None:
-        end = np.where(end == NO_TIME, event, end)
-    if start is None:
-        start = end if duration is None else np.where(end == NO_TIME, end, end - duration)
-    else:
-        start = np.where(start == NO_TIME, end, start)
+        told = np.minimum(duration, np.uint64(MAX_DURATION)).astype(np.int64)
+    start = _first_told(start, np.full(count, NO_TIME))
+    # Where no time is told, both are none and yet as far apart as the flow is long.
+    end = _first_told(end, event, start + told)
+    start = np.where(start == NO_TIME, end - told, start)
     late = start > end
     believed = (end <= received + MAX_FUTURE) & (end >= received - MAX_PAST)
     believed &= ~late & (start >= end - MAX_DURATION)

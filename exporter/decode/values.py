@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -30,10 +32,15 @@ LAST_TIME: Final = 253_402_300_799_999
 
 _NTP_EPOCH: Final = 2_208_988_800
 _NTP_ERA: Final = 1 << 32
+#: The lower 11 bits of a fraction say nothing (RFC 7011, section 6.1.9), and those above may have
+#: been rounded down: a whole number of milliseconds must not become the one before it.
+_NTP_ROUNDED: Final = np.uint64(1 << 11)
 #: A time in NTP format that is at most this long before the export surely is one.
 _NTP_SURE: Final = 366 * 86_400_000
 #: Flows end no later than this after their export.
 _AFTER_EXPORT: Final = 86_400_000
+
+_FLOATS: Final = {4: ">f", 8: ">d"}
 
 _RCODES: Final = (
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
@@ -111,7 +118,7 @@ def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) ->
     raw = unsigned(field, np.uint64)
     seconds = (raw >> np.uint64(32)).astype(np.int64)
     seconds += np.where(seconds < 1 << 31, _NTP_ERA - _NTP_EPOCH, -_NTP_EPOCH)
-    fraction = ((raw & np.uint64(0xFFFFFFFF)) * np.uint64(1000)) >> np.uint64(32)
+    fraction = ((raw & np.uint64(0xFFFFFFFF)) + _NTP_ROUNDED) * np.uint64(1000) >> np.uint64(32)
     times = seconds * 1000 + fraction.astype(np.int64)
     late = times > exported + _AFTER_EXPORT
     if not (late | (times < exported - _NTP_SURE)).any():
@@ -176,6 +183,13 @@ def clean_texts(raws: Sequence[bytes]) -> list[str]:
     if len(found) != len(raws) or max(map(len, found), default=0) > MAX_TEXT:
         return [clean_text(raw) for raw in raws]
     return list(map(str.strip, found))
+
+
+def floating_point(raw: bytes) -> float | None:
+    """A number of 8 octets, or reduced to 4 (RFC 7011, section 6.2); nothing for what is none."""
+    form = _FLOATS.get(len(raw))
+    number: float = math.nan if form is None else struct.unpack(form, raw)[0]
+    return number if math.isfinite(number) else None
 
 
 def application_id(raw: bytes) -> str:
@@ -291,7 +305,9 @@ def fill(first: Array | DictColumn, further: Array | DictColumn) -> Array | Dict
         if empty.any():
             first[empty] = further[empty]
         return first
-    empty = first == (NO_TIME if first.dtype == np.int64 else 0)
+    empty = first == 0
+    if first.dtype == np.int64:  # times
+        empty |= first == NO_TIME
     if empty.any():
         first[empty] = further[empty]
     return first

@@ -147,6 +147,14 @@ def test_reverse_elements() -> None:
     assert back["time_flow_end"] == "2023-11-14T22:13:19.400Z"
 
 
+def test_reverse_elements_need_none_of_the_other_direction() -> None:
+    fields: list[FieldSpec] = [(8, 4), (12, 4), (REVERSE, 5, 1), (REVERSE, 6, 1), (REVERSE, 1, 8)]
+    record = ip("10.0.0.1") + ip("10.0.0.2") + struct.pack("!BBQ", 0xB8, 0x12, 20)
+    there, back = rows(ipfix(template10(256, fields), set_of(256, record)))
+    assert there["bytes"] == 0
+    assert (back["bytes"], back["tos"], back["tcp_flags"]) == (20, 0xB8, 0x12)
+
+
 def test_reverse_totals_count_where_there_are_no_deltas() -> None:
     fields: list[FieldSpec] = [*KEY, (85, 8), (REVERSE, 85, 8)]
     there, back = rows(ipfix(template10(256, fields), set_of(256, PAIR + struct.pack("!2Q", 7, 8))))

@@ -411,6 +411,13 @@ def test_mpls_labels_from_the_top_down() -> None:
     assert row["mpls_labels"] == [16001, 24005]
 
 
+def test_a_label_of_zero_is_one_where_it_marks_the_bottom() -> None:
+    """RFC 3032: 0 is IPv4 explicit null."""
+    for entries, labels in (("000001000000", [0]), ("000640000001", [100, 0]), ("0" * 12, [])):
+        row = one([(8, 4), (70, 3), (71, 3)], ip("10.0.0.1") + bytes.fromhex(entries), version=9)
+        assert row["mpls_labels"] == labels
+
+
 def test_totals_count_only_where_there_are_no_deltas() -> None:
     assert one([(8, 4), (85, 8), (86, 8)], ip("10.0.0.1") + struct.pack("!QQ", 900, 9))[
         "bytes"

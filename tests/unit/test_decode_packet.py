@@ -105,6 +105,27 @@ def test_pppoe_and_snap_are_passed() -> None:
     assert [(r["etype"], r["dst_port"]) for r in rows] == [(0x86DD, 5353), (0x0800, 5353)]
 
 
+def test_snap_is_passed_behind_a_tag_and_before_it() -> None:
+    """IEEE 802.1Q has both: the tag before a length and LLC, and in the place of SNAP's type."""
+    snap = bytes.fromhex("aaaa03000000")
+    inner = snap + b"\x08\x00" + f.ipv4(UDP)
+    tagged = f.ethernet(inner, [(0x8100, 7)], len(inner))
+    inside = snap + struct.pack("!HHH", 0x8100, 7, 0x0800) + f.ipv4(UDP)
+    rows = dissected([tagged, f.ethernet(inside, ethertype=len(inside))])
+    assert [(r["etype"], r["src_vlan"], r["dst_port"]) for r in rows] == [(0x0800, 7, 5353)] * 2
+
+
+def test_a_length_is_no_ethertype_behind_a_tag_either() -> None:
+    spanning_tree = bytes.fromhex("424203") + bytes(35)
+    (row,) = dissected([f.ethernet(spanning_tree, [(0x8100, 7)], len(spanning_tree))])
+    assert (row["etype"], row["src_vlan"], row["proto"]) == (0, 7, 0)
+
+
+def test_what_follows_an_extension_header_that_is_cut_is_known() -> None:
+    (row,) = dissected([f.ipv6(bytes([17, 3, 0, 0, 0]), following=43)], IPV6)
+    assert (row["proto"], row["dst_port"]) == (17, 0)
+
+
 def test_ipv6_extension_headers_are_passed() -> None:
     hop_by_hop = bytes([43, 0]) + bytes(6)
     routing = bytes([51, 1]) + bytes(14)

@@ -224,6 +224,22 @@ def test_a_firewalls_event_has_no_counters_and_is_a_flow_of_zero_bytes() -> None
     assert row["time_flow_end"] == "2023-11-14T22:13:19.750Z"
 
 
+@pytest.mark.parametrize("fields", [[(32, 2)], [(139, 2)], [(176, 1), (177, 1)]])
+def test_a_type_of_icmp_may_stand_in_the_port_beside_elements_of_zero(
+    fields: list[FieldSpec],
+) -> None:
+    """Templates for all protocols have both; zeros there are no echo replies."""
+    template = template9(256, [*FLOW, *fields])
+    for told, port, icmp in (
+        (0, 0x0301, (3, 1)), (0x0800, 0x0301, (8, 0)), (0, 0, (0, 0)), (0x0301, 0, (3, 1)),
+    ):  # fmt: skip
+        record = flow(src_port=0, dst_port=port, proto=1) + struct.pack("!H", told)
+        (row,) = rows(make(), netflow9(template, set_of(256, record)))
+        assert (row["icmp_type"], row["icmp_code"]) == icmp
+    (row,) = rows(make(), netflow9(template, set_of(256, flow(dst_port=0x0301) + bytes(2))))
+    assert (row["icmp_type"], row["icmp_code"]) == (0, 0)  # of TCP
+
+
 def test_a_forwarding_status_may_be_padded() -> None:
     """pmacct pull request 681: four octets, the status in the last one."""
     for size in (1, 2, 4):

@@ -184,6 +184,7 @@ def test_records_that_name_no_sampler_use_the_only_rate_there_is() -> None:
         ),
         ([(302, 8), (304, 2), (305, 4)], struct.pack("!QHI", 5, 2, 4096), 4096),
         ([(302, 8), (311, 8)], struct.pack("!Qd", 5, 0.01), 100),
+        ([(302, 8), (311, 4)], struct.pack("!Qf", 5, 0.01), 100),
         # ipt_NETFLOW: one of twenty flows.
         (
             [(149, 4), (302, 1), (390, 2), (396, 1), (397, 2)],
@@ -208,6 +209,17 @@ def test_options_per_interface() -> None:
     seven, eight = rows(make(), netflow9(options), netflow9(data, sequence=1))
     assert told(seven) == (50, "options", 15_000)
     assert told(eight) == (1, "unknown", 300)
+
+
+def test_flows_that_are_metered_where_they_leave_have_the_rate_of_that_interface() -> None:
+    options = options9([(2, 4)], [(34, 4)], struct.pack("!IIII", 7, 50, 8, 20))
+    data = template9(256, [*FLOW, (10, 4), (14, 4), (61, 1)]) + set_of(
+        256, b"".join(flow() + struct.pack("!IIB", *ends)
+                      for ends in ((7, 8, 0), (7, 8, 1), (9, 8, 1), (9, 8, 0), (7, 9, 1)))
+    )  # fmt: skip
+    found = [told(row) for row in rows(make(), netflow9(options), netflow9(data, sequence=1))]
+    assert [rate for rate, _, _ in found] == [50, 20, 20, 1, 50]
+    assert [source for _, source, _ in found] == [*["options"] * 3, "unknown", "options"]
 
 
 def test_options_per_template() -> None:

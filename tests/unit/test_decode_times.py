@@ -72,6 +72,15 @@ def test_fractions_of_ntp_times() -> None:
     assert times(row)[:2] == ("2023-11-14T22:13:19.500Z", "2023-11-14T22:13:19.750Z")
 
 
+@pytest.mark.parametrize("kept", [0xFFFFFFFF, 0xFFFFF800])
+@pytest.mark.parametrize("millisecond", [1, 123, 877, 999])
+def test_a_whole_millisecond_that_ntp_rounds_down_stays_one(millisecond: int, kept: int) -> None:
+    """RFC 7011, section 6.1.9, leaves the lower 11 bits of a fraction out."""
+    stamp = NOW - 1 + NTP << 32 | (millisecond << 32) // 1000 & kept
+    row = one([(154, 8), (157, 8)], struct.pack("!QQ", stamp, stamp))
+    assert times(row) == (*[f"2023-11-14T22:13:19.{millisecond:03}Z"] * 2, "record")
+
+
 @pytest.mark.parametrize(("start", "per_second"), [(154, 10**6), (156, 10**9)])
 @pytest.mark.parametrize("year", [2016, 2026, 2030, 2035])
 def test_plain_counts_are_none_of_ntp_in_any_year(start: int, per_second: int, year: int) -> None:
@@ -166,6 +175,37 @@ def test_an_event_is_the_end_of_the_connection_it_tells_of() -> None:
 
 def test_no_times_at_all_are_the_reception() -> None:
     assert times(one([(1, 4)], bytes(4))) == (EXPORT, EXPORT, "received")
+
+
+@pytest.mark.parametrize("element", [161, 162])
+def test_a_duration_alone_ends_at_the_reception(element: int) -> None:
+    row = one([(element, 4)], struct.pack("!I", 5_000 if element == 161 else 5_000_000))
+    assert times(row) == ("2023-11-14T22:13:15.000Z", EXPORT, "received")
+
+
+@pytest.mark.parametrize(
+    ("fields", "record", "start", "end"),
+    [
+        # A translator's session that begins ends at 0.
+        ([(152, 8), (153, 8)], struct.pack("!QQ", NOW * 1000 - 5_000, 0), "15", "15"),
+        ([(150, 4), (151, 4)], struct.pack("!II", NOW - 5, 0), "15", "15"),
+        ([(154, 8), (155, 8)], struct.pack("!QQ", NOW - 5 + NTP << 32, 0), "15", "15"),
+        ([(152, 8), (153, 8)], struct.pack("!QQ", 0, NOW * 1000 - 5_000), "15", "15"),
+        ([(152, 8), (153, 8), (161, 4)], struct.pack("!QQI", 0, NOW * 1000, 3000), "17", "20"),
+        ([(152, 8), (153, 8), (161, 4)],
+         struct.pack("!QQI", NOW * 1000 - 5_000, 0, 2000), "15", "17"),
+        ([(152, 8), (153, 8), (323, 8)],
+         struct.pack("!QQQ", NOW * 1000 - 5_000, 0, NOW * 1000 - 1_000), "15", "19"),
+        ([(153, 8), (150, 4), (152, 8), (151, 4)],
+         struct.pack("!QIQI", 0, NOW - 5, 0, NOW - 3), "15", "17"),
+    ],
+)  # fmt: skip
+def test_a_time_of_zero_is_none(
+    fields: list[FieldSpec], record: bytes, start: str, end: str
+) -> None:
+    assert times(one(fields, record)) == (
+        f"2023-11-14T22:13:{start}.000Z", f"2023-11-14T22:13:{end}.000Z", "record",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
