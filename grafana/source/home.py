@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import EXPRESSIONS, PORT
+from exporter.metrics.counters import OTHER
 
 from .alerts import firing
 from .parts import (
@@ -172,19 +173,23 @@ def dashboard() -> Dashboard:
                 "bps",
                 [
                     # What has no service has no label, and without one Grafana says "Value".
+                    # Flows do not say of which services the counter's other is made.
                     promql(
-                        "label_replace(label_replace(topk(10, sum by (service)"
+                        "label_replace(label_replace(label_replace(label_replace("
+                        "topk(10, sum by (service)"
                         " (rate(flow_service_bytes_total[$__rate_interval]))) * 8,"
                         ' "name", "no known service", "service", ""),'
-                        ' "name", "$1", "service", "(.+)")',
+                        ' "name", "$1", "service", "(.+)"),'
+                        ' "filter", "=|$1", "service", "(.*)"),'
+                        f' "filter", "!=|", "service", "{OTHER}")',
                         "{{name}}",
                     )
                 ],
                 links=[
                     link(
                         "Data Explorer",
-                        f"{_EXPLORER}&var-dimension=src_addr&var-filters=service%7C%3D%7C"
-                        "${__field.labels.service:percentencode}",
+                        f"{_EXPLORER}&var-dimension=src_addr&var-filters=service%7C"
+                        "${__field.labels.filter:percentencode}",
                     )
                 ],
             )

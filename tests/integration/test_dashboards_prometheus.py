@@ -40,7 +40,7 @@ LABELS = {
     "source": ["ipfix"],
     "severity": ["critical"],
     "listener": ["127.0.0.1:2055"],
-    "service": ["aggregation", ""],
+    "service": ["aggregation", "", "other"],
     "le": ["0.1", "1.0", "+Inf"],
 }
 
@@ -184,6 +184,19 @@ def test_every_query_returns_data(prometheus: Prometheus, title: str, target: di
     assert series, title
     values = [float(value) for one in series for _, value in one["values"]]
     assert all(value == value for value in values), title
+
+
+def test_each_service_at_home_leads_to_flows_that_it_may_have(prometheus: Prometheus) -> None:
+    """Those of the counter's other have some service, none of that name."""
+    [panel] = [each for each in panels(DASHBOARDS["flow-home"]) if "by service" in each["title"]]
+    [target] = panel["targets"]
+    expression = expand_promql(target["expr"], Context(START, END, STEP, {}))
+    found = {
+        one["metric"]["name"]: one["metric"]["filter"] for one in prometheus.query(expression, END)
+    }
+    assert found == {"aggregation": "=|aggregation", "no known service": "=|", "other": "!=|"}
+    [link] = panel["fieldConfig"]["defaults"]["links"]
+    assert link["url"].endswith("var-filters=service%7C${__field.labels.filter:percentencode}")
 
 
 def labels_of(running: Prometheus, title: str, target: dict) -> set[str]:
