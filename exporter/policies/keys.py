@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from exporter.policies.model import Policy
 from exporter.policies.pins import Pin, matches
+
+#: Columns that tell of another one what is known of it now, and may tell something else later.
+_TOLD_OF: Final = {
+    "src_addr": ("src_host", "src_network", "src_internal", "src_country"),
+    "dst_addr": ("dst_host", "dst_network", "dst_internal", "dst_country"),
+    "in_if": ("in_if_name",),
+    "out_if": ("out_if_name",),
+    "device_addr": ("device", "site", "role", "owner"),
+    "device": ("site", "role", "owner"),
+}
 
 
 class Row(NamedTuple):
@@ -45,6 +55,9 @@ class FollowedKeys:
 
     Pinned keys are picked up whenever they have traffic, and stay. A pin that no key matches is
     told itself, as 0.
+
+    A key without traffic is followed no longer when another has it that differs in names alone: the
+    host, the network or the interface was named meanwhile, and has not stopped.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -52,6 +65,8 @@ class FollowedKeys:
         self._pins: list[Pin] = policy.pins
         self._keys: dict[int, Key] = {}
         self._unmatched = [Key(pin, 0.0, 0.0, pinned=True) for pin in self._pins]
+        told = {name for of in policy.dimensions for name in _TOLD_OF.get(of, ())}
+        self._lasting = [name for name in policy.dimensions if name not in told]
 
     def __len__(self) -> int:
         return len(self._keys) + len(self._unmatched)
@@ -80,7 +95,8 @@ class FollowedKeys:
             key.value = 0.0
         picked = 0
         groups: Counter[str] = Counter()
-        for row in sorted(rows, key=lambda row: row.value, reverse=True):
+        ordered = sorted(rows, key=lambda row: row.value, reverse=True)
+        for row in ordered:
             large = picked < policy.top and row.value >= policy.minimum
             if large and policy.per is not None:
                 group = row.labels[policy.per.dimension]
@@ -98,11 +114,24 @@ class FollowedKeys:
             for hashed, key in keys.items()
             if key.pinned or end - key.picked_at < policy.expiry
         }
+        self._forget_renamed(ordered)
         self._shrink()
 
     def unobserved(self, fresh: Collection[str]) -> list[Key]:
         """Keys of which one of the devices that report them is not among ``fresh``."""
         return [key for key in self._keys.values() if not set(key.devices) <= set(fresh)]
+
+    def _forget_renamed(self, rows: Collection[Row]) -> None:
+        if len(self._lasting) == len(self._policy.dimensions):
+            return
+        present = {row.key for row in rows}
+        named = {self._lasting_part(row.labels) for row in rows}
+        for hashed, key in list(self._keys.items()):
+            if hashed not in present and self._lasting_part(key.labels) in named:
+                del self._keys[hashed]
+
+    def _lasting_part(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(labels[name] for name in self._lasting)
 
     def _is_pinned(self, labels: Mapping[str, str]) -> bool:
         return any(matches(pin, labels) for pin in self._pins)
