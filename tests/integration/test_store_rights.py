@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import platform
 import stat
 import subprocess
@@ -124,7 +125,10 @@ def test_the_reader_may_ask_for_less_but_not_for_more(store: RunningStore) -> No
         assert float(setting("max_execution_time", "5")) == 5
         assert float(setting("max_execution_time", "0")) == 60
         assert float(setting("max_execution_time", "86400")) == 60
-        assert int(setting("max_memory_usage", "0")) == 2 << 30
+        for wish in ("0", "99G", "4294967296K", "1e30", "-1", "nan"):
+            assert int(setting("max_memory_usage", wish)) == 2 << 30
+        assert int(setting("max_threads", "1")) == 1
+        assert int(setting("max_threads", "512")) == os.cpu_count()
         assert client.command("SELECT getSetting('readonly')") == 1
         for name in ("allow_introspection_functions", "readonly'", "max_threads,readonly"):
             assert "Code: " in setting(name, "0")

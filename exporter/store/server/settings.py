@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -103,16 +104,22 @@ def _check(name: str, user: User) -> None:
 
 
 def _bound(settings: dict[str, str], user: User, limits: Limits, *, insert: bool) -> None:
-    for name, most in limits.as_settings().items():
+    bounds = limits.as_settings()
+    if user.read_only and "max_threads" in settings:
+        bounds["max_threads"] = limits.threads or os.cpu_count() or 1
+    for name, most in bounds.items():
         if not most or (insert and name != "max_memory_usage"):
             continue
-        if name not in settings:
+        if name not in settings or (user.read_only and not _narrower(settings[name], most)):
             settings[name] = str(most)
-        elif user.read_only:
-            try:
-                wanted = float(settings[name])
-            except ValueError:
-                continue
-            # For these settings 0 means without limit.
-            if not 0 < wanted <= most:
-                settings[name] = str(most)
+
+
+def _narrower(wanted: str, most: float) -> bool:
+    """Whether it is a number, as the engine takes more (``99G``), and within the bound.
+
+    For these settings 0 means without limit.
+    """
+    try:
+        return 0 < float(wanted) <= most
+    except ValueError:
+        return False
