@@ -218,6 +218,19 @@ def test_the_lock_of_a_dead_process_is_taken_over(settings: ClickHouse, tmp_path
         assert tables(client) == {"schema_migrations"}
 
 
+@pytest.mark.parametrize(("age", "taken_over"), [(60, False), (3600, True)])
+def test_the_lock_of_another_machine_is_taken_over_when_it_is_old(
+    settings: ClickHouse, tmp_path: Path, age: int, taken_over: bool
+) -> None:
+    lock(settings, f"elsewhere.example 1 {time.time() - age:.0f}")
+    migrator = Migrator(settings, write(tmp_path / "m", _0001_a="SELECT 1"))
+    if taken_over:
+        assert len(migrator.apply(wait_seconds=0.5)) == 1
+    else:
+        with pytest.raises(MigrationError, match="is running: elsewhere"):
+            migrator.apply(wait_seconds=0.5)
+
+
 def test_numbers_must_follow_one_another(tmp_path: Path) -> None:
     with pytest.raises(MigrationError, match=r"0003_c\.sql: expected number 0002"):
         load_migrations(write(tmp_path / "gap", _0001_a="SELECT 1", _0003_c="SELECT 1"))
