@@ -6,9 +6,10 @@ and the ``postableAlerts`` of its API v2, which Prometheus sends to every Alertm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +19,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from pydantic_core import from_json
 
 _FNV_OFFSET: Final = 14695981039346656037
 _FNV_PRIME: Final = 1099511628211
@@ -31,10 +33,6 @@ MAX_ALERTS: Final = 5_000
 MAX_LABELS_TEXT: Final = 8_192
 MAX_ANNOTATIONS_TEXT: Final = 16_384
 MAX_URL: Final = 8_192
-
-
-class BodyError(Exception):
-    """A body that is not what the endpoint takes; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,17 @@ class Observation:
     generator_url: str
     source: Literal["prometheus", "webhook"]
     seen_at: datetime
+
+
+class BodyError(Exception):
+    """A body that is not what the endpoint takes; the text says why.
+
+    ``sound`` is what its other alerts say, where the fault is that of single ones.
+    """
+
+    def __init__(self, text: str, sound: Sequence[Observation] = ()) -> None:
+        super().__init__(text)
+        self.sound = sound
 
 
 def _short(labels: dict[str, str]) -> dict[str, str]:
@@ -116,9 +125,14 @@ def from_webhook(body: bytes, now: datetime) -> list[Observation]:
         BodyError: it is not version 4 of the webhook.
     """
     try:
-        webhook = _Webhook.model_validate_json(body)
+        return _notified(_Webhook.model_validate_json(body), now)
     except ValidationError as error:
-        raise BodyError(_first_fault(error)) from error
+        alerts = _sound_alerts(body, error, "alerts")
+        sound = _notified(_Webhook.model_validate({"version": "4", "alerts": alerts}), now)
+        raise BodyError(_first_fault(error), sound) from error
+
+
+def _notified(webhook: _Webhook, now: datetime) -> list[Observation]:
     return [
         _observation(
             alert,
@@ -138,9 +152,13 @@ def from_prometheus(body: bytes, now: datetime) -> list[Observation]:
         BodyError: it is not a list of postable alerts.
     """
     try:
-        alerts = _POSTED.validate_json(body)
+        return _posted(_POSTED.validate_json(body), now)
     except ValidationError as error:
-        raise BodyError(_first_fault(error)) from error
+        sound = _posted(_POSTED.validate_python(_sound_alerts(body, error)), now)
+        raise BodyError(_first_fault(error), sound) from error
+
+
+def _posted(alerts: list[_Alert], now: datetime) -> list[Observation]:
     return [
         _observation(
             alert,
@@ -150,6 +168,20 @@ def from_prometheus(body: bytes, now: datetime) -> list[Observation]:
         )
         for alert in alerts
     ]
+
+
+def _sound_alerts(body: bytes, error: ValidationError, *place: str) -> list[Any]:
+    """The alerts at ``place`` of ``body`` that ``error`` is not about; none if it is about more."""
+    faulty = set()
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        where = fault["loc"]
+        if where[: len(place)] != place or len(where) == len(place):
+            return []
+        faulty.add(where[len(place)])
+    document = from_json(body)
+    for name in place:
+        document = document[name]
+    return [alert for number, alert in enumerate(document) if number not in faulty]
 
 
 #: Go's zero time, year 1, stands for "not ended" in a firing alert.

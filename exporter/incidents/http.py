@@ -43,8 +43,8 @@ def routes(recorder: AlertRecorder, token: str = "") -> list[Route]:
     """``POST /api/v1/webhook`` and ``POST /api/v2/alerts``.
 
     ``token``: the bearer token that a post must carry; empty: none is asked for. Answers: 200
-    taken, 400 not the body it should be, 401 no or another token, 413 too large, 503 come back
-    later. Senders repeat after 503 only.
+    taken (status ``malformed``: but for alerts that are faulty), 400 not the body it should be, 401
+    no or another token, 413 too large, 503 come back later. Senders repeat after 503 only.
     """
     turns = _Turns()
     return [
@@ -86,10 +86,14 @@ def _endpoint(
             async with turns.waiting, turns.parsing:
                 observations = await run_in_threadpool(parse, body, recorder.now())
         except BodyError as error:
-            return answer(400, "malformed", str(error))
+            if not error.sound:
+                return answer(400, "malformed", str(error))
+            outcome, fault, observations = "malformed", str(error), list(error.sound)
+        else:
+            outcome, fault = "accepted", ""
         if not recorder.offer(observations):
             return answer(503, "overloaded", "too many alerts wait to be written")
-        return answer(200, "accepted")
+        return answer(200, outcome, fault)
 
     return take
 

@@ -178,6 +178,16 @@ def _webhook() -> bytes:
     return json.dumps({"version": "4", "status": "firing", "alerts": []}).encode()
 
 
+def test_an_alert_that_is_wrong_does_not_lose_the_others(database: Database, table: Client) -> None:
+    foreign = {"labels": {"alertname": "B", "list": "x" * 10_000}}
+    with Collector(database) as collector:
+        body = json.dumps([foreign, *json.loads(posted())]).encode()
+        assert collector.post("/api/v2/alerts", body) == 200
+        (row,) = until("a row", 30, lambda: rows(table))
+        assert collector.deliveries() == {("alerts", "malformed"): 1}
+    assert row["alertname"] == "A"
+
+
 def test_a_body_that_does_not_tell_its_length_is_cut_off_at_the_limit(
     database: Database, table: Client
 ) -> None:

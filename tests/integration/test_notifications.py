@@ -109,15 +109,19 @@ def test_three_alarms_of_a_rogue_host_are_one_notification_with_the_keys_apart(
         alert("gateway_sources", dst_addr="10.0.0.1", dst_host="nat", **rogue),
         alert("gateway_sources", dst_addr="10.0.0.2", dst_host="proxy", **rogue),
         alert("internal_sources", dst_addr="10.0.9.9", **rogue),
-        # Another incident meanwhile.
+        # Another incident meanwhile, and the same at another site.
         alert("host_bits", dst_addr="10.0.0.3"),
+        alert("gateway_sources", dst_addr="10.2.0.1", site="other", **rogue),
     )
-    told = sorted((alertmanager.next(), alertmanager.next()), key=lambda n: n["receiver"])
-    assert [n["receiver"] for n in told] == ["network", "security"]
-    assert sorted(a["labels"]["dst_addr"] for a in told[1]["alerts"]) == [
-        "10.0.0.1", "10.0.0.2", "10.0.9.9",
-    ]  # fmt: skip
-    assert alertmanager.groups() == ["network", "security"]
+    told = {
+        (n["receiver"], n["groupLabels"].get("site")): [
+            a["labels"]["dst_addr"] for a in n["alerts"]
+        ]
+        for n in (alertmanager.next() for _ in range(3))
+    }
+    assert set(told) == {("network", None), ("security", None), ("security", "other")}
+    assert sorted(told["security", None]) == ["10.0.0.1", "10.0.0.2", "10.0.9.9"]
+    assert alertmanager.groups() == ["network", "security", "security"]
 
 
 @pytest.mark.parametrize("severity", ["warning", "critical"])

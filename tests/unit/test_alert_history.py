@@ -249,8 +249,24 @@ def test_empty_labels_are_no_labels() -> None:
     ],
 )
 def test_a_foreign_webhook_body_is_refused_with_the_place(body: Any, said: str) -> None:
-    with pytest.raises(BodyError, match=said):
+    with pytest.raises(BodyError, match=said) as refused:
         from_webhook(json.dumps(body).encode(), T0)
+    assert refused.value.sound == []
+
+
+def test_what_is_wrong_with_one_alert_does_not_lose_the_others() -> None:
+    good = {"status": "firing", "labels": LABELS}
+    for wrong in ({"labels": {"a": "x" * 8_192}}, {"labels": LABELS, "startsAt": "never"}, 1):
+        with pytest.raises(BodyError, match=r"^1\b") as refused:
+            from_prometheus(json.dumps([good, wrong, good]).encode(), T0)
+        assert [seen.labels for seen in refused.value.sound] == [LABELS, LABELS]
+        body = {"version": "4", "alerts": [good, wrong]}
+        with pytest.raises(BodyError, match=r"^alerts\.1\b") as refused:
+            from_webhook(json.dumps(body).encode(), T0)
+        assert [seen.labels for seen in refused.value.sound] == [LABELS]
+    with pytest.raises(BodyError) as refused:
+        from_webhook(json.dumps({"version": "5", "alerts": [good, 1]}).encode(), T0)
+    assert refused.value.sound == []
 
 
 @pytest.mark.parametrize(
