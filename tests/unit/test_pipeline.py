@@ -244,6 +244,25 @@ def test_flows_of_sources_take_the_same_way_and_are_brought_to_their_end():
     assert not source.offer(flows(3), 0.0)  # nobody takes it any more
 
 
+def test_small_batches_wait_for_others_until_they_are_enough(monkeypatch):
+    monkeypatch.setattr(exporter.pipeline, "BATCH_FLOWS", 10)
+    monkeypatch.setattr(exporter.pipeline, "LINGER_SECONDS", 60.0)
+    source = Offering()
+    with Rig(sources=[source]) as rig:
+        for number in range(5):
+            time.sleep(0.02)  # for whoever does not wait to take it
+            assert source.offer(flows(number, 2), 5.0)
+        soon(lambda: rig.writer.flows == 10)
+        assert len(rig.writer.batches) == 1
+
+
+def test_a_small_batch_does_not_wait_for_ever():
+    source = Offering()
+    with Rig(sources=[source]) as rig:
+        assert source.offer(flows(1, 2), 5.0)
+        soon(lambda: rig.writer.flows == 2)
+
+
 def test_sources_are_told_when_there_is_no_room(monkeypatch):
     monkeypatch.setattr(exporter.pipeline, "BATCH_FLOWS", 10)
     monkeypatch.setattr(exporter.pipeline, "MAX_WAITING_FLOWS", 40)
