@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import IO, Self
+
+log = logging.getLogger(__name__)
 
 
 class StoreInUseError(Exception):
@@ -36,6 +40,10 @@ class Folder:
             OSError: it cannot be written.
         """
         self._lock = _lock(self.path)
+        if self.path.stat().st_mode & stat.S_IWOTH:
+            log.warning(
+                "%s: everybody may write there, the passwords included: `chmod o-w` it", self.path
+            )
         try:
             # What a process that was killed has left there.
             shutil.rmtree(self.temporary, ignore_errors=True)
