@@ -7,9 +7,15 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-_VLAN_TYPES: Final = frozenset({0x8100, 0x88A8, 0x9100, 0x9200})
+_VLAN_TYPES: Final = frozenset({0x8100, 0x88A8, 0x9100, 0x9200, 0x9300})
+_MPLS_TYPES: Final = frozenset({0x8847, 0x8848})
+_PPPOE: Final = 0x8864
+_LARGEST_LENGTH: Final = 1500  # smaller values in an EtherType's place are 802.3 lengths
+_SNAP: Final = b"\xaa\xaa\x03\0\0\0"
 _IPV4: Final = 0x0800
 _IPV6: Final = 0x86DD
+#: PPP's numbers of what are EtherTypes elsewhere.
+_PPP_TYPES: Final = {0x0021: _IPV4, 0x0057: _IPV6, 0x0281: 0x8847}
 _UDP: Final = 17
 
 # IPv6 extension headers that have their length in the second byte, in units of 8.
@@ -23,6 +29,8 @@ MAX_PARTIAL_BYTES: Final = 16 << 20
 _FRAGMENT_MILLISECONDS: Final = 30_000
 
 _V4_MAPPED: Final = bytes(10) + b"\xff\xff"
+_PPP_LINKS: Final = frozenset({9, 50})
+_ADDRESS_AND_CONTROL: Final = b"\xff\x03"
 _ANY_IP_TYPES: Final = frozenset({12, 14, 101})
 
 
@@ -58,17 +66,49 @@ def network_packet(link_type: int, frame: bytes) -> bytes | None:
         return _after_ethertype(frame, 14)
     if link_type == 276:
         return _after_ethertype(frame, 0, 20)
+    if link_type == 104:  # Cisco's HDLC
+        return _after_ethertype(frame, 2)
+    if link_type in _PPP_LINKS:
+        start = 2 if frame[:2] == _ADDRESS_AND_CONTROL else 0
+        return _unwrapped(frame, _ppp_type(frame, start), start + 2)
     raise FrameError(f"link type {link_type} is not supported")
 
 
 def _after_ethertype(frame: bytes, position: int, start: int | None = None) -> bytes | None:
-    """What follows the EtherType at ``position`` (or ``start``) and VLAN tags, if it is IP."""
-    ethertype = int.from_bytes(frame[position : position + 2], "big")
+    """What follows the EtherType at ``position`` (or ``start``), if it is IP in the end."""
     after = position + 2 if start is None else start
-    while ethertype in _VLAN_TYPES:
-        ethertype = int.from_bytes(frame[after + 2 : after + 4], "big")
-        after += 4
-    return frame[after:] if ethertype in (_IPV4, _IPV6) else None
+    return _unwrapped(frame, _number(frame, position), after)
+
+
+def _unwrapped(frame: bytes, ethertype: int, after: int) -> bytes | None:
+    """The IP packet behind VLAN tags, SNAP, PPPoE and MPLS labels, as ``ethertype`` says."""
+    while after < len(frame):
+        if ethertype in (_IPV4, _IPV6):
+            return frame[after:]
+        if ethertype in _VLAN_TYPES:
+            ethertype = _number(frame, after + 2)
+            after += 4
+        elif ethertype <= _LARGEST_LENGTH and frame[after : after + 6] == _SNAP:
+            ethertype = _number(frame, after + 6)
+            after += 8
+        elif ethertype == _PPPOE:
+            ethertype = _ppp_type(frame, after + 6)
+            after += 8
+        elif ethertype in _MPLS_TYPES:
+            if _number(frame, after + 2) & 0x100:  # the last label: an IP packet tells what it is
+                ethertype = _IPV4
+            after += 4
+        else:
+            return None
+    return None
+
+
+def _number(frame: bytes, position: int) -> int:
+    return int.from_bytes(frame[position : position + 2], "big")
+
+
+def _ppp_type(frame: bytes, position: int) -> int:
+    return _PPP_TYPES.get(_number(frame, position), 0)
 
 
 @dataclass(slots=True)

@@ -64,6 +64,8 @@ def test_every_pcap_magic_number_is_read(path: Path, order: str, magic: int) -> 
     assert [d.offset for d in found] == [24, 24 + record + len(frames[0])]
 
 
+SNAP = bytes.fromhex("aaaa03000000")
+PPPOE = struct.pack("!BBHH", 0x11, 0, 1, 0)
 V4 = f.ipv4(f.udp(b"x"))
 V6 = f.ipv6(f.udp(b"x"))
 
@@ -76,6 +78,15 @@ V6 = f.ipv6(f.udp(b"x"))
         (1, f.ethernet(V6, [(0x88A8, 5), (0x8100, 6)])),
         (1, f.ethernet(f.ipv4(f.udp(b"x"), options=bytes(8)))),
         (1, f.ethernet(V4) + bytes(20)),
+        (1, f.ethernet(SNAP + b"\x08\x00" + V4, ethertype=len(V4) + 8)),
+        (1, f.ethernet(SNAP + b"\x86\xdd" + V6, [(0x8100, 5)], len(V6) + 8)),
+        (1, f.ethernet(PPPOE + b"\x00\x21" + V4, ethertype=0x8864)),
+        (1, f.ethernet(PPPOE + b"\x00\x57" + V6, [(0x9300, 5)], 0x8864)),
+        (1, f.ethernet(bytes.fromhex("0006404000065140") + V4, ethertype=0x8847)),
+        (9, b"\xff\x03\x00\x21" + V4),
+        (9, b"\x00\x57" + V6),
+        (50, b"\xff\x03\x02\x81" + bytes.fromhex("00065140") + V6),
+        (104, b"\x0f\x00\x08\x00" + V4),
         (101, V4),
         (101, V6),
         (228, V4),
