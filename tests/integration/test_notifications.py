@@ -31,10 +31,11 @@ class Alertmanager:
         self._url = url
         self._sent = sent
 
-    def fire(self, *alerts: dict[str, str], since: datetime | None = None) -> None:
+    def fire(self, *alerts: dict[str, str], ended: bool = False) -> None:
         """Post alerts as Prometheus does."""
-        start = since or datetime.now(UTC)
-        end = datetime.now(UTC) + timedelta(minutes=4)
+        now = datetime.now(UTC)
+        start = now - timedelta(minutes=1)
+        end = now if ended else now + timedelta(minutes=4)
         body = [
             {
                 "labels": labels,
@@ -124,6 +125,22 @@ def test_three_alarms_of_a_rogue_host_are_one_notification_with_the_keys_apart(
     assert alertmanager.groups() == ["network", "security", "security"]
 
 
+def test_the_end_of_each_alert_is_told(alertmanager: Alertmanager) -> None:
+    first, second = alert("host_bits", dst_host="a"), alert("host_bits", dst_host="b")
+    alertmanager.fire(first, second)
+
+    def told() -> tuple[str, dict[str, str]]:
+        notification = alertmanager.next()
+        by_host = {a["labels"]["dst_host"]: a["status"] for a in notification["alerts"]}
+        return notification["status"], by_host
+
+    assert told() == ("firing", {"a": "firing", "b": "firing"})
+    alertmanager.fire(first, ended=True)
+    assert told() == ("firing", {"a": "resolved", "b": "firing"})
+    alertmanager.fire(second, ended=True)
+    assert told() == ("resolved", {"b": "resolved"})
+
+
 @pytest.mark.parametrize("severity", ["warning", "critical"])
 def test_an_alert_of_an_application_joins_the_incident_that_it_names(
     alertmanager: Alertmanager, severity: str
@@ -179,6 +196,11 @@ def test_the_worst_alert_of_a_key_hides_the_lesser_and_not_those_of_others(
             [{"alertname": "FlowPolicyAbove", "device": "sw1"}],
         ),
         (
+            {"alertname": "FlowCollectorDown", "instance": "i"},
+            [{"alertname": "FlowPolicyBelow", "device": "sw1"}],
+            [{"alertname": "FlowPolicyAbove", "device": "sw1"}],
+        ),
+        (
             # A warning, which pages nobody, hides no other policy's dips.
             {"alertname": "FlowPolicyEvaluationFailing", "policy": "p"},
             [
@@ -225,7 +247,7 @@ def test_the_worst_alert_of_a_key_hides_the_lesser_and_not_those_of_others(
             ],
         ),
     ],
-    ids=["device", "inserts", "evaluation", "many", "most"],
+    ids=["device", "inserts", "collector", "evaluation", "many", "most"],
 )
 def test_a_cause_hides_what_follows_from_it(
     alertmanager: Alertmanager,
