@@ -336,6 +336,22 @@ def test_the_store_is_kept_to_its_folder(store: RunningStore) -> None:
     assert "Landlock" not in store.log.read_text()
 
 
+@pytest.mark.parametrize(
+    "name", ["additional_table_filters", r"`addit\x69onal_table_filters`"], ids=["plain", "escaped"]
+)
+@pytest.mark.parametrize("around", ["{}", "SELECT * FROM ({})"], ids=["outer", "inner"])
+def test_nor_does_the_writer_by_a_filter(
+    store: RunningStore, table: str, around: str, name: str
+) -> None:
+    query = (
+        f"SELECT count() FROM {table} SETTINGS {name} = "
+        r"{'rights.t': 'fi\x6ce(\'/etc/passwd\') != \'\''}"
+    )
+    status, text = post(store, around.format(query), reader=False)
+    assert status in (400, 403, 404), text
+    assert "Permission denied" not in text
+
+
 def test_the_word_file_in_data_is_just_a_word(store: RunningStore) -> None:
     with store.client(reader=True) as client:
         answer = client.query("SELECT 'file(''/etc/passwd'')' AS `file`, 'INTO OUTFILE' AS outfile")

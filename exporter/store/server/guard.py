@@ -10,7 +10,7 @@ engine's parser decides what a statement is; its text is never searched for patt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from exporter.store.server import clauses, sql
@@ -80,6 +80,8 @@ def check(parser: Parser, statement: str, user: User, parameters: Mapping[str, s
         raise _denied("Temporary tables, transactions and EXECUTE AS")
     if _suspicious(text):
         _check_tree(_tree(parser, statement, parameters))
+    if b"additional_" in text.lower() or _escaped(text.lower()):
+        _check_conditions(parser, clauses.strings(statement))
     return kind
 
 
@@ -121,6 +123,17 @@ def check_filters(parser: Parser, settings: Mapping[str, str]) -> None:
             _check_tree(_tree(parser, f"SELECT 1 WHERE {condition}"))
 
 
+def _check_conditions(parser: Parser, texts: Iterable[str]) -> None:
+    """Looks at texts that may be conditions of settings within a statement, however deep."""
+    for text in texts:
+        if _suspicious(text.encode()):
+            try:
+                tree = _tree(parser, f"SELECT 1 WHERE {text}")
+            except EngineError:
+                continue  # just a text
+            _check_tree(tree)
+
+
 def _check_tree(tree: str) -> None:
     if _FORBIDDEN.search(tree):
         raise _denied("The functions file and Python (and columns of their name without a table's)")
@@ -142,9 +155,12 @@ def _tree(parser: Parser, statement: str, parameters: Mapping[str, str] | None =
 def _suspicious(text: bytes) -> bool:
     """Whether a forbidden name can be in it; a quoted name may be written in escapes."""
     low = text.lower()
-    if any(word in low for word in _SUSPICIOUS):
-        return True
-    return b"\\" in low and (b"`" in low or b'"' in low)
+    return any(word in low for word in _SUSPICIOUS) or _escaped(low)
+
+
+def _escaped(text: bytes) -> bool:
+    """Whether a quoted name in it may be written otherwise than it reads."""
+    return b"\\" in text and (b"`" in text or b'"' in text)
 
 
 def _denied(what: str) -> QueryError:
