@@ -58,3 +58,10 @@ def test_two_names_at_a_time_are_two_keys() -> None:
     keys = followed()
     keys.update([row(1, "10.0.0.1", "a"), row(2, "10.0.0.1", "b")], 60)
     assert len(keys) == 2
+
+
+def test_one_silent_device_of_several_is_enough_to_say_nothing_of_a_dip() -> None:
+    keys = followed()
+    keys.update([row(1, "10.0.0.1", "a")._replace(devices=("sw1", "sw2"))], 60)
+    assert keys.unobserved({"sw1", "sw2", "sw3"}) == []
+    assert [key.labels["dst_addr"] for key in keys.unobserved({"sw1"})] == ["10.0.0.1"]
