@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from .flows_sql import RANGE
+from .flows_sql import RANGE, devices_query, variable
 from .parts import (
     CLICKHOUSE,
     WIDTH,
@@ -14,6 +14,7 @@ from .parts import (
     link,
     links_property,
     prop,
+    query_variable,
     start,
     table_panel,
     time_series,
@@ -38,6 +39,10 @@ _USE = prop(
 )
 _COLOURED = prop("custom.cellOptions", {"type": "color-text"})
 
+#: Whether a row is of the devices chosen.
+_DEVICES = f"splitByChar(',', trim(BOTH '{{}}' FROM {variable('device')}))"
+_OF_DEVICES = f"(has({_DEVICES}, '*') OR has({_DEVICES}, toString(device)))"
+
 _ENDS = "[('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used"
 
 
@@ -52,7 +57,7 @@ def _summed(step: str, first: str, past: str) -> str:
     f.in_if AS in_if, f.out_if AS out_if, max(f.in_if_name) AS in_if_name,
     max(f.out_if_name) AS out_if_name, sum(f.bytes) AS bytes
   FROM flows_1m AS f
-  WHERE f.time >= {first} AND f.time < {past}
+  WHERE f.time >= {first} AND f.time < {past} AND {_OF_DEVICES}
   GROUP BY time, device, in_if, out_if
 )"""
 
@@ -184,7 +189,9 @@ def _mirror() -> timeseries.Panel:
 
 def _top(title: str, description: str, column: str, second: str = "") -> table.Panel:
     value = "${__data.fields.filter_1:percentencode}"
-    where = " AND ".join(f"{each} != 0" for each in (column, second) if each)
+    held = [f"{each} != 0" for each in (column, second) if each]
+    if second:
+        held.append(_OF_DEVICES)
     target = (
         "/d/flow-explorer?${__url_time_range}&var-dimension=src_addr"
         f"&var-filters={column}%7C%3D%7C{value}"
@@ -194,7 +201,7 @@ def _top(title: str, description: str, column: str, second: str = "") -> table.P
             title,
             description,
             "bps",
-            [ClickHouseQuery(top_query(column, second, where=where, limit=20))],
+            [ClickHouseQuery(top_query(column, second, where=" AND ".join(held), limit=20))],
             size=(8, 10),
             sort="Bits/s",
         )
@@ -202,6 +209,17 @@ def _top(title: str, description: str, column: str, second: str = "") -> table.P
         .override_by_name("Packets/s", [prop("unit", "pps")])
         .override_by_regexp("filter_.", [prop("custom.hidden", True)])
     )
+
+
+def _explorer(interface: str = "") -> str:
+    """The Data Explorer for the device of a row, and for what passes its interface one way."""
+    target = (
+        "/d/flow-explorer?${__url_time_range}&var-dimension=src_as"
+        "&var-device=${__data.fields.Device:percentencode}"
+    )
+    if interface:
+        target += f"&var-filters={interface}%7C%3D%7C${{__data.fields.Index:percentencode}}"
+    return target
 
 
 def dashboard() -> Dashboard:
@@ -213,6 +231,14 @@ def dashboard() -> Dashboard:
             "Flow Interfaces and ASes",
             "What interfaces carry, their 95th percentile, and the ASes behind it.",
             "now-6h",
+        )
+        .with_variable(
+            query_variable(
+                "device",
+                "Device",
+                "Whose interfaces; what networks send and receive is of all devices.",
+                devices_query(),
+            )
         )
         .with_panel(_mirror())
         .with_panel(
@@ -228,15 +254,13 @@ def dashboard() -> Dashboard:
             )
             .override_by_name("Index", [prop("unit", "none")])
             .override_by_regexp("/^Use/", [prop("unit", "percentunit"), _USE, _COLOURED])
+            .override_by_name("Device", [links_property(link("Data Explorer", _explorer()))])
             .override_by_name(
-                "Device",
+                "Interface",
                 [
                     links_property(
-                        link(
-                            "Data Explorer",
-                            "/d/flow-explorer?${__url_time_range}&var-dimension=src_as"
-                            "&var-device=${__value.raw:percentencode}",
-                        )
+                        link("What comes in", _explorer("in_if")),
+                        link("What leaves", _explorer("out_if")),
                     )
                 ],
             )

@@ -459,7 +459,8 @@ def test_explorer_reads_a_rollup_over_long_ranges_where_it_can_answer(reader: Cl
             {"filters": (AdHoc("proto", "=", "6"),)},
         ):
             assert tables(reader, title, dimension="proto", **chosen) == {"flows"}
-    assert tables(reader, ALL) == {"flows_1m", "flows_1h"}
+    assert tables(reader, ALL) == {"flows_1m", "hosts_1h"}
+    assert tables(reader, ALL, device=["r1"]) == {"flows_1m", "flows_1h"}
 
 
 def test_rollups_tell_what_the_flows_tell(reader: Client) -> None:
@@ -754,6 +755,20 @@ def test_interfaces_are_billed_by_five_minute_samples(reader: Client) -> None:
     for way in (" in", " out"):
         values = [row["Value"] for row in series if row["series"].endswith(way)]
         assert sum(values) / MINUTES == pytest.approx(whole, rel=0.02)
+
+
+@pytest.mark.parametrize("device", ["r1", "r'2\\"])
+def test_interfaces_are_those_of_the_devices_chosen(reader: Client, device: str) -> None:
+    numbers = ask(reader, "flow-interfaces", "Interfaces in numbers", device=[device])
+    assert {row["Device"] for row in numbers} == {device}
+    series = ask(reader, "flow-interfaces", "Into and out of interfaces", device=[device])
+    assert {name.rpartition(" ")[0].rpartition(" ")[0] for name in _names(series)} == {device}
+    [incoming] = [
+        (row["Index"], row["In"]) for row in numbers if row["In"] == max(r["In"] for r in numbers)
+    ]
+    filters = (AdHoc("in_if", "=", str(incoming[0])),)
+    [flows] = ask(reader, "flow-explorer", ALL, device=[device], filters=filters)
+    assert flows["Bits/s"] == pytest.approx(incoming[1], rel=0.02)
 
 
 def test_dns_tells_new_names_and_those_that_do_not_exist(reader: Client) -> None:
