@@ -144,6 +144,7 @@ class _Reader:
         self._at_export: Uptimes | None = None
         self._started: Array | None = None
         self._frame_type: Array | None = None
+        self._section_octets: Array | None = None
         self._slices: dict[int, tuple[NDArray[np.uint32], list[bytes]]] = {}
 
     def read(self, steps: Sequence[Step]) -> dict[str, Any]:
@@ -157,6 +158,9 @@ class _Reader:
                 continue
             if step.column == "frame_type":  # goes before all sections
                 self._frame_type = column
+                continue
+            if step.column == "section_octets":
+                self._section_octets = column
                 continue
             before = columns.get(step.column)
             if before is None:
@@ -176,7 +180,10 @@ class _Reader:
         if reading in values.TEXT_READINGS:
             return self._octets(step)
         if reading in SECTION_READINGS:
-            return packet_sections(step, self._records, self._frame_type, inner=self._inner_packets)
+            return packet_sections(
+                step, self._records, self._frame_type, self._section_octets,
+                inner=self._inner_packets,
+            )  # fmt: skip
         field = self._field(step)
         if reading in values.NUMBER_READINGS:
             return self._number_text(reading, values.unsigned(field, np.uint32))

@@ -167,9 +167,9 @@ _NO_REVERSE: Final = frozenset(
     {
         "src_addr", "dst_addr", "src_port", "dst_port", "proto", "etype", "ip_version",
         "nat_src_addr", "nat_dst_addr", "nat_src_port", "nat_dst_port", "in_if", "out_if",
-        "reverse_bytes", "reverse_packets", "packet_section", "frame_size", "frame_type", "sampler",
-        "system_init", "firewall_event", "flow_id", "inner_src_addr", "inner_dst_addr",
-        "inner_proto", "inner_src_port", "inner_dst_port",
+        "reverse_bytes", "reverse_packets", "packet_section", "frame_size", "frame_type",
+        "section_octets", "sampler", "system_init", "firewall_event", "flow_id", "inner_src_addr",
+        "inner_dst_addr", "inner_proto", "inner_src_port", "inner_dst_port",
     }
 )  # fmt: skip
 

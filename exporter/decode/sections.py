@@ -22,13 +22,13 @@ _FRAME_TYPES: Final = {0: ETHERNET, 1: ETHERNET, 2: WIRELESS}
 
 
 def packet_sections(
-    step: Step, records: Records, frame_type: Array | None, *, inner: bool
+    step: Step, records: Records, frame_type: Array | None, octets: Array | None, *, inner: bool
 ) -> dict[str, Any]:
     """The columns that the headers in a field of packet octets give; ``inner`` as in a layout.
 
-    ``frame_type`` tells by row what frames are, where the records do. ``packets`` is 1: a record
-    stands for a packet. ``bytes`` is the length that an IP packet tells of itself, of others what
-    was exported of them.
+    ``frame_type`` tells by row what frames are, ``octets`` how many octets are not padding (0: not
+    told), where the records do. ``packets`` is 1: a record stands for a packet. ``bytes`` is the
+    length that an IP packet tells of itself, of others what was exported of them.
     """
     if step.length == VARIABLE:
         data = np.frombuffer(records.buffer, np.uint8)
@@ -38,6 +38,9 @@ def packet_sections(
         data = np.frombuffer(field.tobytes() + bytes(PADDING), np.uint8)
         starts = np.arange(len(field)) * step.length
         ends = starts + step.length
+    if octets is not None:
+        padded = (octets > 0) & (octets < (ends - starts).astype(np.uint64))
+        ends = np.where(padded, starts + octets.astype(np.int64), ends)
     size = ends - starts
     if step.reading is Reading.LABELLED:
         first = np.full(len(starts), MPLS, np.uint16)

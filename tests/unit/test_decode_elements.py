@@ -144,8 +144,8 @@ def test_an_element_alone_fills_its_column(element: Element) -> None:
         # Of these no column is filled without another element; others test them.
         assert element.column in {
             "ip_version", "firewall_event", "flow_id", "sampler", "skipped_packets", "system_init",
-            "duration", "frame_type", "frame_size", "inner_src_addr", "inner_dst_addr",
-            "inner_proto", "inner_src_port", "inner_dst_port",
+            "duration", "frame_type", "frame_size", "section_octets", "inner_src_addr",
+            "inner_dst_addr", "inner_proto", "inner_src_port", "inner_dst_port",
         }  # fmt: skip
 
 
@@ -352,6 +352,20 @@ def test_an_ip_packet_tells_its_own_length() -> None:
     long = v6[:4] + b"\xff\xff" + v6[6:60]
     assert one([(313, 60)], long)["bytes"] == 0xFFFF + 40
     assert one([(313, 4), (224, 2)], v4[:4] + struct.pack("!H", 999))["bytes"] == 999
+
+
+def test_padding_behind_a_section_is_no_part_of_the_packet() -> None:
+    """RFC 7133, sectionExportedOctets, as softflowd pads the frames that it selects."""
+    frame = f.ethernet(f.ipv4(f.udp(b"x", 53, 5353)))
+    for told, section, size in (
+        (len(frame), frame.ljust(200, b"\0"), len(frame)),
+        (0, frame.ljust(200, b"\0"), 200),
+        (300, frame.ljust(200, b"\0"), 200),
+        (36, frame.ljust(200, b"\0"), 36),  # cut before the ports
+    ):
+        row = one([(315, len(section)), (410, 2)], section + struct.pack("!H", told))
+        assert (row["bytes"], row["packets"], row["src_addr"]) == (size, 1, "192.0.2.1")
+        assert row["dst_port"] == (0 if told == 36 else 5353)
 
 
 def test_labels_of_a_section_are_read_and_what_follows_them() -> None:
