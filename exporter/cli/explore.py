@@ -66,7 +66,8 @@ def explore(
     flow-exporter explore --by dst_port --where "dst_host = 'ag04'" --compare week
     """
     from exporter.explore import show
-    from exporter.explore.ask import Asked, ask, is_estimated
+    from exporter.explore.ask import Asked, ask, looks_at
+    from exporter.explore.drawn import DRAWN_FLOWS
 
     settings = read_config(config)
     try:
@@ -89,8 +90,9 @@ def explore(
     except ValueError as error:
         fail(str(error), 2)
     with connected(settings.clickhouse) as client:
-        estimated = is_estimated(client, asked)
-        keys = ask(client, asked, estimated=estimated)
+        looked_at = looks_at(client, asked)
+        keys = ask(client, asked, looked_at)
+    estimated = looked_at == DRAWN_FLOWS
     if as_json:
         typer.echo(show.as_json(asked, keys, estimated=estimated))
     elif as_csv:

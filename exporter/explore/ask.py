@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
-from exporter.explore.drawn import DRAWN_FLOWS, looked_at_query
+from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS, FEW_FLOWS, looked_at_query
 from exporter.explore.question import Question
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
@@ -79,8 +79,8 @@ class Asked:
         length = self.end - self.start
         return next((step for step in STEPS if length <= step * BUCKETS), STEPS[-1])
 
-    def question(self, *, estimated: bool = False) -> Question:
-        """As SQL; ``estimated``: of drawn flows."""
+    def question(self, looked_at: str = ALL_FLOWS) -> Question:
+        """As SQL; ``looked_at`` is what :func:`looks_at` says."""
         first, *rest = self.by
         second = rest[0] if rest else NO_DIMENSION
         return Question(
@@ -96,7 +96,8 @@ class Asked:
             compare="" if self.compare == NO_DIMENSION else _text(self.compare),
             pinned=_text(",".join(self.pinned)) if self.pinned else "",
             rollup_if="" if self.where else "1",
-            estimated="1" if estimated else "",
+            estimated="1" if looked_at == DRAWN_FLOWS else "",
+            few="1" if looked_at == FEW_FLOWS else "",
             where=self.where,
         )
 
@@ -140,21 +141,20 @@ class Key:
     values: Sequence[float] = field(default_factory=tuple)
 
 
-def is_estimated(client: Client, asked: Asked) -> bool:
-    """Whether :func:`ask` had better answer with estimates."""
-    if asked.exact:
-        return False
-    [[looked_at]] = client.query(looked_at_query(asked.question())).result_rows
-    return bool(looked_at == DRAWN_FLOWS)
+def looks_at(client: Client, asked: Asked) -> str:
+    """By which flows :func:`ask` had better answer: ``DRAWN_FLOWS`` are estimates."""
+    sql = looked_at_query(asked.question(), "0" if asked.exact else "1")
+    [[looked_at]] = client.query(sql).result_rows
+    return str(looked_at)
 
 
-def ask(client: Client, asked: Asked, *, estimated: bool = False) -> list[Key]:
-    """The top keys, largest first; ``estimated``: of drawn flows.
+def ask(client: Client, asked: Asked, looked_at: str = ALL_FLOWS) -> list[Key]:
+    """The top keys, largest first, by the flows that :func:`looks_at` says.
 
     Raises:
         clickhouse_connect's errors: ClickHouse does not answer, or refuses.
     """
-    question = asked.question(estimated=estimated)
+    question = asked.question(looked_at)
     series: dict[str, list[float]] = {}
     for _, name, value in client.query(series_query(question)).result_rows:
         series.setdefault(name, []).append(value)

@@ -13,8 +13,9 @@ from exporter.explore.rollups import rollup_table
 def summary_query(question: Question) -> str:
     """One row about all flows that match.
 
-    Where a rollup is read, addresses are counted by whole hours: there are ten times as many states
-    of minutes to merge. Where drawn flows stand for all they are not counted, but null.
+    Where a rollup is read, addresses are counted by whole hours: those that ``hosts_1h`` has, which
+    takes a tenth of merging states; only these tell those of some devices. Where drawn flows stand
+    for all they are not counted, but null.
     """
     question = replace(question, compare="")
     times = f" * {WEIGHT}" if question.estimated else ""
@@ -34,13 +35,24 @@ def summary_query(question: Question) -> str:
     ]  # fmt: skip
     if question.rollup_if:
         held = " AND ".join([*question.conditions("time"), "from_rollup"])
-        hours = held.replace("range_start", "toStartOfHour(range_start)")
-        merged = (f"uniqCombinedMerge(12)(unique_{side}_addr)" for side in ("src", "dst"))
-        reads += [
+        reads.append(
             _summed("sum(bytes)", "sum(packets)", "sum(flows)", "0", "0")
-            + f"\n  FROM {rollup_table(question)}\n  WHERE {held}",
-            _summed("0", "0", "0", *merged) + f"\n  FROM flows_1h\n  WHERE {hours}",
-        ]
+            + f"\n  FROM {rollup_table(question)}\n  WHERE {held}"
+        )
+        sent, received = (f"uniqIf(addr, flows_{way} > 0)" for way in ("sent", "received"))
+        of_all = [*question.conditions("time", device=False), "from_rollup"]
+        if question.device:
+            of_all.append(question.any_device)
+            merged = (f"uniqCombinedMerge(12)(unique_{side}_addr)" for side in ("src", "dst"))
+            of_some = f"{held} AND NOT {question.any_device}"
+            reads.append(
+                _summed("0", "0", "0", *merged)
+                + f"\n  FROM flows_1h\n  WHERE {_whole_hours(of_some)}"
+            )
+        reads.append(
+            _summed("0", "0", "0", sent, received)
+            + f"\n  FROM hosts_1h\n  WHERE {_whole_hours(' AND '.join(of_all))}"
+        )
     union = "\n  UNION ALL\n  ".join(reads)
     return f"""\
 WITH
@@ -56,6 +68,11 @@ FROM (
   {union}
 )
 {question.settings}"""
+
+
+def _whole_hours(condition: str) -> str:
+    """A condition of the range, from the hour on that it begins in."""
+    return condition.replace("range_start", "toStartOfHour(range_start)")
 
 
 def _summed(octets: str, frames: str, records: str, sources: str, destinations: str) -> str:

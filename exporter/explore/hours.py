@@ -18,7 +18,7 @@ from exporter.explore.columns import (
     NETWORK_COLUMNS,
     NO_DIMENSION,
 )
-from exporter.explore.expressions import TIME
+from exporter.explore.expressions import TIME, quote
 from exporter.explore.rollups import NO_STATE, STATE, long_enough
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds of a bucket, a constant of queries that may read these rollups.
 BUCKET: Final = "bucket_seconds"
+#: Which of the rollups answers, or an empty text: likewise.
+HOURS_OF: Final = "hours_of"
 #: Of so many hosts, those with most flows, different addresses are counted.
 COUNTED_HOSTS: Final = 500
 
@@ -34,31 +36,36 @@ COUNTED_HOSTS: Final = 500
 class _Hours:
     """A rollup; ``columns`` are its expressions by what flows call them.
 
-    ``constant`` is the name of the condition under which it is read, ``way`` ends the names of its
-    sums, ``counts`` is its state of different addresses.
+    ``name`` is what it is called where it is chosen, ``way`` ends the names of its sums, ``counts``
+    is its state of different addresses.
     """
 
-    constant: str
+    name: str
     table: str
     columns: dict[str, str]
     way: str = ""
     counts: str = ""
 
     @property
+    def is_read(self) -> str:
+        """Whether it answers: constant."""
+        return f"{HOURS_OF} = {quote(self.name)}"
+
+    @property
     def where(self) -> str:
         return f"flows{self.way} > 0" if self.way else "1"
 
 
-def _host(side: str, constant: str, way: str, other: str) -> _Hours:
-    columns = {f"{side}_{name}": name for name in HOST_COLUMNS}
-    return _Hours(constant, "hosts_1h", columns, way, f"unique_{other}_addr")
+def _host(side: str, name: str, way: str, other: str) -> _Hours:
+    columns = {f"{side}_{column}": column for column in HOST_COLUMNS}
+    return _Hours(name, "hosts_1h", columns, way, f"unique_{other}_addr")
 
 
 #: The first that can answer is read.
 _TABLES: Final = (
-    _Hours("of_networks", "networks_1h", {name: name for name in NETWORK_COLUMNS}),
-    _host("src", "of_sources", "_sent", "dst"),
-    _host("dst", "of_destinations", "_received", "src"),
+    _Hours("networks", "networks_1h", {name: name for name in NETWORK_COLUMNS}),
+    _host("src", "sources", "_sent", "dst"),
+    _host("dst", "destinations", "_received", "src"),
 )
 #: What stands for a column that a table does not have.
 _EMPTY: Final = {
@@ -81,32 +88,32 @@ def _possible(question: Question, table: _Hours) -> bool:
 
 
 def hour_constants(question: Question) -> list[str]:
-    """Which of the rollups answers, and the length of a bucket, as lists for WITH."""
+    """Which of the rollups answers, and the length of a bucket, as lists for WITH.
+
+    Each constant names the one before it once: where it is used ClickHouse analyses all that it is
+    made of, and a query uses the last ones a hundred times.
+    """
     told = [question.rollup_if, *long_enough(question)]
     if question.address:
         told.append(f"trim({question.address}) = ''")
     if question.device:
         told.append(question.any_device)
-    made = [f"({' AND '.join(told)}) AS hours_may_answer"]
-    before: list[str] = []
     summed = [m.name for m in MEASURES if m.rollup_amount]
+    cases = []
     for table in _TABLES:
         columns = (*table.columns, NO_DIMENSION)
         measures = [*summed, table.counts] if table.counts else summed
-        held = [
-            "hours_may_answer",
-            *(f"NOT {constant}" for constant in before),
-            *(d.is_one_of(columns) for d in (question.dimension, question.dimension_2)),
-            question.measure.is_one_of(measures),
-        ]
-        made.append(f"({' AND '.join(held)}) AS {table.constant}")
-        before.append(table.constant)
+        held = [d.is_one_of(columns) for d in (question.dimension, question.dimension_2)]
+        held.append(question.measure.is_one_of(measures))
+        cases.append(f"{' AND '.join(held)}, {quote(table.name)}")
     counted = [f"unique_{side}_addr" for side in ("src", "dst")]
-    made.append(f"({' OR '.join(before)}) AS by_hour")
-    made.append(f"(by_hour AND {question.measure.is_one_of(counted)}) AS from_states")
     asked = question.asked_step
-    made.append(f"if(by_hour, greatest(3600, {asked}), {asked}) AS {BUCKET}")
-    return made
+    return [
+        f"if({' AND '.join(told)}, multiIf({', '.join(cases)}, ''), '') AS {HOURS_OF}",
+        f"({HOURS_OF} != '') AS by_hour",
+        f"(by_hour AND {question.measure.is_one_of(counted)}) AS from_states",
+        f"if(by_hour, greatest(3600, {asked}), {asked}) AS {BUCKET}",
+    ]
 
 
 def after_hours(question: Question, time: str = TIME) -> str:
@@ -120,8 +127,13 @@ def after_hours(question: Question, time: str = TIME) -> str:
 
 
 def flow_state() -> str:
-    """The state of a flow, to be merged with those of hours."""
-    return f"initializeAggregation('{STATE}', cityHash64(if(of_sources, dst_addr, src_addr)))"
+    """The state of a flow, to be merged with those of hours; where none are, a constant.
+
+    Columns are read for it wherever ``flow`` is passed on whole.
+    """
+    counted = f"if({HOURS_OF} = 'sources', dst_addr, src_addr)"
+    state = f"initializeAggregation('{STATE}', cityHash64({counted}))"
+    return f"if(from_states, {state}, {NO_STATE})"
 
 
 def hour_rows(question: Question) -> str:
@@ -150,11 +162,11 @@ def _read(question: Question, table: _Hours, conditions: str) -> str:
     names = {f"{name}_name": columns[told] for name, told in NAMES.items() if told in columns}
     sums = {name: f"{name}{table.way}" for name in ("bytes", "packets", "flows")}
     selected = [f"{what} AS {name}" for name, what in (columns | names | sums).items()]
-    held = [table.constant, table.where, conditions]
+    held = [table.is_read, table.where, conditions]
     if table.counts:
         held.append(f"""\
 (NOT from_states OR addr IN (
-            SELECT addr FROM {table.table} WHERE {table.constant} AND from_states AND {conditions}
+            SELECT addr FROM {table.table} WHERE {table.is_read} AND from_states AND {conditions}
             GROUP BY addr ORDER BY sum(flows{table.way}) DESC, addr LIMIT {COUNTED_HOSTS}))""")
     selected.append(f"{table.counts or NO_STATE} AS state")
     return f"""\

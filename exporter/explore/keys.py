@@ -12,6 +12,7 @@ from typing import Final
 
 from exporter.explore.choices import Dimension, by
 from exporter.explore.columns import NARROW_COLUMNS, NO_DIMENSION
+from exporter.explore.drawn import FEW
 from exporter.explore.expressions import protocol, text, url_filter
 from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
@@ -77,22 +78,37 @@ def key_name(name: str, key: str, dimension: Dimension) -> str:
 
 def top_keys(question: Question) -> str:
     """The pinned keys and the largest others, as many more as are pinned, of ``flow``."""
-    pins = question.pins
-    pinned = limit = only = ""
-    if pins:
-        shown = display("key_1", question.dimension)
-        pinned = f"if(empty({pins}), 0, has({pins}, {shown})) DESC, "
-        limit = f" + length({pins})"
-        if question.keys:
-            only = f"\n      HAVING has({pins}, '*') OR has({pins}, {shown})"
     held = [f"NOT ({question.is_earlier})"] if question.compare else []
     possible = _possible_pairs(question, held)
     where = f"\n      WHERE {' AND '.join(held + possible)}" if held or possible else ""
+    only = f"\n      HAVING {_asked_for(question)}" if question.keys else ""
     return f"""\
       SELECT key_1, key_2 FROM flow{where}
       GROUP BY key_1, key_2{only}
-      ORDER BY {pinned}{question.total} DESC, key_1, key_2
-      LIMIT toUInt16OrZero({question.top}){limit}"""
+      ORDER BY {_pinned_first(question)}{question.total} DESC, key_1, key_2
+      LIMIT {_limit(question)}"""
+
+
+def _pinned_first(question: Question) -> str:
+    """What keys are ordered by before their totals."""
+    if not question.pins:
+        return ""
+    return f"if(empty({question.pins}), 0, {_is_pinned(question)}) DESC, "
+
+
+def _is_pinned(question: Question) -> str:
+    return f"has({question.pins}, {display('key_1', question.dimension)})"
+
+
+def _asked_for(question: Question) -> str:
+    """Whether a key is one of ``question.keys``."""
+    return f"(has({question.pins}, '*') OR {_is_pinned(question)})"
+
+
+def _limit(question: Question) -> str:
+    """How many keys are shown."""
+    pinned = f" + length({question.pins})" if question.pins else ""
+    return f"toUInt16OrZero({question.top}){pinned}"
 
 
 def _possible_pairs(question: Question, held: list[str]) -> list[str]:
@@ -119,7 +135,7 @@ def _possible_pairs(question: Question, held: list[str]) -> list[str]:
     if question.pins:
         possible += f""" OR key_1 IN (
         SELECT key_1 FROM flow WHERE {are_many} AND notEmpty({question.pins})
-        GROUP BY key_1 HAVING has({question.pins}, {display("key_1", question.dimension)}))"""
+        GROUP BY key_1 HAVING {_is_pinned(question)})"""
     return [f"(NOT {are_many} OR {possible})"]
 
 
@@ -143,14 +159,30 @@ FROM (
 
 def ranked_flows(question: Question) -> str:
     """``flow`` with ``bucket``, ``is_earlier`` and ``is_top``; of other keys than the top ones
-    ``top_1`` and ``top_2`` are empty."""
+    ``top_1`` and ``top_2`` are empty.
+
+    To find the top keys flows are read a first time. Few ones are ranked in memory instead.
+    """
+    ranked = "flow"
+    is_top = f"""{_HASH} IN (SELECT {_HASH} FROM (
+{top_keys(question)}
+          ))"""
+    if question.few:
+        only = f" AND {_asked_for(question)}" if question.keys else ""
+        is_top = f"if({FEW}, rank <= {_limit(question)}{only}, {is_top})"
+        # What is not chosen is left out of the plan, if both choices are of one type.
+        order = f"{_pinned_first(question)}total_of_key DESC, key_1, key_2"
+        ranked = f"""(
+          SELECT *, if({FEW}, dense_rank() OVER (ORDER BY {order}), toUInt64(0)) AS rank
+          FROM (
+            SELECT *, if({FEW}, {question.total_of_key}, toFloat64(0)) AS total_of_key FROM flow
+          )
+        )"""
     return f"""\
       SELECT *, if(is_top, key_1, defaultValueOfArgumentType(key_1)) AS top_1,
         if(is_top, key_2, defaultValueOfArgumentType(key_2)) AS top_2
       FROM (
         SELECT *, {question.is_earlier} AS is_earlier, {question.bucket} AS bucket,
-          {_HASH} IN (SELECT {_HASH} FROM (
-{top_keys(question)}
-          )) AS is_top
-        FROM flow
+          {is_top} AS is_top
+        FROM {ranked}
       )"""

@@ -12,7 +12,7 @@ from typing import Final
 
 from exporter.explore.choices import Choice, Dimension, by, measuring
 from exporter.explore.columns import MEASURES, NO_DIMENSION, OTHER_NAMES, SHARE
-from exporter.explore.drawn import ESTIMATED, LOOKED_AT, WEIGHT
+from exporter.explore.drawn import ESTIMATED, FEW, LOOKED_AT, WEIGHT
 from exporter.explore.expressions import TIME, quote
 from exporter.explore.hours import after_hours, flow_state, hour_constants, hour_rows
 from exporter.explore.rollups import answerable, rollup_rows
@@ -46,6 +46,8 @@ class Question:
             it can answer: such as that nothing else filters the flows. Empty: never.
         estimated: a constant condition under which drawn flows stand for all where sums are asked
             for: :func:`exporter.explore.drawn.looked_at_query` tells. Empty: never.
+        few: a constant condition under which so few flows match that they fit into memory, which
+            the same query tells. Empty: never.
         only_if: a constant condition; where it does not hold nothing is read.
         constants: further constants that ``where`` uses, as they stand in WITH.
         keys: an array of keys, as shown, to look at alone instead of ``pinned`` ones and Other.
@@ -68,6 +70,7 @@ class Question:
     pinned: str = ""
     rollup_if: str = ""
     estimated: str = ""
+    few: str = ""
     only_if: str = ""
     constants: str = ""
     keys: str = ""
@@ -152,16 +155,24 @@ class Question:
     @property
     def total(self) -> str:
         """The measure's aggregate over a group of flows with their ``amount``."""
+        return self._total("")
+
+    @property
+    def total_of_key(self) -> str:
+        """The same over all flows of a flow's key."""
+        return self._total(" OVER (PARTITION BY key_1, key_2)")
+
+    def _total(self, over: str) -> str:
         factors = {m.name: m.factor for m in MEASURES if m.factor != 1}
         factor = str(factors.get(self.measure.known, 1))
         if not self.measure.known:
             plain = [m.name for m in MEASURES if m.factor == 1]
             factor = f"if({self.measure.is_one_of(plain)}, 1, {MEASURES[0].factor})"
         # Of an address there is no sum: the inner condition leaves none.
-        summed = f"sum(if({self.counts}, 0, amount)) * {factor}"
-        different = "uniq(amount)"
+        summed = f"sum(if({self.counts}, 0, amount)){over} * {factor}"
+        different = f"uniq(amount){over}"
         if self.asked_step:
-            different = f"if(from_states, uniqCombinedMerge(12)(state), {different})"
+            different = f"if(from_states, uniqCombinedMerge(12)(state){over}, {different})"
         return f"toFloat64(if({self.counts}, {different}, {summed}))"
 
     def shared(self, value: str, partition: str) -> str:
@@ -200,7 +211,7 @@ class Question:
 
     # What is read.
 
-    def constants_list(self, *, grouped: bool = True) -> str:
+    def constants_list(self, *, grouped: bool = True, ranked: bool = False) -> str:
         """What the question's subqueries need, as a list for WITH.
 
         A name also stands for the addresses that resolvers gave it in the hours of the range, and
@@ -223,6 +234,8 @@ class Question:
             made.append(f"{answerable(self, grouped=grouped)} AS from_rollup")
         if self.estimated:
             made.append(f"({self.estimated} AND NOT {self.counts}) AS {ESTIMATED}")
+        if self.few and ranked:
+            made.append(f"({self.few}{' AND shift = 0' if self.compare else ''}) AS {FEW}")
         return ",\n".join(f"  {each.strip()}" for each in made)
 
     def address_constants(self) -> str:
@@ -302,8 +315,8 @@ class Question:
           SELECT {columns} FROM flows WHERE {conditions}
           AND {source} AND if(address_kind != 'any' AND {destination}, 0, 1)
           UNION ALL
-          SELECT {columns} FROM flows WHERE {conditions}
-          AND address_kind != 'any' AND {destination}
+          SELECT {columns} FROM flows PREWHERE address_kind != 'any' AND {destination}
+          WHERE {conditions}
         )"""
 
     def keyed_flows(self) -> str:

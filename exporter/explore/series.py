@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from exporter.explore.drawn import FEW
 from exporter.explore.hours import in_hours
 from exporter.explore.keys import display, key_name, ranked_flows, second_display
 from exporter.explore.question import Question
@@ -20,15 +21,15 @@ def series_query(question: Question) -> str:
     """
     question = in_hours(question)
     per_bucket = question.divisor(question.bucket_seconds)
-    kept = (
-        "is_top" if question.keys else "NOT from_states OR is_top" if question.asked_step else "1"
-    )
+    kept = "is_top" if question.keys else "1"
     together = _together(question)
+    # Of states Other is none: they are those of some hosts only.
+    summed = f"is_top OR {'NOT from_states AND ' if question.asked_step else ''}{together}"
     # Alone a key needs the others only to be a share of all.
     with_others = question.is_share if question.keys else "1"
     return f"""\
 WITH
-{question.constants_list()},
+{question.constants_list(ranked=True)},
 {question.keyed_flows()}
 SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FROM (
   SELECT time, is_earlier, {question.shared("total", "is_earlier, time")} AS Value,
@@ -48,7 +49,7 @@ SELECT time, concat(series, if(is_earlier, ', earlier', '')) AS series, Value FR
       FROM (
 {ranked_flows(question)}
       )
-      WHERE is_top OR {together}
+      WHERE {summed}
       GROUP BY bucket, is_earlier, is_top, top_1, top_2
       UNION ALL
       SELECT bucket, is_earlier, toUInt8(0), defaultValueOfArgumentType(any(key_1)),
@@ -75,7 +76,8 @@ def _together(question: Question) -> str:
     unfiltered = question.rollup_if or "0"
     if question.address:
         unfiltered += f" AND trim({question.address}) = ''"
-    return f"({question.counts} OR NOT ({unfiltered}))"
+    few = f" OR {FEW}" if question.few else ""
+    return f"({question.counts}{few} OR NOT ({unfiltered}))"
 
 
 def absent_series_query(question: Question) -> str:

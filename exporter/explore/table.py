@@ -31,7 +31,7 @@ def table_query(question: Question) -> str:
     read = f"is_top OR {question.is_share}"
     return f"""\
 WITH
-{question.constants_list()},
+{question.constants_list(ranked=True)},
 {question.keyed_flows()},
   present AS (
   SELECT top_1, top_2, max(name) AS any_name,

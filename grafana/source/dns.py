@@ -99,7 +99,7 @@ def pairs_query(*, rare: bool, limit: int = 100) -> str:
     only = f"""\
   AND dns_name IN (
     SELECT dns_name FROM dns_queries WHERE {_HERE.in_range()}
-    GROUP BY dns_name HAVING uniqExact(src_addr) = 1
+    GROUP BY dns_name HAVING min(src_addr) = max(src_addr)
   )
 """
     # What else is told of a pair is costly, for millions of them: first which ones are shown.

@@ -48,7 +48,7 @@ TOP = (5, 10, 15, 25, 50, 100)
 RAW_FLOWS = 200
 
 #: What the variables ask.
-QUESTION = replace(
+_ASKED = replace(
     RANGE,
     dimension=chosen_dimension("dimension"),
     dimension_2=chosen_dimension("dimension_2", optional=True),
@@ -58,13 +58,13 @@ QUESTION = replace(
     device=variable("device"),
     compare=variable("compare"),
     pinned=variable("pinned"),
-    estimated=sql.estimated_within_filters(
-        f"trim({variable('address')}) = '' AND {condition.EMPTY}"
-    ),
     rollup_if=f"{sql.NO_AD_HOC_FILTERS} AND {condition.EMPTY}",
     constants=condition.CONSTANTS,
     where=condition.WHERE,
     settings=sql.SETTINGS,
+)
+QUESTION = sql.within_filters(
+    _ASKED, alone=f"trim({variable('address')}) = '' AND {condition.EMPTY}"
 )
 
 #: The keys that have panels of their own: one each, where the panel is repeated.

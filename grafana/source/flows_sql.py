@@ -10,10 +10,13 @@ picked from a list are compared with constants.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.explore.choices import Choice, Dimension, open_dimension, open_measure
-from exporter.explore.drawn import DRAWN_FLOWS, ENOUGH
+from exporter.explore.drawn import DRAWN_FLOWS, ENOUGH, FEW_FLOWS
 from exporter.explore.expressions import TIME
 from exporter.explore.question import Question
+from exporter.explore.rollups import is_long
 
 #: Ad-hoc filters reach every read of the table, in whichever subquery.
 SETTINGS = "SETTINGS $__adHocFilters('flows')"
@@ -27,25 +30,33 @@ def variable(name: str) -> str:
     return f"decodeURLComponent('${{{name}:percentencode}}')"
 
 
-#: Constants: drawn flows stand for all, as variable ``looked_at`` found; they may.
+#: A question about the range of the dashboard.
+RANGE = Question(start="$__fromTime", end="$__toTime", step="$__interval_s")
+
+#: Constants: drawn flows stand for all, few match, as variable ``looked_at`` found; they may.
 ESTIMATED = f"{variable('looked_at')} = '{DRAWN_FLOWS}'"
+FEW = f"{variable('looked_at')} = '{FEW_FLOWS}'"
 AUTO = f"{variable('precision')} != 'exact'"
 
 
-def estimated_within_filters(alone: str) -> str:
-    """Constant: drawn flows stand for all where there may be ad-hoc filters.
+def within_filters(question: Question, alone: str) -> Question:
+    """The question, of drawn flows or of few ones, where there may be ad-hoc filters.
 
-    Variables' queries do not know these, so each query counts what they leave; only where they are
-    ``alone``, a constant, and nothing else filters.
+    Variables' queries do not know these, so each query counts what they leave; drawn flows stand
+    for all only where they are ``alone``, a constant, and nothing else filters.
     """
     enough = f"""(
     SELECT count() = {ENOUGH} FROM (
       SELECT 1 FROM flows
-      WHERE NOT ({NO_AD_HOC_FILTERS}) AND drawn AND {RANGE.in_range()}
+      WHERE NOT ({NO_AD_HOC_FILTERS}) AND {is_long(RANGE)} AND drawn AND {RANGE.in_range()}
       LIMIT {ENOUGH}
     )
   )"""
-    return f"({ESTIMATED} AND ({NO_AD_HOC_FILTERS} OR {alone} AND {enough}))"
+    return replace(
+        question,
+        estimated=f"({ESTIMATED} AND ({NO_AD_HOC_FILTERS} OR {alone} AND {enough}))",
+        few=f"({FEW} OR NOT ({NO_AD_HOC_FILTERS}) AND {is_long(RANGE)} AND NOT {enough})",
+    )
 
 
 def chosen_dimension(name: str, *, optional: bool = False) -> Dimension:
@@ -56,10 +67,6 @@ def chosen_dimension(name: str, *, optional: bool = False) -> Dimension:
 def chosen_measure(name: str = "measure") -> Choice:
     """The measure that a dashboard's variable names."""
     return open_measure(variable(name), f"${{{name}:percentencode}}")
-
-
-#: A question about the range of the dashboard.
-RANGE = Question(start="$__fromTime", end="$__toTime", step="$__interval_s")
 
 
 def devices_query() -> str:

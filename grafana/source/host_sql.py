@@ -22,11 +22,11 @@ _OCTETS = f"bytes * {WEIGHT}"
 def _of_host(sent: str, received: str, further: str = LOOKED_AT) -> str:
     """What the host's flows give, as two reads: those it sent and those it received."""
     return f"""\
-    SELECT {sent} FROM flows
-    WHERE {HOST.in_range()} AND {further} AND {HOST.address_matches("src")}
+    SELECT {sent} FROM flows PREWHERE {HOST.address_matches("src")}
+    WHERE {HOST.in_range()} AND {further}
     UNION ALL
-    SELECT {received} FROM flows
-    WHERE {HOST.in_range()} AND {further} AND {HOST.address_matches("dst")}"""
+    SELECT {received} FROM flows PREWHERE {HOST.address_matches("dst")}
+    WHERE {HOST.in_range()} AND {further}"""
 
 
 def series_query() -> str:

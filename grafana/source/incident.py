@@ -49,14 +49,16 @@ RAW_FLOWS = 200
 #: Rows of a table: sources that rise together must all be there.
 KEYS = 100
 
-QUESTION = replace(
-    RANGE,
-    measure=chosen_measure(),
-    top="'8'",
-    constants=condition.CONSTANTS,
-    where=condition.WHERE,
-    estimated=flows_sql.estimated_within_filters(condition.EMPTY),
-    settings=flows_sql.SETTINGS,
+QUESTION = flows_sql.within_filters(
+    replace(
+        RANGE,
+        measure=chosen_measure(),
+        top="'8'",
+        constants=condition.CONSTANTS,
+        where=condition.WHERE,
+        settings=flows_sql.SETTINGS,
+    ),
+    alone=condition.EMPTY,
 )
 
 #: The Data Explorer with the same measure and filters.

@@ -10,12 +10,12 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from exporter.explore import drawn
-from exporter.explore.ask import Asked, ask, is_estimated
-from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS, ENOUGH
+from exporter.explore.ask import Asked, ask, looks_at
+from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS, ENOUGH, FEW_FLOWS
 from exporter.explore.flows import summary_query
 from exporter.explore.series import absent_series_query, series_query
 from exporter.explore.table import table_query
-from grafana.source.explorer import QUESTION
+from grafana.source.explorer import ONE_KEY, QUESTION
 from tests.bench.day import DAY_SECONDS
 from tests.support.dashboards import DASHBOARDS
 from tests.support.day import stored_day
@@ -87,16 +87,65 @@ def test_many_flows_over_a_long_range_are_estimated_unless_somebody_wants_them_e
 
 
 def test_few_flows_are_all_looked_at(day: Day) -> None:
-    assert day.looked_at(day.context(dimension="dst_port")) == ALL_FLOWS
+    for chosen in ({}, {"precision": "exact"}, {"measure": "unique_src_port"}):
+        assert day.looked_at(day.context(dimension="dst_port", **chosen)) == FEW_FLOWS
+    assert day.looked_at(day.context(11 * 3600, dimension="dst_port")) == ALL_FLOWS
+    assert day.looked_at(day.context(dimension="proto")) == ALL_FLOWS, "a rollup answers"
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"measure": "unique_src_addr"},
+        {"measure": "share_of_total", "pinned": "53,22"},
+        {"measure": "syn_only_flows_per_second", "dimension": "src_host"},
+        {"dimension": "src_addr", "dimension_2": "dst_port"},
+        {"address": "10.0.0.0/8", "dimension": "src_port", "top": "5"},
+        {"compare": "day"},
+        {"key": ["443", "4"]},
+    ],
+)
+def test_few_flows_are_ranked_in_one_read_as_many_are_in_two(
+    day: Day, chosen: dict[str, Value]
+) -> None:
+    question = ONE_KEY if "key" in chosen else QUESTION
+    for sql in (series_query(question), table_query(question)):
+        once, twice = (
+            day.rows(sql, day.context(**{"dimension": "dst_port"} | chosen, looked_at=looked_at))
+            for looked_at in (FEW_FLOWS, ALL_FLOWS)
+        )
+        assert once
+        assert [row | _rounded(row) for row in once] == [row | _rounded(row) for row in twice]
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Numbers whose last digits depend on the order of summing."""
+    return {name: float(f"{value:.10g}") for name, value in row.items() if isinstance(value, float)}
+
+
+def test_few_flows_are_read_once(day: Day) -> None:
+    once, twice = (
+        int(
+            day.reader.query(
+                expand_sql(
+                    table_query(QUESTION),
+                    day.context(dimension="dst_port", address="10.0.0.0/8", looked_at=looked_at),
+                )
+            ).summary["read_rows"]
+        )
+        for looked_at in (FEW_FLOWS, ALL_FLOWS)
+    )
+    assert 0 < once < 0.6 * twice
 
 
 @pytest.mark.usefixtures("enough")
 def test_filters_that_leave_few_flows_leave_exact_answers(day: Day) -> None:
     usual = str(day.reader.command("SELECT any(src_addr) FROM flows"))
-    for address, found in (("10.0.0.0/8", DRAWN_FLOWS), (usual, ALL_FLOWS)):
+    for address, found in (("10.0.0.0/8", DRAWN_FLOWS), (usual, FEW_FLOWS)):
         assert day.looked_at(day.context(dimension="dst_port", address=address)) == found
     assert day.looked_at(day.context(dimension="dst_port", condition="proto = 6")) == DRAWN_FLOWS
-    assert day.looked_at(day.context(dimension="dst_port", condition="bytes = 7")) == ALL_FLOWS
+    assert day.looked_at(day.context(dimension="dst_port", condition="bytes = 7")) == FEW_FLOWS
 
 
 @pytest.mark.parametrize(
@@ -193,9 +242,9 @@ def test_estimates_are_near_and_without_bias(day: Day) -> None:
 @pytest.mark.usefixtures("enough")
 def test_the_command_estimates_and_says_so(day: Day) -> None:
     asked = Asked(day.end - DAY_SECONDS, day.end, by=("dst_port",), where="proto = 6")
-    assert is_estimated(day.reader, asked)
-    assert not is_estimated(day.reader, replace(asked, exact=True))
-    estimates, exact = (ask(day.reader, asked, estimated=each) for each in (True, False))
+    assert looks_at(day.reader, asked) == DRAWN_FLOWS
+    assert looks_at(day.reader, replace(asked, exact=True)) == ALL_FLOWS
+    estimates, exact = (ask(day.reader, asked, each) for each in (DRAWN_FLOWS, ALL_FLOWS))
     assert estimates[0].total != exact[0].total
     assert estimates[0].total == pytest.approx(exact[0].total, rel=0.2)
 
@@ -225,6 +274,19 @@ def test_what_drawn_flows_cannot_tell_of_all_is_not_told(day: Day, address: str)
         assert some[name] != every[name]
     [rolled] = day.rows(summary_query(QUESTION), day.context(looked_at=DRAWN_FLOWS))
     assert rolled["Sources"] > 0
+
+
+@pytest.mark.parametrize("devices", [["*"], ["edge03"], ["edge03", "edge07"]])
+def test_addresses_of_a_long_range_are_those_of_all_devices_or_of_some(
+    day: Day, devices: list[str]
+) -> None:
+    [row] = day.rows(summary_query(QUESTION), day.context(device=devices))
+    where = "1" if devices == ["*"] else f"device IN {tuple(devices)}".replace(",)", ")")
+    [counted] = day.reader.query(
+        f"SELECT uniqExact(src_addr), uniqExact(dst_addr), count() FROM flows WHERE {where}"
+    ).result_rows
+    assert (row["Sources"], row["Destinations"]) == pytest.approx(counted[:2], rel=0.05)
+    assert row["Flows"] == pytest.approx(counted[2], rel=0.01)
 
 
 def test_a_host_sends_and_receives_what_its_drawn_flows_stand_for(day: Day) -> None:

@@ -142,7 +142,8 @@ def looked_at(sql: str) -> builders.QueryVariable:
         .label("Looks at")
         .description(
             "Of very many flows over a long range some are drawn, large ones more likely, and stand"
-            " for all: values are estimates. Precision Exact looks at all of them."
+            " for all: values are estimates. Precision Exact looks at all of them, as is done where"
+            " few flows match."
         )
         .datasource(CLICKHOUSE)
         .query({"refId": "looked_at", "queryType": "sql", "rawSql": sql})
