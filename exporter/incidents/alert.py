@@ -19,7 +19,6 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import from_json
 
 _FNV_OFFSET: Final = 14695981039346656037
 _FNV_PRIME: Final = 1099511628211
@@ -105,6 +104,7 @@ class _Webhook(BaseModel):
 
 
 _POSTED: Final = TypeAdapter(Annotated[list[_Alert], Field(max_length=MAX_ALERTS)])
+_DOCUMENT: Final = TypeAdapter[Any](Any)
 
 
 def fingerprint(labels: dict[str, str]) -> str:
@@ -178,7 +178,7 @@ def _sound_alerts(body: bytes, error: ValidationError, *place: str) -> list[Any]
         if where[: len(place)] != place or len(where) == len(place):
             return []
         faulty.add(where[len(place)])
-    document = from_json(body)
+    document = _DOCUMENT.validate_json(body)
     for name in place:
         document = document[name]
     return [alert for number, alert in enumerate(document) if number not in faulty]
