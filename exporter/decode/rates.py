@@ -46,8 +46,9 @@ def apply_rates(
         )
     if any(stream.rates.templates for stream in streams):
         _look_up(records.spread(sets.number), records, sets, rate, source, by="templates")
-    for interfaces in _interfaces(columns):
-        _look_up(interfaces, records, sets, rate, source, by="interfaces")
+    if any(stream.rates.interfaces for stream in streams):
+        for interfaces in _interfaces(columns):
+            _look_up(interfaces, records, sets, rate, source, by="interfaces")
     if sampler is not None:
         _look_up(sampler, records, sets, rate, source, by="samplers")
     if told is not None:
