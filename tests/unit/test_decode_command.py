@@ -53,6 +53,14 @@ def test_a_flow_is_a_json_object_a_line(tmp_path: Path) -> None:
     assert result.stderr == ""
 
 
+def test_templates_that_change_to_and_fro_are_told_of_and_no_failure(tmp_path: Path) -> None:
+    one, other = template9(256, FLOW), template9(256, [*FLOW, (34, 4)])
+    turns = [netflow9(each, sequence=number) for number, each in enumerate((one, other, one))]
+    result = decode(*write(tmp_path, **{f"t{number}": each for number, each in enumerate(turns)}))
+    assert result.exit_code == 0
+    assert "template_clash: 1 times" in result.stderr
+
+
 def test_files_are_one_stream_from_one_device(tmp_path: Path) -> None:
     paths = write(tmp_path, template=ipfix(template10(256, FLOW)), data=ipfix(set_of(256, flow())))
     assert len(decode(*paths).stdout.splitlines()) == 1
