@@ -277,11 +277,16 @@ class Question:
         """Whether all devices are asked for: constant."""
         return f"has({self._devices}, '*')"
 
+    @property
+    def of_devices(self) -> str:
+        """Whether a row is of the devices asked for."""
+        return f"({self.any_device} OR has({self._devices}, toString(device)))"
+
     def conditions(self, time: str = TIME, *, device: bool = True) -> list[str]:
         """What flows and rows of rollups have to fulfil; not ``device``: of those without one."""
         held = [self._in_ranges(time)]
         if self.device and device:
-            held.append(f"({self.any_device} OR has({self._devices}, toString(device)))")
+            held.append(self.of_devices)
         if self.only_if:
             held.append(f"({self.only_if})")
         return held

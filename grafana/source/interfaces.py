@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from grafana_foundation_sdk.builders import table, timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -40,8 +42,7 @@ _USE = prop(
 _COLOURED = prop("custom.cellOptions", {"type": "color-text"})
 
 #: Whether a row is of the devices chosen.
-_DEVICES = f"splitByChar(',', trim(BOTH '{{}}' FROM {variable('device')}))"
-_OF_DEVICES = f"(has({_DEVICES}, '*') OR has({_DEVICES}, toString(device)))"
+_OF_DEVICES = replace(RANGE, device=variable("device")).of_devices
 
 _ENDS = "[('in', in_if, toString(in_if_name)), ('out', out_if, toString(out_if_name))] AS used"
 
