@@ -150,7 +150,8 @@ SELECT toString(device) AS "Device", used_if AS "Index", label AS "Interface",
   arrayMax(outs) AS "Out, maximum",
   if(bits = 0, NULL, toFloat64(bits)) AS "Speed",
   if(bits = 0, NULL, greatest("In, p95", "Out, p95") / bits) AS "Use, p95",
-  if(bits = 0, NULL, greatest("In, maximum", "Out, maximum") / bits) AS "Use, maximum"
+  if(bits = 0, NULL, greatest("In, maximum", "Out, maximum") / bits) AS "Use, maximum",
+  toString(used_if) AS filter_1
 FROM (
   SELECT device, used_if, max(name) AS label, {values("in")} AS ins, {values("out")} AS outs
   FROM (
@@ -219,7 +220,7 @@ def _explorer(interface: str = "") -> str:
         "&var-device=${__data.fields.Device:percentencode}"
     )
     if interface:
-        target += f"&var-filters={interface}%7C%3D%7C${{__data.fields.Index:percentencode}}"
+        target += f"&var-filters={interface}%7C%3D%7C${{__data.fields.filter_1:percentencode}}"
     return target
 
 
@@ -254,6 +255,7 @@ def dashboard() -> Dashboard:
                 size=(WIDTH, 10),
             )
             .override_by_name("Index", [prop("unit", "none")])
+            .override_by_name("filter_1", [prop("custom.hidden", True)])
             .override_by_regexp("/^Use/", [prop("unit", "percentunit"), _USE, _COLOURED])
             .override_by_name("Device", [links_property(link("Data Explorer", _explorer()))])
             .override_by_name(
