@@ -10,7 +10,7 @@ import typer
 from exporter.cli.app import ConfigOption, app, read_config
 from exporter.cli.completion import dimensions, measures
 from exporter.cli.connection import connected
-from exporter.cli.output import fail, show_table
+from exporter.cli.output import fail, show_line, show_table
 from exporter.cli.times import parse_length, parse_moment
 
 
@@ -96,7 +96,7 @@ def explore(
     if as_json:
         typer.echo(show.as_json(asked, keys, estimated=estimated))
     elif as_csv:
-        typer.echo(show.as_csv(asked, keys), nl=False)
+        show_line(show.as_csv(asked, keys).removesuffix("\n"))
     else:
         show_table(show.AnswerTable(asked, keys))
         if not keys:
