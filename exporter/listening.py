@@ -1,4 +1,4 @@
-"""Where servers listen, and how many TCP connections there may be, in all and from one host.
+"""Where servers listen, and the TCP connections that there may be, in all and from one host.
 
 Connections are counted where they are accepted: whoever never shakes hands has one, too.
 """
@@ -6,12 +6,10 @@ Connections are counted where they are accepted: whoever never shakes hands has 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import os
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final, Self
 
@@ -19,16 +17,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.logs import RareLog
+from exporter.metric_families import by_label
+from exporter.places import Host, Places, host_of
 
 log = logging.getLogger(__name__)
-
-_REASONS: Final = ("host", "total")
-#: Who has one address of IPv6 has all that share these bits.
-_IPV6_HOST_BITS: Final = 64
-
-#: A host; ``None`` is this machine, which is counted in the total only.
-Host = ipaddress.IPv4Address | ipaddress.IPv6Network | None
-
 
 _ADVICE: Final = {
     errno.EADDRINUSE: ": another program listens there, `ss -lntup` tells which",
@@ -53,10 +45,9 @@ class Connections(Collector):
 
     def __init__(self, prefix: str, *, total: int, each: int) -> None:
         self._prefix = prefix
-        self._most = {"total": total, "host": each}
         self._lock = threading.Lock()
-        self._open: Counter[Host] = Counter()
-        self._refused = dict.fromkeys(_REASONS, 0)
+        self._places = Places(total=total, each=each)
+        self._refused = {"host": 0, "total": 0}
         self._log = RareLog(log)
 
     def enter(self, address: str) -> Host:
@@ -67,45 +58,35 @@ class Connections(Collector):
         """
         host = host_of(address)
         with self._lock:
-            reason = self._full(host)
+            reason = self._places.take(host)
             if reason is None:
-                self._open[host] += 1
                 return host
             self._refused[reason] += 1
+            most = self._places.most(reason)
         what = "that this host may have" if reason == "host" else "that there may be"
         self._log.warning(
             f"{self._prefix} {reason}",
-            f"a connection from {address} was refused: all {self._most[reason]} {what} are open",
+            f"a connection from {address} was refused: all {most} {what} are open",
         )
         raise ConnectionAbortedError(reason)
 
     def leave(self, host: Host) -> None:
         """A connection from there has ended."""
         with self._lock:
-            self._open[host] -= 1
-            if not self._open[host]:
-                del self._open[host]
+            self._places.leave(host)
 
     def collect(self) -> Iterator[Metric]:
         """``…_connections`` and ``…_refused_connections_total``."""
         with self._lock:
-            number, refused = self._open.total(), dict(self._refused)
+            number, refused = len(self._places), dict(self._refused)
         yield GaugeMetricFamily(
             f"{self._prefix}_connections", "Connections of HTTP that are open.", number
         )
-        counter = CounterMetricFamily(
-            f"{self._prefix}_refused_connections",
+        yield by_label(
+            CounterMetricFamily, f"{self._prefix}_refused_connections",
             "Connections of HTTP closed at once: too many of one host, or in total.",
-            labels=["reason"],
-        )
-        for reason, count in refused.items():
-            counter.add_metric([reason], count)
-        yield counter
-
-    def _full(self, host: Host) -> str | None:
-        if host is not None and self._open[host] >= self._most["host"]:
-            return "host"
-        return "total" if self._open.total() >= self._most["total"] else None
+            "reason", refused,
+        )  # fmt: skip
 
 
 class Listener(socket.socket):
@@ -153,15 +134,3 @@ class _Accepted(socket.socket):
         connections, self.connections = self.connections, None
         if connections is not None:
             connections.leave(self.host)
-
-
-def host_of(address: str) -> Host:
-    """The host that has this address."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is None:
-            if parsed.is_loopback:
-                return None
-            return ipaddress.IPv6Network((parsed, _IPV6_HOST_BITS), strict=False)
-        parsed = parsed.ipv4_mapped
-    return None if parsed.is_loopback else parsed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from exporter.config import Config, ConfigError
 from exporter.policies.check import refused_queries
 from exporter.policies.model import Policy, PolicySet, load_policies
-from exporter.policies.new_normal import NewNormal, load_new_normals
+from exporter.policies.new_normal import NewNormal, idle_new_normals, load_new_normals
 from exporter.store.client import StoreError, connect
 from exporter.web_config import WebConfig, load_web_config
 
@@ -61,6 +62,16 @@ class Loaded:
             load_web_config(config.http.web_config_file),
         )
 
+    def idle_new_normals(self) -> list[str]:
+        """New normals that do nothing, each as ``file:line: what``."""
+        if not self.new_normals:
+            return []
+        file = self.config.policies.new_normals
+        try:
+            return idle_new_normals(file, self.new_normals, self.policies.policies, time.time())
+        except OSError as error:
+            return [f"{file}: {error.strerror}"]
+
     def ask_about_policies(self, running: Sequence[Policy]) -> None:
         """Have ClickHouse look at the policies that are not ``running`` yet, if it answers.
 
@@ -70,12 +81,9 @@ class Loaded:
         if all(policy in running for policy in self.policies.policies):
             return
         try:
-            client = connect(self.config.clickhouse)
-            try:
+            with connect(self.config.clickhouse) as client:
                 file = Path(self.config.policies.file)
                 faults = refused_queries(client, file, self.policies, running)
-            finally:
-                client.close()
         except (ConfigError, StoreError, ClickHouseError, OSError) as error:
             log.warning("ClickHouse could not be asked about the policies: %s", error)
             return

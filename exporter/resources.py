@@ -10,14 +10,16 @@ def resource(name: str) -> Path:
     """The file or folder ``name``, such as ``clickhouse/migrations``.
 
     In a checkout (and an editable installation of it) it stands beside the package; an installed
-    wheel puts it under ``share/flow-exporter`` of the environment.
+    wheel puts it under ``share/flow-exporter`` of the environment, or with ``pip install --user``
+    of the user's own folder.
 
     Raises:
         FileNotFoundError: it is in neither place.
     """
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
     roots = (
         Path(__file__).resolve().parent.parent,
-        Path(sysconfig.get_path("data")) / "share" / "flow-exporter",
+        *(Path(sysconfig.get_path("data", s)) / "share" / "flow-exporter" for s in schemes),
     )
     for root in roots:
         if (root / name).exists():

@@ -13,8 +13,9 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import is_ipv4
 from exporter.batch import Array, FlowBatch
-from exporter.distinct import distinct_addresses, is_ipv4
+from exporter.distinct import distinct_addresses
 from exporter.key_index import KeyIndex
 
 _SMALLEST: Final = 1024

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.address import pack_address
 from exporter.batch import Array, FlowBatch, format_address
 from exporter.config import Device
-from exporter.distinct import distinct_addresses, pack_address
+from exporter.distinct import distinct_addresses
 from exporter.enrich.interfaces import InterfaceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.texts import Texts

@@ -20,9 +20,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from exporter import config
+from exporter.address import pack_address
 from exporter.config import ConfigError
 from exporter.config.sources import metric_label
-from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts, Layer
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 from exporter.batch import FlowBatch
 from exporter.config import Config
 from exporter.enrich.address_cache import AddressFact
-from exporter.enrich.addresses import EndFacts
 from exporter.enrich.devices import DeviceNames
+from exporter.enrich.end_facts import EndFacts
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.network_fact import NetworkFact, Networks
 from exporter.enrich.services import ServiceNames

@@ -19,6 +19,7 @@ from exporter.config.load import version_at
 from exporter.distinct import distinct
 from exporter.enrich.geo_mmdb import MmdbFile, country_text
 from exporter.enrich.texts import Texts
+from exporter.metric_families import by_label
 
 log = logging.getLogger(__name__)
 
@@ -85,34 +86,29 @@ class GeoFiles(Collector):
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_geo_*``."""
         prefix = "flow_exporter_geo_file_"
-        valid = GaugeMetricFamily(
-            prefix + "valid",
-            "Whether the file as it is now is in force; 0: an older version is.",
-            labels=["file"],
-        )
-        failures = CounterMetricFamily(
-            prefix + "failures",
-            "New versions of a file that could not be used; the old one stayed in force.",
-            labels=["file"],
-        )
-        read = GaugeMetricFamily(
-            prefix + "timestamp_seconds",
-            "When the version in force was read, since the epoch.",
-            labels=["file"],
-        )
-        memory = GaugeMetricFamily(
-            prefix + "memory_bytes", "Memory of the version in force.", labels=["file"]
-        )
         with self._lock:
-            for path, number in self._failures.items():
-                memory.add_metric([path], self._files[path].bytes)
-                valid.add_metric([path], path not in self._broken)
-                failures.add_metric([path], number)
-                read.add_metric([path], self._read_at[path])
-        yield valid
-        yield failures
-        yield read
-        yield memory
+            families: list[Metric] = [
+                by_label(
+                    GaugeMetricFamily, prefix + "valid",
+                    "Whether the file as it is now is in force; 0: an older version is.",
+                    "file", {path: path not in self._broken for path in self._files},
+                ),
+                by_label(
+                    CounterMetricFamily, prefix + "failures",
+                    "New versions of a file that could not be used; the old one stayed in force.",
+                    "file", self._failures,
+                ),
+                by_label(
+                    GaugeMetricFamily, prefix + "timestamp_seconds",
+                    "When the version in force was read, since the epoch.",
+                    "file", self._read_at,
+                ),
+                by_label(
+                    GaugeMetricFamily, prefix + "memory_bytes", "Memory of the version in force.",
+                    "file", {path: file.bytes for path, file in self._files.items()},
+                ),
+            ]  # fmt: skip
+        yield from families
 
 
 class GeoSearch:

@@ -7,6 +7,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from exporter.config import ConfigError
 from exporter.config.load import read_text, version_at
 from exporter.enrich.geo import GeoFiles
 from exporter.enrich.storing import Storing
+from exporter.metric_families import by_label
 from exporter.store.session import Client
 
 log = logging.getLogger(__name__)
@@ -58,38 +60,29 @@ class AsNames(Storing):
         wanted |= self._listed
         if not wanted or (self._stored is not None and wanted.items() <= self._stored.items()):
             return
-        client = self._client_factory()
-        try:
+        with closing(self._client_factory()) as client:
             if self._stored is None:
                 self._stored = dict(client.query(_KNOWN).result_rows)
             new = [pair for pair in wanted.items() if self._stored.get(pair[0]) != pair[1]]
             if new:
                 client.insert("as_names", new, ["number", "name"])
                 self._stored |= dict(new)
-        finally:
-            client.close()
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_as_name*``."""
         yield GaugeMetricFamily(
             "flow_exporter_as_names", "Names of AS numbers in ClickHouse.", len(self._stored or {})
         )
-        failures = CounterMetricFamily(
-            "flow_exporter_as_name_failures",
+        yield by_label(
+            CounterMetricFamily, "flow_exporter_as_name_failures",
             "Times that the list (`list`) could not be used or ClickHouse (`store`) took no names.",
-            labels=["of"],
-        )
-        for what, number in (("list", self._list_failures), ("store", self._failures)):
-            failures.add_metric([what], number)
-        yield failures
-        valid = GaugeMetricFamily(
-            "flow_exporter_as_name_list_valid",
+            "of", {"list": self._list_failures, "store": self._failures},
+        )  # fmt: skip
+        yield by_label(
+            GaugeMetricFamily, "flow_exporter_as_name_list_valid",
             "Whether the list as it is now is in force; 0: an older version is.",
-            labels=["file"],
-        )
-        if self._list_file:
-            valid.add_metric([self._list_file], self._valid)
-        yield valid
+            "file", {self._list_file: self._valid} if self._list_file else {},
+        )  # fmt: skip
 
     def _look(self) -> None:
         """Read the list again if it has changed; a broken one leaves the old in force."""

@@ -23,9 +23,9 @@ import numpy as np
 from maxminddb.decoder import Decoder
 from numpy.typing import NDArray
 
+from exporter.address import is_ipv4
 from exporter.config import ConfigError
 from exporter.config.load import read_bytes
-from exporter.distinct import is_ipv4
 from exporter.key_index import KeyIndex
 from exporter.logs import RareLog
 

@@ -8,10 +8,8 @@ thread; whoever enriches asks for the addresses that changed since it asked last
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
@@ -19,7 +17,9 @@ from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.enrich.address_changes import AddressChanges
 from exporter.key_index import mixed, secret_factors
+from exporter.metric_families import by_label
 
 Source = Literal["static", "targets", "docker", "dns", "reverse_dns"]
 
@@ -29,7 +29,6 @@ SOURCES: Final[tuple[Source, ...]] = ("static", "targets", "docker", "dns", "rev
 
 #: Changes that are remembered by address; whoever comes later looks at all addresses again.
 _REMEMBERED_CHANGES: Final = 65_536
-
 
 #: Places of the table that tells addresses apart that are surely not known.
 _PLACES: Final = 1 << 20
@@ -67,8 +66,7 @@ class HostNames(Collector):
         self._lock = threading.Lock()
         self._layers: dict[Source, dict[bytes, HostFacts]] = {source: {} for source in SOURCES}
         self._merged: dict[bytes, HostFacts] = {}
-        self._changes: deque[bytes] = deque(maxlen=_REMEMBERED_CHANGES)
-        self._count = 0
+        self._changes = AddressChanges(_REMEMBERED_CHANGES)
         #: False at the places of addresses that are not known: most of a scan or a flood.
         self._perhaps = np.zeros(_PLACES, np.bool_)
         self._marked = 0
@@ -80,19 +78,12 @@ class HostNames(Collector):
     @property
     def changes(self) -> int:
         """How many changes there were; what :meth:`changed_since` counts from."""
-        return self._count
+        return self._changes.count
 
     def changed_since(self, seen: int) -> tuple[int, list[bytes] | None]:
-        """``(changes, addresses)``: those that changed after ``seen`` changes, ``None`` for any.
-
-        An address may be in the list more than once.
-        """
+        """As :meth:`AddressChanges.since`: what is known of these may be something else now."""
         with self._lock:
-            missed = self._count - seen
-            if missed > len(self._changes):
-                return self._count, None
-            first = len(self._changes) - missed
-            return self._count, list(islice(self._changes, first, None)) if missed else []
+            return self._changes.since(seen)
 
     def find(self, addresses: Iterable[bytes]) -> list[HostFacts | None]:
         """What is known of each address."""
@@ -117,12 +108,10 @@ class HostNames(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_host_names``."""
-        names = GaugeMetricFamily(
-            "flow_exporter_host_names", "Addresses that a source knows.", labels=["source"]
-        )
-        for source in SOURCES:
-            names.add_metric([source], len(self._layers[source]))
-        yield names
+        yield by_label(
+            GaugeMetricFamily, "flow_exporter_host_names", "Addresses that a source knows.",
+            "source", {source: len(layer) for source, layer in self._layers.items()},
+        )  # fmt: skip
 
     def _change(
         self, source: Source, facts: Mapping[bytes, HostFacts], gone: Iterable[bytes]
@@ -166,8 +155,7 @@ class HostNames(Collector):
             del self._merged[address]
         else:
             self._merged[address] = merged
-        self._changes.append(address)
-        self._count += 1
+        self._changes.add(address)
 
 
 def _places(addresses: NDArray[np.uint8]) -> NDArray[np.int64]:

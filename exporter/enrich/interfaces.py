@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import pack_address
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.config import Device
-from exporter.distinct import pack_address
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.texts import Texts
 from exporter.key_index import KeyIndex

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
+from exporter.address import pack_address
 from exporter.batch import format_address
-from exporter.distinct import pack_address
 from exporter.enrich.host_names import HostFacts
 from exporter.enrich.sources import NameSources
 from exporter.enrich.storing import Storing
@@ -51,16 +52,13 @@ class Inventory(Storing):
         )
 
     def store(self) -> None:
-        client = self._client_factory()
-        try:
+        with closing(self._client_factory()) as client:
             self._store_devices(client)
             self._store_interfaces(client)
             changes = self._names.hosts.changes
             if changes != self._hosts_stored:
                 self._store_hosts(client)
                 self._hosts_stored = changes
-        finally:
-            client.close()
 
     def _store_devices(self, client: Client) -> None:
         wanted = {

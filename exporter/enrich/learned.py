@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.address import MAPPED_PREFIX
 from exporter.batch import FlowBatch
 from exporter.config.dns import LearnedNames as Settings
-from exporter.distinct import MAPPED_PREFIX
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.texts import Texts
 from exporter.enrich.told import ToldNames

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.distinct import is_ipv4
+from exporter.address import is_ipv4
 
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 

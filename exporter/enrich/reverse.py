@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -30,9 +30,11 @@ from exporter.batch import FlowBatch, format_address
 from exporter.config import ConfigError
 from exporter.config.dns import ReverseDns
 from exporter.distinct import distinct_addresses
+from exporter.enrich.address_changes import AddressChanges
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.prefixes import PrefixTable
 from exporter.logs import RareLog
+from exporter.metric_families import by_label
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +70,13 @@ class ReverseNames(Collector):
         self._enough = min(_MAX_WAITING, max(_MAX_AT_ONCE, int(settings.queries_per_second)))
         self._networks = PrefixTable((ipaddress.ip_network(p), 1) for p in settings.networks)
         self._lock = threading.Lock()
-        #: Until when nothing is to be asked about an address, Unix time.
+        #: Until when nothing is to be asked about an address (``time.monotonic``).
         self._known: dict[bytes, float] = {}
         self._ends: list[tuple[float, bytes]] = []
         self._waiting: dict[bytes, None] = {}
         #: Those that are asked for now; traffic goes on to tell of them.
         self._asking: set[bytes] = set()
-        self._changes: deque[bytes] = deque(maxlen=_MAX_CHANGES)
-        self._changed = 0
+        self._changes = AddressChanges(_MAX_CHANGES)
         self._results: Counter[str] = Counter(dict.fromkeys(_RESULTS, 0))
         self._failures = 0
         self._errors = 0
@@ -116,24 +117,18 @@ class ReverseNames(Collector):
                     self._waiting[address] = None
 
     def changed_since(self, seen: int) -> tuple[int, list[bytes] | None]:
-        """Addresses for which :meth:`wanted` changed after ``seen`` changes; ``None``: any."""
+        """As :meth:`AddressChanges.since`: for these, :meth:`wanted` may be another now."""
         with self._lock:
-            missed = self._changed - seen
-            if missed > len(self._changes):
-                return self._changed, None
-            return self._changed, list(self._changes)[-missed:] if missed else []
+            return self._changes.since(seen)
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_reverse_dns_*``."""
         prefix = "flow_exporter_reverse_dns_"
-        queries = CounterMetricFamily(
-            prefix + "queries",
+        yield by_label(
+            CounterMetricFamily, prefix + "queries",
             "Addresses asked for in reverse DNS, by what came of it.",
-            labels=["result"],
-        )
-        for result, count in sorted(self._results.items()):
-            queries.add_metric([result], count)
-        yield queries
+            "result", self._results,
+        )  # fmt: skip
         yield CounterMetricFamily(
             prefix + "errors", "Faults of the exporter itself in asking; see the log.", self._errors
         )
@@ -163,7 +158,7 @@ class ReverseNames(Collector):
 
     def _turn(self, asking: set[asyncio.Task[None]]) -> float:
         """Begin to ask for one more address, if there is one; the seconds until the next turn."""
-        self._expire(time.time())
+        self._expire(time.monotonic())
         address = self._next() if len(asking) < _MAX_AT_ONCE else None
         if address is None:
             return _NAP_SECONDS
@@ -221,7 +216,7 @@ class ReverseNames(Collector):
         self._results[result] += 1
         self._failures = self._failures + 1 if result == "failure" else 0
         try:
-            self._keep(address, name, time.time() + min(kept, _LONGEST_KEPT_SECONDS))
+            self._keep(address, name, time.monotonic() + min(kept, _LONGEST_KEPT_SECONDS))
         except Exception as error:
             self._failed(error)
 
@@ -233,7 +228,7 @@ class ReverseNames(Collector):
             heapq.heappush(self._ends, (until, address))
             while len(self._known) > self._settings.max_addresses:
                 gone.append(self._forget())
-            self._change(address)
+            self._changes.add(address)
         if name and address not in gone:
             self._layer.update({address: HostFacts(name)})
         self._layer.remove(gone)
@@ -248,12 +243,8 @@ class ReverseNames(Collector):
     def _forget(self) -> bytes:
         _, address = heapq.heappop(self._ends)
         del self._known[address]
-        self._change(address)
+        self._changes.add(address)
         return address
-
-    def _change(self, address: bytes) -> None:
-        self._changes.append(address)
-        self._changed += 1
 
 
 class ReverseFact:

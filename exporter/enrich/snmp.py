@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.address import pack_address
 from exporter.config import ConfigError, Device, Snmp, SnmpAccess
 from exporter.config.load import read_bytes
-from exporter.distinct import pack_address
 from exporter.enrich.learned_interfaces import LearnedInterface, LearnedInterfaces
 from exporter.logs import RareLog
+from exporter.metric_families import by_label
 
 if TYPE_CHECKING:
     from exporter.enrich.snmp_walk import Walker
@@ -37,7 +38,6 @@ _TICK_SECONDS: Final = 0.5
 _RETRY_SECONDS: Final = 30.0
 #: A walk may take this many times as long as one answer.
 _WALK_TIMEOUTS: Final = 60
-_RESULTS: Final = ("ok", "failed")
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class SnmpPoller(Collector):
         self._interfaces = interfaces
         self._settings = Snmp()
         self._targets: dict[str, _Target] = {}
-        self._walks: Counter[str] = Counter()
+        self._walks = Counter({"ok": 0, "failed": 0})
         self._walkers: dict[SnmpAccess, Walker] = {}
         self._saved = -1
         self._errors = 0
@@ -105,12 +105,10 @@ class SnmpPoller(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_snmp_*``."""
-        walks = CounterMetricFamily(
-            "flow_exporter_snmp_walks", "Times that a device was asked.", labels=["result"]
-        )
-        for result in _RESULTS:
-            walks.add_metric([result], self._walks[result])
-        yield walks
+        yield by_label(
+            CounterMetricFamily, "flow_exporter_snmp_walks", "Times that a device was asked.",
+            "result", self._walks,
+        )  # fmt: skip
         yield CounterMetricFamily(
             "flow_exporter_snmp_errors",
             "Faults of the exporter itself between walks; see the log.",

@@ -10,12 +10,12 @@ from typing import Final
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from exporter.address import pack_address
 from exporter.config import Config
-from exporter.distinct import pack_address
 from exporter.enrich.address_cache import AddressFact
-from exporter.enrich.addresses import EndFacts
 from exporter.enrich.dns_names import DnsNames
 from exporter.enrich.docker import DockerNames
+from exporter.enrich.end_facts import EndFacts
 from exporter.enrich.enricher import Enricher
 from exporter.enrich.geo import CountryFact, GeoFiles, GeoSearch, SystemFact
 from exporter.enrich.host_fact import HostFact

@@ -25,13 +25,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
+from exporter.address import pack_address
 from exporter.config import ConfigError, HostTargets, HttpTargets, read_secret
 from exporter.config.faults import faults_of, shown
 from exporter.config.load import version_of
 from exporter.config.name_files import TargetGroup, TargetGroups, load_targets, target_host
-from exporter.distinct import pack_address
 from exporter.enrich.fetch import fetch
 from exporter.enrich.host_names import HostFacts, Layer
+from exporter.metric_families import by_label
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class TargetNames(Collector):
         self._resolve_until = 0.0
         #: The settings, and what each origin told, as they were taken over last.
         self._taken: list[object] = []
-        self._errors: Counter[str] = Counter()
+        self._errors = Counter({"file": 0, "http": 0, "resolve": 0})
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="targets", daemon=True)
@@ -115,14 +116,12 @@ class TargetNames(Collector):
         for origin in list(self._origins.values()):
             valid.add_metric([origin.name], origin.valid)
             targets.add_metric([origin.name], sum(len(group.targets) for group in origin.groups))
-        errors = CounterMetricFamily(
-            "flow_exporter_names_target_errors",
+        yield from (valid, targets)
+        yield by_label(
+            CounterMetricFamily, "flow_exporter_names_target_errors",
             "Times that a file or server told nothing usable, or a name had no address.",
-            labels=["kind"],
-        )
-        for kind in ("file", "http", "resolve"):
-            errors.add_metric([kind], self._errors[kind])
-        yield from (valid, targets, errors)
+            "kind", self._errors,
+        )  # fmt: skip
 
     def look(self) -> None:
         """Ask all origins that are due, and take over what they tell."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.listening import Host, host_of
+from exporter.places import Host, Places, host_of
 from exporter.web_config import Access, WebConfig
 
 _BODY_SECONDS = 10.0
@@ -51,35 +50,22 @@ class _CrowdedError(Exception):
     """Too many are at it."""
 
 
-class _Places:
-    """For at most ``total`` at a time, and ``each`` of one host other than this.
+@contextmanager
+def _place(places: Places, host: Host) -> Iterator[None]:
+    """A place for as long as this lasts.
 
     Who hangs up keeps his until his request has ended: uvicorn ends none, and has so many at a time
     that it answers nobody else then, however few connections there are.
+
+    Raises:
+        _CrowdedError: there is none.
     """
-
-    def __init__(self, *, total: int, each: int) -> None:
-        self._total = total
-        self._each = each
-        self._taken: Counter[Host] = Counter()
-
-    @contextmanager
-    def taken(self, host: Host) -> Iterator[None]:
-        """A place for as long as this lasts.
-
-        Raises:
-            _CrowdedError: there is none.
-        """
-        crowded = host is not None and self._taken[host] >= self._each
-        if crowded or self._taken.total() >= self._total:
-            raise _CrowdedError
-        self._taken[host] += 1
-        try:
-            yield
-        finally:
-            self._taken[host] -= 1
-            if not self._taken[host]:
-                del self._taken[host]
+    if places.take(host) is not None:
+        raise _CrowdedError
+    try:
+        yield
+    finally:
+        places.leave(host)
 
 
 class Guarded:
@@ -89,8 +75,8 @@ class Guarded:
         self._app = app
         self._guard = guard
         self._checking = asyncio.Lock()
-        self._requests = _Places(total=_MAX_REQUESTS, each=_MAX_REQUESTS_OF_A_HOST)
-        self._checks = _Places(total=_MAX_CHECKS, each=_MAX_CHECKS_OF_A_HOST)
+        self._requests = Places(total=_MAX_REQUESTS, each=_MAX_REQUESTS_OF_A_HOST)
+        self._checks = Places(total=_MAX_CHECKS, each=_MAX_CHECKS_OF_A_HOST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,7 +93,7 @@ class Guarded:
             return
         host = host_of(scope["client"][0])
         try:
-            with self._requests.taken(host):
+            with _place(self._requests, host):
                 refusal = await self._refusal(scope, host)
                 if refusal is None:
                     await self._app(scope, _in_time(receive), send_with_headers)
@@ -129,7 +115,7 @@ class Guarded:
         Raises:
             _CrowdedError: too many wait.
         """
-        with self._checks.taken(host):
+        with _place(self._checks, host):
             async with self._checking:
                 # Others may have shown the same password meanwhile.
                 known = access.known(authorization)

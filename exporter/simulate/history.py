@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch, concat
 from exporter.schema import SamplingSource, Source
 from exporter.simulate.devices import DEVICES, SimulatedDevice
@@ -28,8 +29,7 @@ from exporter.simulate.drawing import (
     generator,
     rounded,
 )
-from exporter.simulate.encode.columns import is_ipv4
-from exporter.simulate.pools import packed
+from exporter.simulate.encode.columns import of_ipv4
 from exporter.simulate.records import Drawn, packet_sizes, records
 from exporter.simulate.scenarios import Story
 from exporter.simulate.site import OUR_AS
@@ -183,11 +183,11 @@ def _decoded(device: SimulatedDevice, batch: FlowBatch) -> FlowBatch:
         told = SamplingSource.RECORD
     batch.columns |= {
         "time_received": batch.array("time_flow_end"),
-        "device_addr": np.tile(np.frombuffer(packed(device.address), np.uint8), (count, 1)),
+        "device_addr": np.tile(np.frombuffer(pack_address(device.address), np.uint8), (count, 1)),
         "observation_domain": np.full(count, device.observation_domain, np.uint32),
         "source": np.full(count, Source[device.protocol.upper()], np.int8),
         "sampling_rate": np.full(count, device.sampling_rate, np.uint32),
         "sampling_source": np.full(count, told, np.int8),
-        "etype": np.where(is_ipv4(batch.array("src_addr")), 0x0800, 0x86DD).astype(np.uint16),
+        "etype": np.where(of_ipv4(batch.array("src_addr")), 0x0800, 0x86DD).astype(np.uint16),
     }
     return batch

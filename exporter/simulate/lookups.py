@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import pack_address
 from exporter.batch import DictColumn, DnsBatch
 from exporter.simulate.drawing import HISTORY, generator
-from exporter.simulate.pools import Pool, packed
+from exporter.simulate.pools import Pool
 from exporter.simulate.site import HOSTS
 from exporter.simulate.streams import STEADY, Floats, Rhythm, Window, factors
 
@@ -121,7 +122,7 @@ def _rows(queries: Sequence[Query]) -> DnsBatch:
     def addresses(packed_ones: list[bytes]) -> NDArray[np.uint8]:
         return np.frombuffer(b"".join(packed_ones), np.uint8).reshape(-1, 16)
 
-    answers = [tuple(packed(a) for a in query.lookup.addresses) for query in queries]
+    answers = [tuple(pack_address(a) for a in query.lookup.addresses) for query in queries]
     return DnsBatch(
         len(queries),
         {
@@ -129,7 +130,7 @@ def _rows(queries: Sequence[Query]) -> DnsBatch:
             "device": DictColumn.encode([query.resolver for query in queries]),
             "source": DictColumn.constant("dnstap", len(queries)),
             "src_addr": addresses([query.client for query in queries]),
-            "dst_addr": addresses([packed(HOSTS[query.resolver]) for query in queries]),
+            "dst_addr": addresses([pack_address(HOSTS[query.resolver]) for query in queries]),
             "dns_name": DictColumn.encode([query.lookup.name for query in queries]),
             "dns_type": DictColumn.constant("A", len(queries)),
             "dns_rcode": DictColumn.encode(

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import pack_address
 from exporter.simulate.devices import AGENT_OF, switch_port
 from exporter.simulate.site import HOSTS, OUR_AS, Neighbour
 
@@ -37,17 +38,11 @@ class Pool:
         }
 
 
-def packed(address: str) -> bytes:
-    """An address as 16 octets, IPv4 mapped."""
-    parsed = ipaddress.ip_address(address)
-    return parsed.packed if parsed.version == 6 else bytes(10) + b"\xff\xff" + parsed.packed
-
-
 def pool(
     addresses: Iterable[str], *, asn: int = OUR_AS, prefix_len: int = 24, port: int = 0
 ) -> Pool:
     """A pool of addresses of one AS; ``port`` is the switch port that they are behind."""
-    rows = np.frombuffer(b"".join(packed(a) for a in addresses), np.uint8).reshape(-1, 16)
+    rows = np.frombuffer(b"".join(map(pack_address, addresses)), np.uint8).reshape(-1, 16)
     count = len(rows)
     return Pool(
         rows,

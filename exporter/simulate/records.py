@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import pack_address
 from exporter.batch import Array, DictColumn, FlowBatch, concat
 from exporter.schema import Direction
 from exporter.simulate.devices import AGENT_INTERFACE
-from exporter.simulate.pools import packed
 from exporter.simulate.site import SERVICES
 from exporter.simulate.streams import AGENTS, Stream
 
@@ -113,7 +113,7 @@ def _network(stream: Stream, drawn: Drawn) -> dict[str, Array]:
 def _translated(stream: Stream, batch: FlowBatch, rng: np.random.Generator) -> dict[str, Array]:
     """Addresses before and after translation: on the way in, packets come to the NAT's address."""
     count = len(batch)
-    public = np.tile(np.frombuffer(packed(stream.nat_address), np.uint8), (count, 1))
+    public = np.tile(np.frombuffer(pack_address(stream.nat_address), np.uint8), (count, 1))
     port = rng.integers(32768, 61000, count).astype(np.uint16)
     if not stream.inbound:
         return {"nat_src_addr": public, "nat_src_port": port}

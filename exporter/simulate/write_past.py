@@ -1,4 +1,4 @@
-"""Writing a story's past from the command line, and showing how far it is."""
+"""Writing a story's past up to the present, and showing how far it is."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
-import typer
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from exporter.config import Config, ConfigError, Host
+from exporter.config import Config, Host
 from exporter.enrich import NameSources
-from exporter.policies.blocks import (
-    BlockError,
-    all_or_none,
-    finish_moving,
-    has_blocks,
-    write_blocks,
-)
+from exporter.policies.blocks import all_or_none, finish_moving, has_blocks, write_blocks
 from exporter.progress import progress
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.fill import Past, fill
@@ -28,7 +19,6 @@ from exporter.simulate.lookups import RESOLVERS
 from exporter.simulate.scenarios import Story
 from exporter.simulate.site import HOSTS, REGISTRY
 from exporter.simulate.telemetry import Telemetry, past_samples
-from exporter.store.client import StoreError, connect, explain
 
 _DAY = 86400
 #: History is written up to now again until it is as near as this.
@@ -37,7 +27,12 @@ _NEAR_SECONDS = 2
 _METRICS_DAYS = 7
 
 
+class StoppedError(Exception):
+    """It was to stop, before it came to its end."""
+
+
 def write_past(
+    client: Client,
     story: Story,
     origin: int,
     begin: int,
@@ -48,48 +43,46 @@ def write_past(
     resume: bool,
     prometheus: Path | None,
     stop: threading.Event,
-) -> None:
+) -> int:
     """Write the past from ``begin`` to now, both in seconds since the epoch as ``origin`` is.
 
     With ``live``, up to the moment of the return, so that sending can go on from there. With
     ``resume``, only what came after the newest flow, and the newest query, of the simulated devices
-    that are stored.
+    that are stored. Returns how many flows were written.
+
+    Raises:
+        StoppedError: ``stop`` was set before any flows were written.
+        exporter.config.ConfigError: a file of names that ``settings`` names cannot be used.
+        exporter.policies.blocks.BlockError: ``prometheus`` takes no blocks.
+        clickhouse_connect.driver.exceptions.ClickHouseError: ClickHouse is away or refuses.
     """
     # What clients resolved taught the collector this name.
     registry = Host(address=HOSTS[REGISTRY], name=REGISTRY)
     names = NameSources(settings.model_copy(update={"hosts": [*settings.hosts, registry]}))
     past = Past(story, origin * 1000, seed, names)
+    if prometheus is not None:
+        finish_moving(prometheus)
+        if not (resume and has_blocks(prometheus)):
+            _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
     rows = 0
-    began = time.monotonic()
-    try:
-        client = connect(settings.clickhouse)
-        if prometheus is not None:
-            finish_moving(prometheus)
-            if not (resume and has_blocks(prometheus)):
-                _write_metrics(Telemetry(story, origin * 1000, seed), begin, prometheus, stop)
-        queries_begin = 0
-        if resume:
-            begin = max(begin, _newest(client, "flows", DEVICES) // 1000 + 1)
-            queries_begin = _newest(client, "dns_queries", RESOLVERS) + 1
-        end = int(time.time())
-        with progress("flows", end - begin) as advance:
-            while not stop.is_set():
-                for part in fill(
-                    client, past, begin * 1000, end * 1000,
-                    queries_begin=queries_begin, once=resume, stop=stop,
-                ):  # fmt: skip
-                    rows += part.rows
-                    advance(part.seconds)
-                # Time went by meanwhile, of which live sending would know nothing.
-                begin, end = end, int(time.time())
-                if not live or end - begin < _NEAR_SECONDS:
-                    break
-        client.close()
-    except (BlockError, ConfigError, StoreError) as error:
-        _fail(str(error))
-    except ClickHouseError as error:
-        _fail(str(explain(error, settings.clickhouse)))
-    typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
+    queries_begin = 0
+    if resume:
+        begin = max(begin, _newest(client, "flows", DEVICES) // 1000 + 1)
+        queries_begin = _newest(client, "dns_queries", RESOLVERS) + 1
+    end = int(time.time())
+    with progress("flows", end - begin) as advance:
+        while not stop.is_set():
+            for part in fill(
+                client, past, begin * 1000, end * 1000,
+                queries_begin=queries_begin, once=resume, stop=stop,
+            ):  # fmt: skip
+                rows += part.rows
+                advance(part.seconds)
+            # Time went by meanwhile, of which live sending would know nothing.
+            begin, end = end, int(time.time())
+            if not live or end - begin < _NEAR_SECONDS:
+                break
+    return rows
 
 
 def _newest(client: Client, table: str, devices: Iterable[str]) -> int:
@@ -110,11 +103,6 @@ def _write_metrics(telemetry: Telemetry, begin: int, data: Path, stop: threading
     with all_or_none(data) as folder, progress("metrics", len(days)) as advance:
         for day in days:
             if stop.is_set():
-                raise typer.Exit
+                raise StoppedError
             write_blocks(past_samples(telemetry, max(begin, day), min(day + _DAY, end)), folder)
             advance(1)
-
-
-def _fail(text: str) -> NoReturn:
-    typer.echo(f"flow-exporter simulate: {text}", err=True)
-    raise typer.Exit(1)

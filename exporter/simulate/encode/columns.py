@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import is_ipv4
 from exporter.batch import Array, FlowBatch
 
-_MAPPED = np.frombuffer(bytes(10) + b"\xff\xff", np.uint8)
 
-
-def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of the addresses, shape ``(n, 16)``, are IPv4 (mapped); ``::`` counts as IPv4."""
-    mapped: NDArray[np.bool_] = (addresses[:, :12] == _MAPPED).all(axis=1)
-    return mapped | ~addresses.any(axis=1)
+def of_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of the addresses, shape ``(n, 16)``, are sent as IPv4: mapped ones, and ``::``."""
+    return is_ipv4(addresses) | ~addresses.any(axis=1)
 
 
 def families(batch: FlowBatch) -> list[tuple[int, FlowBatch]]:
@@ -26,8 +24,8 @@ def families(batch: FlowBatch) -> list[tuple[int, FlowBatch]]:
     """
     if not len(batch):
         return []
-    ipv4 = is_ipv4(batch.array("src_addr"))
-    if not np.array_equal(ipv4, is_ipv4(batch.array("dst_addr"))):
+    ipv4 = of_ipv4(batch.array("src_addr"))
+    if not np.array_equal(ipv4, of_ipv4(batch.array("dst_addr"))):
         raise ValueError("source and destination are of different address families")
     if ipv4.all():
         return [(4, batch)]

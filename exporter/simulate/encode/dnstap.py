@@ -14,9 +14,9 @@ import dns.message
 import dns.rcode
 import dns.rrset
 
+from exporter.address import pack_address
 from exporter.proto import dnstap_pb2 as pb
 from exporter.simulate.lookups import Lookup, Query
-from exporter.simulate.pools import packed
 from exporter.simulate.site import HOSTS
 
 _TTL: Final = 300
@@ -31,7 +31,7 @@ def exchange_payloads(query: Query) -> tuple[bytes, bytes]:
         socket_family=pb.INET,
         socket_protocol=pb.UDP,
         query_address=query.client[12:],
-        response_address=packed(HOSTS[query.resolver])[12:],
+        response_address=pack_address(HOSTS[query.resolver])[12:],
         query_port=query.port,
         response_port=_DNS_PORT,
         query_time_sec=query.time // 1000,

@@ -10,7 +10,7 @@ import numpy as np
 from exporter.batch import FlowBatch
 from exporter.proto import pbflow_pb2 as pb
 from exporter.schema import Direction
-from exporter.simulate.encode.columns import is_ipv4
+from exporter.simulate.encode.columns import of_ipv4
 
 _IPV4: Final = 0x0800
 _IPV6: Final = 0x86DD
@@ -71,7 +71,7 @@ def _rows(batch: FlowBatch) -> list[dict[str, Any]]:
         columns[name] = [held.values[code] for code in held.codes]
     for name in ("src_addr", "dst_addr"):
         columns[name] = [row.tobytes() for row in batch.array(name)]
-    columns["ipv4"] = np.atleast_1d(is_ipv4(batch.array("src_addr"))).tolist()
+    columns["ipv4"] = np.atleast_1d(of_ipv4(batch.array("src_addr"))).tolist()
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

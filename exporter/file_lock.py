@@ -1,0 +1,41 @@
+"""Files that one process at a time holds, whose name the others tell."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import IO, Final
+
+#: Characters of a process's id, and some more.
+_LONGEST: Final = 32
+
+
+class FileHeldError(Exception):
+    """Another process holds the file; ``holder`` is its id as text."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"held by process {holder}")
+        self.holder = holder
+
+
+def hold(path: Path) -> IO[str]:
+    """Hold the file until it is closed, or this process ends in any way.
+
+    Raises:
+        FileHeldError: another process does.
+        OSError: it cannot be made.
+    """
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read(_LONGEST).strip() or "unknown"
+        file.close()
+        raise FileHeldError(holder) from error
+    with contextlib.suppress(OSError):  # a full disk has no room for who holds it
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
+    return file
