@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.decode.datagrams import Datagrams
+from exporter.decode.devices import Stream
 from exporter.decode.grouping import ByStream
 from exporter.decode.records import Offsets
-from exporter.decode.state import Stream
 
 #: A device whose start moved by more than this, in milliseconds, was started again.
 _BOOT_MOVED: Final = 30_000

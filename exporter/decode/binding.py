@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.decode.datagrams import Sets
+from exporter.decode.devices import Stream, WaitingSet
 from exporter.decode.layout import Layout
-from exporter.decode.state import Stream, WaitingSet
 from exporter.decode.templates import Template
 from exporter.decode.values import distinct_pairs
 

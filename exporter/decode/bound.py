@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from exporter.decode.binding import Binding
 from exporter.decode.datagrams import Datagrams, Sets
+from exporter.decode.devices import Stream, WaitingSet
 from exporter.decode.flows import DataSets
 from exporter.decode.grouping import ByStream
 from exporter.decode.records import TAIL, Offsets
-from exporter.decode.state import Stream, WaitingSet
 
 #: Rows of one call: more than a batch of real datagrams can hold.
 MAX_ROWS: Final = 4_000_000

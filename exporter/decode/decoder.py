@@ -24,6 +24,7 @@ from exporter.decode.datagrams import (
     of_all,
     read_headers,
 )
+from exporter.decode.devices import OTHER, Device, Stream
 from exporter.decode.elements import ElementTable
 from exporter.decode.flows import DataSets, decode_flows
 from exporter.decode.grouping import ByStream
@@ -36,7 +37,7 @@ from exporter.decode.recent import (
 )
 from exporter.decode.records import Offsets
 from exporter.decode.sflow import SflowDecoder
-from exporter.decode.state import Device, LimitError, State, Stream
+from exporter.decode.state import LimitError, State
 from exporter.decode.stats import DecodeStats
 from exporter.decode.templated import OnOptions, TemplatedDecoder
 from exporter.logs import RareLog
@@ -235,11 +236,8 @@ class Decoder:
 
     def _error(self, reason: str, device: Device | None, datagram: int, octet: int) -> None:
         """Count, report, and log once in a while."""
-        label = "other" if device is None else device.label
-        if device is None:
-            self.state.errors_elsewhere[reason] += 1
-        else:
-            device.errors[reason] += 1
+        label = OTHER if device is None else device.name
+        (device or self.state.elsewhere).errors[reason] += 1
         if self._on_error is not None:
             self._on_error(reason, datagram, octet)
             return

@@ -1,4 +1,4 @@
-"""Columns that follow from others of a record: EtherType, ICMP, labels, DNS, latency, tunnels."""
+"""Columns that follow from others: EtherType, prefixes, ICMP, labels, DNS, latency, tunnels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from exporter.address import is_ipv4
 from exporter.batch import DTYPES, Array
 from exporter.decode import values
 from exporter.decode.layout import Layout
@@ -15,10 +16,14 @@ _ICMP: Final = 1
 _ICMPV6: Final = 58
 _IPV4: Final = 0x0800
 _IPV6: Final = 0x86DD
+_LONGEST_IPV4: Final = 32
 _DNS: Final = 53
 _NO_ERROR: Final = "NOERROR"
+_CODES: Final = 256
 _ICMP_COLUMNS: Final = ("icmp_type", "icmp_code")
 _PORTS: Final = {"src_port", "dst_port"}
+_SERVER: Final = "SERVER_IS_LOCAL"
+_CLIENT: Final = "CLIENT_IS_LOCAL"
 
 #: Columns of a packet in a tunnel.
 _INNER: Final = ("src_addr", "dst_addr", "proto", "src_port", "dst_port")
@@ -41,7 +46,7 @@ def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
     elif values.no_ipv4(first) and values.no_ipv4(second):
         derived = np.full(count, _IPV6, np.uint16)
     else:
-        ipv4, other = values.is_ipv4(first), values.is_ipv4(second)
+        ipv4, other = is_ipv4(first), is_ipv4(second)
         # An address of 0 has no family of its own; two of them have that of the IP version, if it
         # is told, and may be no addresses at all.
         empty = [values.no_address(addresses) for addresses in (first, second)]
@@ -52,6 +57,22 @@ def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
         for addresses in present:
             addresses[values.no_address(addresses) & ~ipv4] = 0
     columns["etype"] = derived if told is None else values.fill(told, derived)
+
+
+def prefix_lengths(columns: dict[str, Any], layout: Layout) -> None:
+    """No length of an IPv6 prefix for an IPv4 address.
+
+    Records of a packet in a tunnel tell addresses of both headers and perhaps lengths of one.
+    """
+    if layout.ipv4:
+        return
+    for side in ("src", "dst"):
+        addresses, lengths = columns.get(f"{side}_addr"), columns.get(f"{side}_prefix_len")
+        if addresses is None or lengths is None or values.no_ipv4(addresses):
+            continue
+        wrong = (lengths > _LONGEST_IPV4) & is_ipv4(addresses)
+        if wrong.any():
+            columns[f"{side}_prefix_len"] = np.where(wrong, np.uint8(0), lengths)
 
 
 def firewall(columns: dict[str, Any]) -> None:
@@ -67,7 +88,8 @@ def icmp(columns: dict[str, Any]) -> None:
     """ICMP type and code from their common element, or else from the destination port.
 
     Devices with NetFlow v5 habits put type * 256 + code there and leave the source port 0. Where
-    type and code are zero and that port is not, it is what tells them.
+    type and code are zero and that port is not, it is what tells them. Type 0 has no codes: a port
+    below 256 is a type (Procera).
     """
     both = columns.pop("icmp", None)
     if both is not None:
@@ -82,7 +104,9 @@ def icmp(columns: dict[str, Any]) -> None:
         if name in columns:
             rows &= columns[name] == 0
     if rows.any() or "icmp_type" not in columns:
-        _fill_icmp(columns, np.where(rows, columns["dst_port"], np.uint16(0)))
+        port = columns["dst_port"]
+        both = np.where(port < _CODES, port * np.uint16(_CODES), port)
+        _fill_icmp(columns, np.where(rows, both, np.uint16(0)))
 
 
 def _fill_icmp(columns: dict[str, Any], both: Array) -> None:
@@ -90,6 +114,31 @@ def _fill_icmp(columns: dict[str, Any], both: Array) -> None:
         part = part.astype(np.uint8)
         known = columns.get(name)
         columns[name] = part if known is None else values.fill(known, part)
+
+
+def subscriber(columns: dict[str, Any], count: int) -> None:
+    """Both directions of a flow whose counters are those to and from a subscriber.
+
+    The source is the client. Where nothing tells which end the subscriber is and nothing went out,
+    what came in is the direction of the record.
+    """
+    behavior = columns.pop("behavior", None)
+    counters = {}
+    for name in ("bytes", "packets"):
+        both = [columns.pop(f"{way}_{name}", None) for way in ("incoming", "outgoing")]
+        if name not in columns and any(counter is not None for counter in both):
+            none = np.zeros(count, np.uint64)
+            counters[name] = [none if counter is None else counter for counter in both]
+    if not counters:
+        return
+    inward = ~np.logical_or.reduce([outgoing != 0 for _, outgoing in counters.values()])
+    if behavior is not None:
+        ends = [(_SERVER in text, _CLIENT in text) for text in behavior.values]
+        server, client = np.array(ends, bool)[behavior.codes].T
+        inward = server | (inward & ~client)
+    for name, (incoming, outgoing) in counters.items():
+        columns[name] = np.where(inward, incoming, outgoing)
+        columns[f"reverse_{name}"] = np.where(inward, outgoing, incoming)
 
 
 def dns(columns: dict[str, Any]) -> None:

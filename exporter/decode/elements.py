@@ -16,6 +16,9 @@ Sources named in the table:
 * CESNET, Flowmon: libfds, the vendors' registry in ``config/system/elements``
 * Ericsson, Gigamon, Ixia, Niagara: Wireshark's dissector of NetFlow and IPFIX
 * PAN-OS: Palo Alto Networks, NetFlow Templates
+* Cisco NVM: AnyConnect Network Visibility Module Collector (nvzFlow)
+* F5: BIG-IP, IPFIX Templates for AFM, PEM and CGNAT Events
+* SonicWall: SonicOS, "IPFIX with extensions", in ElastiFlow's definitions
 * others: the vendor's IPFIX field list, named in the row
 """
 
@@ -62,13 +65,13 @@ class Reading(IntEnum):
     DNS_FLAGS = auto()  # second word of a DNS header: the response code of a response
     SECONDS = auto()  # since the epoch
     MILLISECONDS = auto()  # since the epoch
-    NTP_MICROSECONDS = auto()  # RFC 7011 section 6.1.9: NTP format
-    NTP_NANOSECONDS = auto()  # RFC 7011 section 6.1.10: NTP format
+    NTP_MICROSECONDS = auto()  # RFC 7011 section 6.1.9: NTP format; or 16 octets of pmacct
+    NTP_NANOSECONDS = auto()  # RFC 7011 section 6.1.10: NTP format; or 16 octets of pmacct
     UPTIME = auto()  # milliseconds since the device started
     BEFORE_EXPORT = auto()  # microseconds before the export time
     DURATION_US = auto()  # microseconds
     LATENCY_MS = auto()  # milliseconds, stored as seconds
-    LATENCY_US = auto()  # microseconds, stored as seconds
+    LATENCY_US = auto()  # microseconds, stored as seconds; 0xFFFFFFFF is not measured
     FRAME = auto()  # the beginning of an Ethernet frame
     PACKET = auto()  # the beginning of an IP packet
     LABELLED = auto()  # an MPLS label stack, and the packet after it as far as it is there
@@ -124,6 +127,11 @@ WORKING: Final = {
     "inner_dst_port": "`dst_port`, with `decode.inner_packets`",
     "reverse_bytes": "`bytes` of a second flow in the other direction",
     "reverse_packets": "`packets` of a second flow in the other direction",
+    "outgoing_bytes": "`bytes` of the flow from the subscriber, if no other element tells any",
+    "outgoing_packets": "`packets` of that flow",
+    "incoming_bytes": "`bytes` of the flow to the subscriber, if no other element tells any",
+    "incoming_packets": "`packets` of that flow",
+    "behavior": "which of these flows has the record's source: incoming, if `SERVER_IS_LOCAL`",
     **{f"mpls_label_{depth}": "`mpls_labels`" for depth in range(1, 11)},
 }
 
@@ -140,6 +148,24 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 41106, "clientBytesNetwork", "bytes", r.UNSIGNED, "AVC", absent),
         e(9, 8337, "serverBytesNetwork", "reverse_bytes", r.UNSIGNED, "AVC"),
         e(V9, 41105, "serverBytesNetwork", "reverse_bytes", r.UNSIGNED, "AVC"),
+        e(9, 9265, "clientPackets", "packets", r.UNSIGNED, "AVC", absent),
+        e(V9, 42033, "clientPackets", "packets", r.UNSIGNED, "AVC", absent),
+        e(9, 9266, "serverPackets", "reverse_packets", r.UNSIGNED, "AVC"),
+        e(V9, 42034, "serverPackets", "reverse_packets", r.UNSIGNED, "AVC"),
+        # Of the host that reports, which is the source.
+        e(9, 12347, "nvzFlowL4ByteCountOut", "bytes", r.UNSIGNED, "Cisco NVM", absent),
+        e(V9, 45115, "nvzFlowL4ByteCountOut", "bytes", r.UNSIGNED, "Cisco NVM", absent),
+        e(9, 12346, "nvzFlowL4ByteCountIn", "reverse_bytes", r.UNSIGNED, "Cisco NVM"),
+        e(V9, 45114, "nvzFlowL4ByteCountIn", "reverse_bytes", r.UNSIGNED, "Cisco NVM"),
+        # Since the last report, and since the connection began.
+        e(8741, 170, "initToRespDeltaOctets", "bytes", r.UNSIGNED, "SonicWall", absent),
+        e(8741, 14, "initToRespOctets", "bytes", r.UNSIGNED, "SonicWall", absent),
+        e(8741, 169, "initToRespDeltaPackets", "packets", r.UNSIGNED, "SonicWall", absent),
+        e(8741, 13, "initToRespPackets", "packets", r.UNSIGNED, "SonicWall", absent),
+        e(8741, 172, "respToInitDeltaOctets", "reverse_bytes", r.UNSIGNED, "SonicWall"),
+        e(8741, 16, "respToInitOctets", "reverse_bytes", r.UNSIGNED, "SonicWall", absent),
+        e(8741, 171, "respToInitDeltaPackets", "reverse_packets", r.UNSIGNED, "SonicWall"),
+        e(8741, 15, "respToInitPackets", "reverse_packets", r.UNSIGNED, "SonicWall", absent),
         e(0, 231, "initiatorOctets", "bytes", r.UNSIGNED, "IANA, ASA", absent),
         e(0, 298, "initiatorPackets", "packets", r.UNSIGNED, "IANA, ASA", absent),
         e(0, 232, "responderOctets", "reverse_bytes", r.UNSIGNED, "IANA, ASA"),
@@ -166,11 +192,12 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 135, "droppedPacketTotalCount", "drop_packets", r.UNSIGNED, "IANA", absent),
         e(3054, 176, "reverseOctetDeltaCount", "reverse_bytes", r.UNSIGNED, "Ixia IxFlow"),
         e(3054, 177, "reversePacketDeltaCount", "reverse_packets", r.UNSIGNED, "Ixia IxFlow"),
-        # Of the subscriber, who may be source or destination: no direction of the flow.
-        e(15397, 4, "outgoingOctets", "bytes", r.UNSIGNED, "Procera PacketLogic", absent),
-        e(15397, 3, "incomingOctets", "bytes", r.UNSIGNED, "Procera PacketLogic"),
-        e(15397, 6, "outgoingPackets", "packets", r.UNSIGNED, "Procera PacketLogic", absent),
-        e(15397, 5, "incomingPackets", "packets", r.UNSIGNED, "Procera PacketLogic"),
+        # Of the subscriber, who may be source or destination.
+        e(15397, 4, "outgoingOctets", "outgoing_bytes", r.UNSIGNED, "Procera PacketLogic"),
+        e(15397, 3, "incomingOctets", "incoming_bytes", r.UNSIGNED, "Procera PacketLogic"),
+        e(15397, 6, "outgoingPackets", "outgoing_packets", r.UNSIGNED, "Procera PacketLogic"),
+        e(15397, 5, "incomingPackets", "incoming_packets", r.UNSIGNED, "Procera PacketLogic"),
+        e(15397, 15, "flowBehavior", "behavior", r.TEXT, "Procera PacketLogic"),
         # Network layer.
         e(0, 8, "sourceIPv4Address", "src_addr", r.ADDRESS, "IANA"),
         e(0, 27, "sourceIPv6Address", "src_addr", r.ADDRESS, "IANA"),
@@ -182,6 +209,7 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 45004, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
         e(9, 12238, "clientIPv6Address", "src_addr", r.ADDRESS, "AVC"),
         e(V9, 45006, "clientIPv6Address", "src_addr", r.ADDRESS, "AVC"),
+        e(8741, 5, "initiatorIPv4Address", "src_addr", r.ADDRESS, "SonicWall"),
         e(0, 12, "destinationIPv4Address", "dst_addr", r.ADDRESS, "IANA"),
         e(0, 28, "destinationIPv6Address", "dst_addr", r.ADDRESS, "IANA"),
         e(0, 45, "destinationIPv4Prefix", "dst_addr", r.ADDRESS, "IANA"),
@@ -190,6 +218,7 @@ def _builtin() -> tuple[Element, ...]:
         e(V9, 45005, "serverIPv4Address", "dst_addr", r.ADDRESS, "AVC"),
         e(9, 12239, "serverIPv6Address", "dst_addr", r.ADDRESS, "AVC"),
         e(V9, 45007, "serverIPv6Address", "dst_addr", r.ADDRESS, "AVC"),
+        e(8741, 6, "responderIPv4Address", "dst_addr", r.ADDRESS, "SonicWall"),
         # Of a packet inside of VXLAN.
         e(6876, 881, "tenantSourceIPv4", "inner_src_addr", r.ADDRESS, "VMware NSX"),
         e(6876, 883, "tenantSourceIPv6", "inner_src_addr", r.ADDRESS, "VMware NSX"),
@@ -202,6 +231,7 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 60, "ipVersion", "ip_version", r.UNSIGNED, "IANA"),
         e(0, 4, "protocolIdentifier", "proto", r.UNSIGNED, "IANA"),
         e(0, 193, "nextHeaderIPv6", "proto", r.UNSIGNED, "IANA", absent),
+        e(8741, 20, "protocolType", "proto", r.UNSIGNED, "SonicWall", absent),
         e(0, 5, "ipClassOfService", "tos", r.UNSIGNED, "IANA"),
         e(0, 195, "ipDiffServCodePoint", "tos", r.DSCP, "IANA"),
         e(0, 196, "ipPrecedence", "tos", r.PRECEDENCE, "IANA", absent),
@@ -224,11 +254,13 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 182, "tcpSourcePort", "src_port", r.UNSIGNED, "IANA"),
         e(9, 12240, "clientTransportPort", "src_port", r.UNSIGNED, "AVC"),
         e(V9, 45008, "clientTransportPort", "src_port", r.UNSIGNED, "AVC"),
+        e(8741, 11, "initiatorPort", "src_port", r.UNSIGNED, "SonicWall"),
         e(0, 11, "destinationTransportPort", "dst_port", r.UNSIGNED, "IANA"),
         e(0, 181, "udpDestinationPort", "dst_port", r.UNSIGNED, "IANA"),
         e(0, 183, "tcpDestinationPort", "dst_port", r.UNSIGNED, "IANA"),
         e(9, 12241, "serverTransportPort", "dst_port", r.UNSIGNED, "AVC"),
         e(V9, 45009, "serverTransportPort", "dst_port", r.UNSIGNED, "AVC"),
+        e(8741, 12, "responderPort", "dst_port", r.UNSIGNED, "SonicWall"),
         e(0, 6, "tcpControlBits", "tcp_flags", r.UNSIGNED, "IANA"),
         # Of the first packet, and of all others.
         e(CERT, 14, "initialTCPFlags", "tcp_flags", r.UNSIGNED, "CERT YAF"),
@@ -254,16 +286,21 @@ def _builtin() -> tuple[Element, ...]:
         # Interfaces and the link layer.
         e(0, 10, "ingressInterface", "in_if", r.UNSIGNED, "IANA"),
         e(0, 252, "ingressPhysicalInterface", "in_if", r.UNSIGNED, "IANA"),
+        e(8741, 9, "initiatorInterface", "in_if", r.UNSIGNED, "SonicWall"),
         e(0, 14, "egressInterface", "out_if", r.UNSIGNED, "IANA"),
         e(0, 253, "egressPhysicalInterface", "out_if", r.UNSIGNED, "IANA"),
+        e(8741, 10, "responderInterface", "out_if", r.UNSIGNED, "SonicWall"),
         e(0, 61, "flowDirection", "direction", r.DIRECTION, "IANA"),
+        e(6876, 954, "flowDirection", "direction", r.DIRECTION, "VMware NSX"),
         e(0, 56, "sourceMacAddress", "src_mac", r.MAC, "IANA"),
         e(0, 81, "postSourceMacAddress", "src_mac", r.MAC, "IANA"),
         e(0, 365, "staMacAddress", "src_mac", r.MAC, "IANA, Cisco WLC"),
         e(0, 414, "dot1qCustomerSourceMacAddress", "src_mac", r.MAC, "IANA"),
+        e(8741, 3, "initiatorGatewayMac", "src_mac", r.MAC, "SonicWall"),
         e(0, 80, "destinationMacAddress", "dst_mac", r.MAC, "IANA"),
         e(0, 57, "postDestinationMacAddress", "dst_mac", r.MAC, "IANA"),
         e(0, 415, "dot1qCustomerDestinationMacAddress", "dst_mac", r.MAC, "IANA"),
+        e(8741, 4, "responderGatewayMac", "dst_mac", r.MAC, "SonicWall"),
         e(0, 58, "vlanId", "src_vlan", r.UNSIGNED, "IANA"),
         e(0, 243, "dot1qVlanId", "src_vlan", r.UNSIGNED, "IANA"),
         e(0, 245, "dot1qCustomerVlanId", "src_vlan", r.UNSIGNED, "IANA"),
@@ -297,6 +334,7 @@ def _builtin() -> tuple[Element, ...]:
         e(9, 12434, "routingVrfService", "vrf", r.VRF, "Cisco SD-WAN"),
         e(V9, 45202, "routingVrfService", "vrf", r.VRF, "Cisco SD-WAN"),
         e(637, 91, "natInsideServiceId", "vrf", r.VRF, "Nokia 7750 SR"),
+        e(V9, 24629, "CONTEXT_NAME", "vrf", r.TEXT, "Ericsson NAT log"),
         e(0, 90, "mplsVpnRouteDistinguisher", "vrf", r.DISTINGUISHER, "IANA"),
         # Address translation.
         e(0, 225, "postNATSourceIPv4Address", "nat_src_addr", r.ADDRESS, "IANA"),
@@ -306,23 +344,31 @@ def _builtin() -> tuple[Element, ...]:
         e(39499, 7233, "xlateSrcAddrIpv4", "nat_src_addr", r.ADDRESS, "Flowmon"),
         e(10704, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(12326, 8, "bindIPv4Address", "nat_src_addr", r.ADDRESS, "Barracuda CloudGen"),
+        e(12276, 28, "transSourceIPv4Address", "nat_src_addr", r.ADDRESS, "F5 BIG-IP"),
+        e(12276, 29, "transSourceIPv6Address", "nat_src_addr", r.ADDRESS, "F5 BIG-IP"),
         e(0, 226, "postNATDestinationIPv4Address", "nat_dst_addr", r.ADDRESS, "IANA"),
         e(0, 282, "postNATDestinationIPv6Address", "nat_dst_addr", r.ADDRESS, "IANA"),
         e(V9, 40002, "NF_F_XLATE_DST_ADDR_IPV4", "nat_dst_addr", r.ADDRESS, "ASA"),
         e(39499, 7234, "xlateDstAddrIpv4", "nat_dst_addr", r.ADDRESS, "Flowmon"),
         e(10704, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
         e(12326, 10, "connIPv4Address", "nat_dst_addr", r.ADDRESS, "Barracuda CloudGen"),
+        e(12276, 31, "transDestinationIPv4Address", "nat_dst_addr", r.ADDRESS, "F5 BIG-IP"),
+        e(12276, 32, "transDestinationIPv6Address", "nat_dst_addr", r.ADDRESS, "F5 BIG-IP"),
         e(0, 227, "postNAPTSourceTransportPort", "nat_src_port", r.UNSIGNED, "IANA"),
         e(V9, 40003, "NF_F_XLATE_SRC_PORT", "nat_src_port", r.UNSIGNED, "ASA"),
         e(V9, 24634, "EXT_PORT_FIRST", "nat_src_port", r.UNSIGNED, "Ericsson NAT log"),
         e(39499, 7235, "xlateSrcPort", "nat_src_port", r.UNSIGNED, "Flowmon"),
         e(10704, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(12326, 9, "bindTransportPort", "nat_src_port", r.UNSIGNED, "Barracuda CloudGen"),
+        e(12276, 30, "transSourcePort", "nat_src_port", r.UNSIGNED, "F5 BIG-IP"),
+        # The first of a block of ports that a translator allots.
+        e(0, 361, "portRangeStart", "nat_src_port", r.UNSIGNED, "IANA, RFC 8158", absent),
         e(0, 228, "postNAPTDestinationTransportPort", "nat_dst_port", r.UNSIGNED, "IANA"),
         e(V9, 40004, "NF_F_XLATE_DST_PORT", "nat_dst_port", r.UNSIGNED, "ASA"),
         e(39499, 7236, "xlateDstPort", "nat_dst_port", r.UNSIGNED, "Flowmon"),
         e(10704, 11, "connTransportPort", "nat_dst_port", r.UNSIGNED, "Barracuda CloudGen"),
         e(12326, 11, "connTransportPort", "nat_dst_port", r.UNSIGNED, "Barracuda CloudGen"),
+        e(12276, 33, "transDestinationPort", "nat_dst_port", r.UNSIGNED, "F5 BIG-IP"),
         # Times.
         e(0, 160, "systemInitTimeMilliseconds", "system_init", r.UNSIGNED, "IANA"),
         e(0, 22, "flowStartSysUpTime", "time_flow_start", r.UPTIME, "IANA"),
@@ -331,18 +377,23 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 156, "flowStartNanoseconds", "time_flow_start", r.NTP_NANOSECONDS, "IANA"),
         e(0, 150, "flowStartSeconds", "time_flow_start", r.SECONDS, "IANA"),
         e(0, 158, "flowStartDeltaMicroseconds", "time_flow_start", r.BEFORE_EXPORT, "IANA"),
+        e(8741, 17, "flowStartTime", "time_flow_start", r.SECONDS, "SonicWall"),
+        e(V9, 24630, "ASSIGN_TS_SEC", "time_flow_start", r.SECONDS, "Ericsson NAT log"),
         e(0, 21, "flowEndSysUpTime", "time_flow_end", r.UPTIME, "IANA"),
         e(0, 153, "flowEndMilliseconds", "time_flow_end", r.MILLISECONDS, "IANA"),
         e(0, 155, "flowEndMicroseconds", "time_flow_end", r.NTP_MICROSECONDS, "IANA"),
         e(0, 157, "flowEndNanoseconds", "time_flow_end", r.NTP_NANOSECONDS, "IANA"),
         e(0, 151, "flowEndSeconds", "time_flow_end", r.SECONDS, "IANA"),
         e(0, 159, "flowEndDeltaMicroseconds", "time_flow_end", r.BEFORE_EXPORT, "IANA"),
+        e(8741, 18, "flowEndTime", "time_flow_end", r.SECONDS, "SonicWall"),
+        e(V9, 24631, "UNASSIGN_TS_SEC", "time_flow_end", r.SECONDS, "Ericsson NAT log"),
         e(0, 161, "flowDurationMilliseconds", "duration", r.UNSIGNED, "IANA"),
         e(0, 162, "flowDurationMicroseconds", "duration", r.DURATION_US, "IANA"),
         e(0, 323, "observationTimeMilliseconds", "event_time", r.MILLISECONDS, "IANA, ASA"),
         e(0, 324, "observationTimeMicroseconds", "event_time", r.NTP_MICROSECONDS, "IANA"),
         e(0, 325, "observationTimeNanoseconds", "event_time", r.NTP_NANOSECONDS, "IANA"),
         e(0, 322, "observationTimeSeconds", "event_time", r.SECONDS, "IANA"),
+        e(8741, 1, "timeStamp", "event_time", r.SECONDS, "SonicWall"),
         # Sampling.
         e(0, 34, "samplingInterval", "sampling_rate", r.UNSIGNED, "IANA"),
         e(0, 50, "samplerRandomInterval", "sampling_rate", r.UNSIGNED, "IANA"),
@@ -378,6 +429,7 @@ def _builtin() -> tuple[Element, ...]:
         e(3054, 198, "dnsName", "dns_name", r.TEXT, "Ixia IxFlow"),
         e(47729, 203, "DnsQueryName", "dns_name", r.TEXT, "Niagara Networks"),
         e(8057, 2, "DNSName", "dns_name", r.TEXT, "CESNET"),
+        e(12276, 7, "queryName", "dns_name", r.TEXT, "F5 BIG-IP"),
         e(39499, 121, "dnsQname", "dns_name", r.TEXT, "Flowmon"),
         e(V9, 57680, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
         e(35632, 208, "DNS_RET_CODE", "dns_rcode", r.RCODE, "nProbe"),
@@ -397,6 +449,11 @@ def _builtin() -> tuple[Element, ...]:
         e(39499, 1, "httpHost", "http_host", r.TEXT, "Flowmon"),
         e(CERT, 117, "httpHost", "http_host", r.TEXT, "CERT YAF"),
         e(V9, 8256, "hostname", "http_host", r.TEXT, "StreamCore"),
+        e(23867, 8, "applicationHttpHost", "http_host", r.TEXT, "Silver Peak EdgeConnect"),
+        e(12276, 74, "httpHostname", "http_host", r.TEXT, "F5 BIG-IP"),
+        e(44913, 20, "httpHostname", "http_host", r.TEXT, "RedSocks"),
+        e(V9, 57833, "HTTP_SITE", "http_host", r.TEXT, "nProbe"),
+        e(35632, 361, "HTTP_SITE", "http_host", r.TEXT, "nProbe"),
         e(0, 457, "httpStatusCode", "http_status", r.UNSIGNED, "IANA"),
         e(9, 12235, "httpHost", "http_host", r.AVC_HOST, "AVC"),
         e(V9, 45003, "httpHost", "http_host", r.AVC_HOST, "AVC"),
@@ -405,8 +462,11 @@ def _builtin() -> tuple[Element, ...]:
         e(5951, 144, "httpRspStatus", "http_status", r.UNSIGNED, "Citrix NetScaler AppFlow"),
         e(26866, 2, "HttpRspStatus", "http_status", r.UNSIGNED, "Gigamon"),
         e(39499, 12, "httpStatusCode", "http_status", r.UNSIGNED, "Flowmon"),
+        e(12276, 76, "httpResponseCode", "http_status", r.UNSIGNED, "F5 BIG-IP"),
         e(15397, 24, "httpResponseStatus", "http_status", r.UNSIGNED, "Procera PacketLogic"),
         e(3054, 283, "connectionAverageRoundTripTime", "rtt", r.LATENCY_US, "Ixia IxFlow"),
+        e(9, 4248, "transportRoundTripTime", "rtt", r.LATENCY_US, "Cisco Performance Monitor"),
+        e(V9, 37016, "TRANSPORT_ROUND_TRIP_TIME", "rtt", r.LATENCY_US, "Cisco Performance Monitor"),
         e(5951, 128, "roundTripTime", "rtt", r.LATENCY_MS, "Citrix NetScaler AppFlow"),
         e(V9, 57595, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),
         e(35632, 123, "CLIENT_NW_LATENCY_MS", "client_latency", r.UNSIGNED, "nProbe"),

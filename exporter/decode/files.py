@@ -12,8 +12,8 @@ from typing import Final
 from exporter import config
 from exporter.batch import FlowBatch
 from exporter.decode.decoder import Decoder
+from exporter.decode.devices import Stream
 from exporter.decode.options import Record
-from exporter.decode.state import Stream
 from exporter.decode.templated import OnOptions
 from exporter.receive.captures import FileError, is_capture
 from exporter.receive.files import Datagram, batches, read_datagrams
@@ -63,13 +63,13 @@ class FileDecoder:
             for (stream, number), sets in device.waiting.items():
                 octets = sum(len(waiting.body) for waiting in sets)
                 self._fault(
-                    f"device {device.label}, domain {stream.domain}: template {number} "
+                    f"device {device.name}, domain {stream.domain}: template {number} "
                     f"never came; sets of records not decoded: {len(sets)} ({octets} octets)"
                 )
         for stream in self.decoder.state.streams():
             if stream.waiting_dropped:
                 self._fault(
-                    f"device {stream.device.label}, domain {stream.domain}: too many sets of "
+                    f"device {stream.device.name}, domain {stream.domain}: too many sets of "
                     f"records waited for their template; dropped: {stream.waiting_dropped}"
                 )
         for (label, reason), number in sorted(self.decoder.stats.errors().items()):

@@ -13,13 +13,13 @@ from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode import derived, values
 from exporter.decode.biflow import reverse_flows
 from exporter.decode.connections import count_once
+from exporter.decode.devices import Device, Stream
 from exporter.decode.elements import SECTION_READINGS, Fill, Reading
 from exporter.decode.layout import VARIABLE, Layout, Step
 from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
 from exporter.decode.sections import merge_section, packet_sections
 from exporter.decode.slices import sliced_bytes
-from exporter.decode.state import Device, Stream
 from exporter.decode.times import Uptimes, flow_times
 from exporter.schema import Direction
 
@@ -97,10 +97,12 @@ def _batches(
     merge_section(columns)
     derived.inner_packets(columns, wanted=layout.inner_packets)
     derived.ether_type(columns, count, layout)
+    derived.prefix_lengths(columns, layout)
     derived.icmp(columns)
     derived.dns(columns)
     derived.mpls(columns)
     derived.round_trip(columns)
+    derived.subscriber(columns, count)
     count_once(columns, records, sets)
     derived.firewall(columns)
     start, end, source, odd = flow_times(columns, received)
@@ -204,7 +206,7 @@ class _Reader:
         if reading is Reading.LATENCY_MS:
             return (values.unsigned(field, np.float32) / 1e3).astype(np.float32)
         if reading is Reading.LATENCY_US:
-            return (values.unsigned(field, np.float64) / 1e6).astype(np.float32)
+            return values.latency(values.unsigned(field, np.uint64))
         if reading is Reading.ICMP:
             return values.unsigned(field, np.uint16)
         return self._time(reading, field)

@@ -169,7 +169,8 @@ _NO_REVERSE: Final = frozenset(
         "nat_src_addr", "nat_dst_addr", "nat_src_port", "nat_dst_port", "in_if", "out_if",
         "reverse_bytes", "reverse_packets", "packet_section", "frame_size", "frame_type",
         "section_octets", "sampler", "system_init", "firewall_event", "flow_id", "inner_src_addr",
-        "inner_dst_addr", "inner_proto", "inner_src_port", "inner_dst_port",
+        "inner_dst_addr", "inner_proto", "inner_src_port", "inner_dst_port", "incoming_bytes",
+        "incoming_packets", "outgoing_bytes", "outgoing_packets", "behavior",
     }
 )  # fmt: skip
 
@@ -235,8 +236,8 @@ def _format(reading: Reading, length: int) -> tuple[str, int] | None:
         return f"V{length}", 0
     if reading is Reading.ADDRESS:
         return {4: ("u4", 0), 16: ("V16", 0)}.get(length)
-    if reading in (Reading.NTP_MICROSECONDS, Reading.NTP_NANOSECONDS) and length != 8:
-        return None
+    if reading in (Reading.NTP_MICROSECONDS, Reading.NTP_NANOSECONDS):
+        return {8: (">u8", 0), 16: ("(2,)>u8", 0)}.get(length)
     if reading is Reading.JUNIPER_PROPERTIES and length != 2:
         return None
     if reading is Reading.LABEL:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from exporter.batch import format_address, format_time
+from exporter.decode.devices import Stream
 from exporter.decode.elements import ELEMENTS, V9, V9_SCOPE, Reading
 from exporter.decode.options import Record
-from exporter.decode.state import Stream
 from exporter.decode.values import LAST_TIME, application_id, clean_text, floating_point
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from exporter.decode.devices import Stream
 from exporter.decode.elements import V9, V9_SCOPE
 from exporter.decode.layout import VARIABLE, Layout
 from exporter.decode.sampling import MAX_SAMPLER, Scope
-from exporter.decode.state import State, Stream
+from exporter.decode.state import State
 from exporter.decode.values import LAST_TIME, clean_text, floating_point
 
 Record = dict[tuple[int, int], bytes]

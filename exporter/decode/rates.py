@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.decode import values
+from exporter.decode.devices import Stream
 from exporter.decode.records import Records
 from exporter.decode.sampling import MAX_SAMPLER
-from exporter.decode.state import Stream
 from exporter.schema import Direction, SamplingSource
 
 if TYPE_CHECKING:

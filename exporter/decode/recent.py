@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.decode.devices import Stream
 from exporter.decode.grouping import ByStream
 from exporter.decode.records import Offsets
-from exporter.decode.state import Stream
 
 #: Octets of datagrams that are kept, and batches of them.
 MAX_BYTES: Final = 32 << 20

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
+import threading
 import weakref
-from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from exporter import config
-from exporter.batch import format_address
+from exporter.address import pack_address
 from exporter.decode.connections import Connections
+from exporter.decode.devices import OTHER, Device, Stream
 from exporter.decode.elements import ElementTable
 from exporter.decode.layout import VARIABLE, Field, Layout
-from exporter.decode.sampling import Sampling, Scope
-from exporter.decode.sequence import Sequence as SequenceNumbers
 from exporter.decode.templates import Definition, Template
+from exporter.decode.waiting import Waiting
 from exporter.schema import Source
 
 #: Observation domains kept per device.
@@ -26,11 +24,13 @@ MAX_FIELDS: Final = 2_000_000
 #: Names (of interfaces, VRFs, applications) kept per device, and over all devices together.
 MAX_NAMES_PER_DEVICE: Final = 32_768
 MAX_NAMES: Final = 1_000_000
-#: What a set that waits takes besides its octets, more or less: it may have four of them.
-WAITING_OCTETS: Final = 512
 #: A device not heard of for this long may make room for a new one, in milliseconds.
 IDLE: Final = 600_000
-
+#: Looking through all devices is not free: so many milliseconds from one time to the next.
+_LOOK: Final = 1_000
+#: Devices that are not configured and yet have metrics of their own, each a dozen series: whoever
+#: forges senders' addresses must not make more of them than Prometheus can read.
+MAX_TOLD: Final = 1000
 
 Key = TypeVar("Key", int, bytes)
 
@@ -39,134 +39,8 @@ class LimitError(Exception):
     """A bound was reached; the text is the reason's name."""
 
 
-class Device:
-    """A device by its address, with what it told about itself and how it is counted."""
-
-    __slots__ = (
-        "address", "applications", "clock_skew", "errors", "interfaces", "label", "names",
-        "rates", "reverse_counters", "sampling_rate", "sampling_rate_override", "seen", "streams",
-        "system_init", "telling", "templates", "times_replaced", "unknown_sampling", "vrfs",
-        "waiting", "waiting_bytes",
-    )  # fmt: skip
-
-    def __init__(self, address: bytes, configured: config.Device | None) -> None:
-        self.address = address
-        self.configure(configured)
-        self.seen = 0
-        self.streams: dict[tuple[Source, int], Stream] = {}
-        #: Names told in options: of interfaces and VRFs by number, of applications by octets.
-        self.interfaces: dict[int, str] = {}
-        self.vrfs: dict[int, str] = {}
-        self.applications: dict[bytes, str] = {}
-        self.names = 0
-        #: Rates for whole observation domains, and how many of a protocol told each.
-        self.rates: dict[Source, Counter[int]] = {}
-        #: What each of the domains told that told any rate.
-        self.telling: dict[Source, list[Sampling]] = {}
-        self.system_init = 0
-        self.templates = 0
-        #: Sets without a template by stream and number, those first that wait for longest.
-        self.waiting: OrderedDict[tuple[Stream, int], deque[WaitingSet]] = OrderedDict()
-        self.waiting_bytes = 0
-        self.clock_skew = 0.0
-        self.times_replaced = 0
-        self.unknown_sampling = 0
-        self.errors: Counter[str] = Counter()
-
-    def common_rate(self, source: Source) -> int:
-        """The one rate that observation domains told; 0 where there is none, or several."""
-        rates = self.rates.get(source, ())
-        return next(iter(rates)) if len(rates) == 1 else 0
-
-    def configure(self, configured: config.Device | None) -> None:
-        """Take over what the configuration says; of templates from their next repetition on."""
-        self.label = format_address(self.address)
-        self.sampling_rate = 0
-        self.sampling_rate_override = 0
-        self.reverse_counters = False
-        if configured is not None:
-            self.label = configured.name or self.label
-            self.sampling_rate = configured.sampling_rate or 0
-            self.sampling_rate_override = configured.sampling_rate_override or 0
-            self.reverse_counters = configured.reverse_counters
-
-
-class Stream:
-    """What one device sends in one protocol and observation domain."""
-
-    __slots__ = (
-        "boot", "bytes", "connections", "device", "domain", "duplicates", "last_sequence",
-        "options", "packets", "records", "sampling", "sequence", "serial", "source", "templates",
-        "waiting_dropped", "waiting_sets",
-    )  # fmt: skip
-
-    def __init__(
-        self, device: Device, source: Source, domain: int, connections: Connections
-    ) -> None:
-        self.device = device
-        self.source = source
-        self.domain = domain
-        #: Of all devices, in which this stream has a number of its own.
-        self.connections = connections
-        self.serial = connections.add_stream()
-        self.templates: dict[int, Template] = {}
-        self.sampling = Sampling()
-        self.sequence = SequenceNumbers()
-        #: Of the datagram before, to notice repeated ones; below 0 while none came.
-        self.last_sequence = -1
-        #: When the device started, by its uptime, in milliseconds since the epoch; 0: unknown.
-        self.boot = 0
-        self.packets = 0
-        self.bytes = 0
-        #: Flow records as reported, and options records.
-        self.records = 0
-        self.options = 0
-        self.duplicates = 0
-        self.waiting_sets = 0
-        self.waiting_dropped = 0
-
-    def forget_connections(self) -> None:
-        """Those that come are others, whatever their numbers."""
-        self.serial = self.connections.add_stream()
-
-    @property
-    def rates(self) -> Sampling:
-        """The domain's rates; where it told none, those of the one domain that did."""
-        telling = self.device.telling.get(self.source, ())
-        return telling[0] if len(telling) == 1 and not self.sampling.told else self.sampling
-
-    def learn_rate(self, rate: int, scope: Scope) -> None:
-        """Keep a sampling rate that was told in options."""
-        before, first = self.sampling.general, not self.sampling.told
-        self.sampling.learn(rate, scope)
-        if first and self.sampling.told:
-            self.device.telling.setdefault(self.source, []).append(self.sampling)
-        now = self.sampling.general
-        if now != before:
-            rates = self.device.rates.setdefault(self.source, Counter())
-            rates[now] += 1
-            rates[before] -= 1
-            if rates[before] <= 0:
-                del rates[before]
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingSet:
-    """A data set whose template is not known yet, with the times of its datagram."""
-
-    body: bytes
-    received: int
-    exported: int
-    uptime: int
-
-    @property
-    def size(self) -> int:
-        """Octets of memory that it takes, more or less."""
-        return len(self.body) + WAITING_OCTETS
-
-
 def _by_address(devices: Sequence[config.Device]) -> dict[bytes, config.Device]:
-    return {packed_address(device.address): device for device in devices}
+    return {pack_address(device.address): device for device in devices}
 
 
 class State:
@@ -185,18 +59,35 @@ class State:
         self.connections = Connections()
         self.fields = 0
         self.names = 0
-        self.waiting_bytes = 0
-        #: Devices with sets that wait, those first that have some for longest.
-        self._waiting: OrderedDict[Device, None] = OrderedDict()
+        self.waiting = Waiting(settings)
         self._full_until = 0
-        #: Counters of devices that made room for others: totals must not go back.
-        self.errors_elsewhere: Counter[str] = Counter()
+        #: Devices that are not configured and have metrics of their own.
+        self._told = 0
+        #: Counts what is of no device that is kept. Of those without metrics of their own that made
+        #: room for others it has all that was counted: totals must not go back.
+        self.elsewhere = Device(bytes(16), None)
+        self.elsewhere.label = OTHER
+        #: Held while what was counted moves there, and by those who add all of it up.
+        self.counting = threading.Lock()
 
     def configure(self, devices: Sequence[config.Device]) -> None:
-        """Use another configuration of the devices from now on."""
+        """Use another configuration of the devices from now on.
+
+        Who has metrics of his own keeps them. Who gets them begins anew: what was counted until now
+        stays with the others.
+        """
         self._configured = _by_address(devices)
-        for address, device in self.devices.items():
-            device.configure(self._configured.get(address))
+        with self.counting:
+            for address, device in self.devices.items():
+                was_other = device.label == OTHER
+                device.configure(self._configured.get(address))
+                if was_other and device.configured:
+                    self._count_elsewhere(device)
+                elif was_other:
+                    device.label = OTHER
+            self._told = sum(
+                not device.configured and device.label != OTHER for device in self.devices.values()
+            )
 
     def streams(self) -> Iterator[Stream]:
         """All streams of all devices."""
@@ -232,7 +123,8 @@ class State:
             if configured is None and len(self.devices) >= self._settings.max_devices:
                 self._make_room(now)
             device = self.devices[address] = Device(address, configured)
-        device.seen = max(device.seen, now)
+            self._label(device)
+        device.seen = now
         return device
 
     def define(self, stream: Stream, definition: Definition, now: int) -> Template:
@@ -296,51 +188,6 @@ class State:
             self.names += 1
         names[key] = name
 
-    def wait(self, stream: Stream, number: int, waiting: WaitingSet) -> bool:
-        """Keep a data set until its template arrives; others make room.
-
-        Of a device that has enough the oldest for the same template, else those that wait for
-        longest: what never gets its template must not keep others from waiting.
-        """
-        device, settings = stream.device, self._settings
-        size, key = waiting.size, (stream, number)
-        if size > min(settings.max_waiting_bytes_per_device, settings.max_waiting_bytes):
-            stream.waiting_dropped += 1
-            return False
-        while device.waiting_bytes + size > settings.max_waiting_bytes_per_device:
-            self._drop_oldest(device, key)
-        while self.waiting_bytes + size > settings.max_waiting_bytes:
-            self._drop_oldest(device if device.waiting else next(iter(self._waiting)), key)
-        device.waiting.setdefault(key, deque()).append(waiting)
-        self._waiting.setdefault(device)
-        self._count_waiting(stream, 1, size)
-        return True
-
-    def take_waiting(self, stream: Stream, number: int) -> list[WaitingSet]:
-        """The data sets that waited for a template."""
-        taken = list(stream.device.waiting.pop((stream, number), ()))
-        self._count_waiting(stream, -len(taken), -sum(waiting.size for waiting in taken))
-        return taken
-
-    def _drop_oldest(self, device: Device, key: tuple[Stream, int]) -> None:
-        """Drop a set of a device that has some: of those by ``key``, if any."""
-        if key not in device.waiting:
-            key = next(iter(device.waiting))
-        queue = device.waiting[key]
-        size = queue.popleft().size
-        if not queue:
-            del device.waiting[key]
-        key[0].waiting_dropped += 1
-        self._count_waiting(key[0], -1, -size)
-
-    def _count_waiting(self, stream: Stream, sets: int, size: int) -> None:
-        device = stream.device
-        stream.waiting_sets += sets
-        device.waiting_bytes += size
-        self.waiting_bytes += size
-        if not device.waiting:
-            self._waiting.pop(device, None)
-
     def _check(self, device: Device, definition: Definition, known: Template | None) -> None:
         fields = definition.fields
         if len(fields) > self._settings.max_fields_per_template:
@@ -353,27 +200,51 @@ class State:
         if self.fields + len(fields) > MAX_FIELDS:
             raise LimitError("too_many_templates")
 
+    def _label(self, device: Device) -> None:
+        if device.configured:
+            return
+        if self._told < MAX_TOLD:
+            self._told += 1
+        else:
+            device.label = OTHER
+
     def _make_room(self, now: int) -> None:
         """Forget a device that is silent; configured ones stay."""
-        if now < self._full_until:
+        if now < self._full_until <= now + _LOOK:
             raise LimitError("too_many_devices")
-        candidates = (d for d in self.devices.values() if d.address not in self._configured)
-        oldest = min(candidates, key=lambda device: device.seen, default=None)
-        if oldest is None or now - oldest.seen < IDLE:
-            self._full_until = now + 1000  # looking through all devices is not free
+
+        def last_seen(device: Device) -> int:
+            # Heard of later than now: before the clock was set back.
+            return device.seen if device.seen <= now + IDLE else 0
+
+        candidates = (device for device in self.devices.values() if not device.configured)
+        oldest = min(candidates, key=last_seen, default=None)
+        if oldest is None or now - last_seen(oldest) < IDLE:
+            self._full_until = now + _LOOK
             raise LimitError("too_many_devices")
         for stream in oldest.streams.values():
             self.withdraw_all(stream)
         for stream, number in list(oldest.waiting):
-            self.take_waiting(stream, number)
+            self.waiting.take(stream, number)
         self.names -= oldest.names
-        self.errors_elsewhere.update(oldest.errors)
-        del self.devices[oldest.address]
+        with self.counting:
+            if oldest.label == OTHER:
+                self._count_elsewhere(oldest)
+            else:
+                self.elsewhere.errors.update(oldest.errors)
+                self._told -= 1
+            del self.devices[oldest.address]
 
-
-def packed_address(address: str) -> bytes:
-    """An address as 16 octets, IPv4 mapped."""
-    parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return b"\0" * 10 + b"\xff\xff" + parsed.packed
-    return parsed.packed
+    def _count_elsewhere(self, device: Device) -> None:
+        """Move there what was counted of a device."""
+        elsewhere = self.elsewhere
+        elsewhere.errors.update(device.errors)
+        device.errors.clear()
+        elsewhere.times_replaced += device.times_replaced
+        elsewhere.unknown_sampling += device.unknown_sampling
+        device.times_replaced = device.unknown_sampling = 0
+        for (source, _), stream in device.streams.items():
+            key = (source, 0)
+            if key not in elsewhere.streams:
+                elsewhere.streams[key] = Stream(elsewhere, source, 0, self.connections)
+            stream.move_counts(elsewhere.streams[key])

@@ -17,11 +17,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import pack_address
 from exporter.batch import format_address
 from exporter.config.load import read_bytes
+from exporter.decode.devices import Stream
 from exporter.decode.layout import Field
 from exporter.decode.sampling import Scope
-from exporter.decode.state import LimitError, State, Stream, packed_address
+from exporter.decode.state import LimitError, State
 from exporter.decode.templates import FIRST_TEMPLATE, Definition
 from exporter.decode.values import LAST_TIME
 from exporter.schema import Source
@@ -61,8 +63,8 @@ def load(path: Path, state: State) -> None:
         content = json.loads(read_bytes(path))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']} is not known")
-        streams = content["streams"]
-        for entry in streams:
+        # Those first that are silent for longest: where there are too many, they make room.
+        for entry in sorted(content["streams"], key=lambda entry: int(entry["seen"])):
             _restore(state, entry)
     except FileNotFoundError:
         return
@@ -98,7 +100,7 @@ def _dump(stream: Stream, updated: NDArray[np.uint32]) -> dict[str, Any]:
 def _restore(state: State, entry: dict[str, Any]) -> None:
     try:
         stream = state.stream(
-            packed_address(entry["device"]), Source[entry["source"].upper()],
+            pack_address(entry["device"]), Source[entry["source"].upper()],
             int(entry["domain"]), int(entry["seen"]),
         )  # fmt: skip
         stream.boot = int(entry["boot"])

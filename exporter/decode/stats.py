@@ -9,10 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from exporter.decode.state import Device, State, Stream
-
-#: Label of everything whose device is not among those kept.
-OTHER = "other"
+from exporter.decode.devices import OTHER, Device, Stream
+from exporter.decode.state import State
 
 _PREFIX = "flow_exporter_"
 
@@ -20,8 +18,8 @@ _PREFIX = "flow_exporter_"
 class DecodeStats(Collector):
     """Counters of all devices, read from the decoder's state when asked.
 
-    Labels are bounded by ``decode.max_devices``; what cannot be laid to a device that is kept is
-    counted under the device ``other``.
+    Devices that are configured and a bounded number of others have a label of their own; all else
+    is counted under the device ``other``.
     """
 
     def __init__(self, state: State) -> None:
@@ -29,8 +27,8 @@ class DecodeStats(Collector):
 
     def errors(self) -> Counter[tuple[str, str]]:
         """Errors so far by (device, reason)."""
-        found = Counter({(OTHER, r): n for r, n in self._state.errors_elsewhere.items()})
-        for device in list(self._state.devices.values()):
+        found: Counter[tuple[str, str]] = Counter()
+        for device in (self._state.elsewhere, *list(self._state.devices.values())):
             for reason, number in list(device.errors.items()):
                 found[device.label, reason] += number
         return found
@@ -41,7 +39,15 @@ class DecodeStats(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the decoders."""
+        with self._state.counting:  # or what moves meanwhile were counted twice, and then once
+            families = list(self._collect())
+        yield from families
+
+    def _collect(self) -> Iterator[Metric]:
         devices = list(self._state.devices.values())
+        heard_of = len(devices)
+        if any(device.label == OTHER for device in devices) or self._state.elsewhere.streams:
+            devices.append(self._state.elsewhere)
         streams = [stream for device in devices for stream in list(device.streams.values())]
         yield from _stream_counters(streams)
         errors = CounterMetricFamily(
@@ -52,10 +58,10 @@ class DecodeStats(Collector):
             errors.add_metric([device, reason], number)
         yield errors
         yield from _device_metrics(devices)
-        yield GaugeMetricFamily(f"{_PREFIX}devices", "Devices heard of.", value=len(devices))
+        yield GaugeMetricFamily(f"{_PREFIX}devices", "Devices heard of.", value=heard_of)
         yield GaugeMetricFamily(
             f"{_PREFIX}waiting_bytes", "Memory of records that wait for their template.",
-            value=self._state.waiting_bytes,
+            value=self._state.waiting.size,
         )  # fmt: skip
 
 
@@ -133,5 +139,6 @@ def _device_metrics(devices: Iterable[Device]) -> Iterator[Metric]:
         labels=["device"],
     )  # fmt: skip
     for label, entries in by_label.items():
-        skew.add_metric([label], max(entries, key=lambda d: d.seen).clock_skew)
+        if label != OTHER:
+            skew.add_metric([label], max(entries, key=lambda d: d.seen).clock_skew)
     yield skew

@@ -16,11 +16,12 @@ from exporter.decode import accounting
 from exporter.decode.binding import Binding
 from exporter.decode.bound import Arrived, Bound, data_sets, uptimes, waiting_sets
 from exporter.decode.datagrams import Sets, is_data_set, is_template_set, walk_sets
+from exporter.decode.devices import Device, Stream, WaitingSet
 from exporter.decode.flows import DataSets, decode_flows
 from exporter.decode.layout import MIN_RECORD
 from exporter.decode.options import Record, Told, differs, learn, option_records, told
 from exporter.decode.records import Offsets
-from exporter.decode.state import Device, LimitError, State, Stream, WaitingSet
+from exporter.decode.state import LimitError, State
 from exporter.decode.templates import (
     FIRST_TEMPLATE,
     Definition,
@@ -266,14 +267,14 @@ class TemplatedDecoder:
         if known is not None and known.layout.fields != definition.fields:
             binding.bind_before(stream, owner, definition.id, at)
         template = self._state.define(stream, definition, now)
-        waiting = self._state.take_waiting(stream, definition.id)
+        waiting = self._state.waiting.take(stream, definition.id)
         if waiting:
             binding.woken.append((stream, template, waiting))
 
     def _let_wait(self, sets: DataSets) -> None:
         for number in np.flatnonzero(sets.length).tolist():  # an empty one has nothing to keep
             at = int(sets.start[number])
-            self._state.wait(
+            self._state.waiting.add(
                 sets.streams[sets.stream[number]],
                 int(sets.number[number]),
                 WaitingSet(

@@ -99,7 +99,9 @@ def netflow9_options_templates(body: bytes) -> Iterator[Definition]:
             if template or scopes or options:
                 raise TemplateError("malformed_template")
             return  # padding
-        if scopes % 4 or options % 4 or end - at < scopes + options:
+        # pmacct's probe told 9 octets of two fields for years, and EdgeRouters still do.
+        scopes, options = scopes & ~3, options & ~3
+        if end - at < scopes + options:
             raise TemplateError("malformed_template")
         # Scopes of higher numbers than the RFC has are elements.
         fields = tuple(

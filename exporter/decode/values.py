@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from exporter.batch import Array, DictColumn
 from exporter.decode.elements import Reading
 
-#: ``::ffff:0:0/96`` as the third 32-bit word of an address, in memory order.
-_MAPPED: Final = np.frombuffer(b"\0\0\xff\xff", np.uint32)[0]
 #: ``::ffff:0.0.0.0``, of a type whose 16 octets numpy copies at once.
 _MAPPED_ADDRESS: Final = np.frombuffer(bytes(10) + b"\xff\xff" + bytes(4), np.complex128)
 #: ``::ffff:0.0.0.0`` as the second 64-bit word of an address, in memory order.
@@ -29,6 +27,8 @@ NO_TIME: Final = np.int64(np.iinfo(np.int64).min)
 
 #: The last millisecond of the year 9999; what is later is no time.
 LAST_TIME: Final = 253_402_300_799_999
+
+_NOT_MEASURED: Final = np.uint64((1 << 32) - 1)
 
 _NTP_EPOCH: Final = 2_208_988_800
 _NTP_ERA: Final = 1 << 32
@@ -94,14 +94,6 @@ def no_address(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return empty
 
 
-def is_ipv4(values: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which rows are IPv4 addresses."""
-    mapped: NDArray[np.bool_] = (values.view(np.uint64)[:, 0] == 0) & (
-        values.view(np.uint32)[:, 2] == _MAPPED
-    )
-    return mapped
-
-
 def no_ipv4(values: NDArray[np.uint8]) -> bool:
     """Whether it is plain that none of the rows is ``::`` or IPv4: none begins with ``::``."""
     return bool(values.view(np.uint64)[:, 0].min(initial=1))
@@ -114,7 +106,13 @@ def ntp_milliseconds(field: Array, exported: NDArray[np.int64], divisor: int) ->
     (``divisor`` of them to the millisecond). Read in NTP format, that is some day in 2036 or later;
     so the reading holds that is not after the export, and of two such readings the closer one: a
     probe that reads an old capture exports times of years ago.
+
+    pmacct's probe has 16 octets: seconds since the epoch, and the micro- or nanoseconds of it.
     """
+    if field.ndim == 2:
+        whole = milliseconds(np.ascontiguousarray(field[:, 0]), 1000)
+        part = np.minimum(field[:, 1] // np.uint64(divisor), np.uint64(999))
+        return whole + part.astype(np.int64)
     raw = unsigned(field, np.uint64)
     seconds = (raw >> np.uint64(32)).astype(np.int64)
     seconds += np.where(seconds < 1 << 31, _NTP_ERA - _NTP_EPOCH, -_NTP_EPOCH)
@@ -138,6 +136,12 @@ def milliseconds(field: Array, scale: int) -> NDArray[np.int64]:
     if scale != 1:
         raw *= np.uint64(scale)
     return raw.view(np.int64)
+
+
+def latency(microseconds: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """Seconds; 0 for what devices tell as not measured, 32 bits of ones."""
+    measured = np.where(microseconds == _NOT_MEASURED, np.uint64(0), microseconds)
+    return (measured / 1e6).astype(np.float32)
 
 
 def fixed_bytes(field: Array) -> tuple[NDArray[np.uint32], list[bytes]]:

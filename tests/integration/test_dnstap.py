@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import DnsBatch
 from exporter.config.dns import DnstapListener
 from exporter.config.dns import LearnedNames as LearnedSettings
-from exporter.distinct import pack_address
-from exporter.enrich.addresses import EndFacts
+from exporter.enrich.end_facts import EndFacts
 from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.learned import LearnedNames

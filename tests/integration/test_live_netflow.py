@@ -21,7 +21,8 @@ from exporter.receive.udp import open_receivers
 from exporter.simulate.encode import NetFlow9Encoder
 from tests.support.flows import random_flows
 from tests.support.frames import ethernet, ipv4, ipv6, pcap, udp
-from tests.support.peers import nfcapd_files, program, started, wait_for
+from tests.support.peers import nfcapd_files, program, started
+from tests.support.stack import until
 
 FLOWS = 60
 NOW = 1_760_000_000_000
@@ -94,7 +95,7 @@ def test_softflowd_reads_a_capture_and_we_get_its_flows(version: int, tmp_path: 
     with collecting() as collected:
         argv = softflowd(version, collected.port, tmp_path, "-r", str(tmp_path / "traffic.pcap"))
         told = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
-        wait_for(lambda: collected.totals()[2] >= FLOWS, "all flows")
+        until("all flows", 60, lambda: collected.totals()[2] >= FLOWS)
         assert collected.totals() == expected
         exported = re.search(r"Flows exported: (\d+)", told)
         assert exported, told
@@ -108,9 +109,20 @@ def test_softflowd_and_ipv6(version: int, tmp_path: Path) -> None:
     with collecting() as collected:
         argv = softflowd(version, collected.port, tmp_path, "-r", str(tmp_path / "traffic.pcap"))
         subprocess.run(argv, capture_output=True, timeout=60)
-        wait_for(lambda: collected.totals()[2] >= FLOWS, "all flows")
+        until("all flows", 60, lambda: collected.totals()[2] >= FLOWS)
         assert collected.totals() == expected
         assert {row["src_addr"] for row in collected.flows.rows()} == {"2001:db8::1"}
+
+
+def test_softflowd_sends_both_directions_in_one_record(tmp_path: Path) -> None:
+    """-b: what nobody answered has a reverse direction of zeros, which is no flow."""
+    expected = capture(tmp_path / "traffic.pcap")
+    with collecting() as collected:
+        traffic = str(tmp_path / "traffic.pcap")
+        argv = softflowd(10, collected.port, tmp_path, "-b", "-r", traffic)
+        subprocess.run(argv, capture_output=True, timeout=60)
+        until("all octets", 60, lambda: collected.totals()[:2] == expected[:2])
+        assert collected.totals() == expected
 
 
 def test_softflowd_watches_loopback(tmp_path: Path) -> None:
@@ -126,7 +138,7 @@ def test_softflowd_watches_loopback(tmp_path: Path) -> None:
         log = tmp_path / "softflowd.log"
         argv = softflowd(9, collected.port, tmp_path, "-i", "lo", f"udp dst port {watched}")
         with started(argv, log):
-            wait_for(lambda: (tmp_path / "softflowd.ctl").exists(), "softflowd")
+            until("softflowd", 60, lambda: (tmp_path / "softflowd.ctl").exists())
             time.sleep(0.3)
             # softflowd gets packets from the kernel by the block and leaves the last one there.
             for _ in range(20_000):
@@ -139,38 +151,54 @@ def test_softflowd_watches_loopback(tmp_path: Path) -> None:
                 assert found, told
                 return int(found[1])
 
-            wait_for(lambda: processed() > 10_000, "softflowd sees the packets")
+            until("softflowd sees the packets", 60, lambda: processed() > 10_000)
             packets = 0
             while packets != (packets := processed()):  # blocks may still be on their way
                 time.sleep(0.5)
             subprocess.run([*control, "expire-all"], check=True, timeout=60, capture_output=True)
-            wait_for(lambda: collected.totals()[2], "the flow")
+            until("the flow", 60, lambda: collected.totals()[2])
         assert collected.totals() == (packets * 1028, packets, 1)
         (flow,) = collected.flows.rows()
         assert (flow["src_port"], flow["dst_port"]) == (sender.getsockname()[1], watched)
+
+
+def pmacctd_tells(collected: Collected, folder: Path, settings: str) -> None:
+    """pmacctd's nfprobe tells the flows of ``traffic.pcap`` in ``folder``."""
+    file, log = folder / "pmacctd.conf", folder / "pmacctd.log"
+    file.write_text(
+        f"""\
+daemonize: false
+pcap_savefile: {folder}/traffic.pcap
+pcap_savefile_delay: 1
+aggregate: src_host, dst_host, src_port, dst_port, proto, tos
+plugins: nfprobe
+nfprobe_receiver: 127.0.0.1:{collected.port}
+{settings}
+"""
+    )
+    with started([program("pmacctd"), "-f", str(file)], log) as process:
+        until("pmacctd's end", 60, lambda: process.poll() is not None)
+        until(log.read_text(), 60, lambda: collected.totals()[2] >= FLOWS)
 
 
 @pytest.mark.parametrize("version", [5, 9, 10])
 def test_pmacctd_exports_a_capture_by_nfprobe(version: int, tmp_path: Path) -> None:
     expected = capture(tmp_path / "traffic.pcap")
     with collecting() as collected:
-        settings = tmp_path / "pmacctd.conf"
-        settings.write_text(
-            f"""\
-daemonize: false
-pcap_savefile: {tmp_path}/traffic.pcap
-pcap_savefile_delay: 1
-aggregate: src_host, dst_host, src_port, dst_port, proto, tos
-plugins: nfprobe
-nfprobe_receiver: 127.0.0.1:{collected.port}
-nfprobe_version: {version}
-"""
-        )
-        log = tmp_path / "pmacctd.log"
-        with started([program("pmacctd"), "-f", str(settings)], log) as process:
-            wait_for(lambda: process.poll() is not None, "pmacctd's end")
-            wait_for(lambda: collected.totals()[2] >= FLOWS, log.read_text())
+        pmacctd_tells(collected, tmp_path, f"nfprobe_version: {version}")
         assert collected.totals() == expected
+
+
+def test_pmacctd_and_times_of_microseconds(tmp_path: Path) -> None:
+    """Its microseconds are seconds and microseconds of 8 octets each, not times of NTP."""
+    expected = capture(tmp_path / "traffic.pcap")
+    began = time.time() - 30  # as the capture tells
+    with collecting() as collected:
+        pmacctd_tells(collected, tmp_path, "nfprobe_version: 10\nnfprobe_tstamp_usec: true")
+        flows = collected.flows
+        assert collected.totals() == expected
+        assert {row["time_source"] for row in flows.rows()} == {"record"}
+        assert int(flows.array("time_flow_start").min()) == pytest.approx(began * 1000, abs=1000)
 
 
 @pytest.mark.parametrize("version", [5, 9])
@@ -185,6 +213,6 @@ def test_nfreplay_sends_what_nfcapd_stored(version: int, tmp_path: Path) -> None
                  "-p", str(collected.port), "-v", str(version), "-d", "1000"],
                 capture_output=True, check=True, timeout=20,
             )  # fmt: skip
-        wait_for(lambda: collected.totals()[2] >= len(batch), "all flows")
+        until("all flows", 60, lambda: collected.totals()[2] >= len(batch))
         expected = int(batch.array("bytes").sum()), int(batch.array("packets").sum()), len(batch)
         assert collected.totals() == expected

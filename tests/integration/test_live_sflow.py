@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import struct
 import time
 from collections import Counter
@@ -192,3 +194,39 @@ sampling_rate[s]: 1
     assert {(r["device_addr"], r["observation_domain"]) for r in collector.rows} == {
         ("192.0.2.55", 3)
     }
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/connect-devices.md"
+
+
+def shown(kind: str, port: int) -> list[str]:
+    """Arguments of the page's ``ovs-vsctl`` for records of this kind: every packet, at once."""
+    text = PAGE.read_text().partition("## Open vSwitch")[2].replace("\\\n", " ")
+    [command] = [line for line in text.splitlines() if f" create {kind} " in line]
+    for pattern, value in (
+        (r"192\.0\.2\.10:\d+", f"127.0.0.1:{port}"),
+        (r"agent=\w+", 'agent="192.0.2.1"'),
+        (r"sampling=\d+", "sampling=1"),
+        (r"(polling|active_timeout)=\d+", r"\1=1"),
+    ):
+        command = re.sub(pattern, value, command)
+    return shlex.split(command)[1:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [("sFlow", "sflow5"), ("IPFIX", "ipfix"), ("NetFlow", "netflow5")]
+)
+def test_open_vswitch_configured_by_our_page_tells_each_packet_once(
+    kind: str, source: str, switch: Switch, collector: Collector
+) -> None:
+    switch.configure(*shown(kind, collector.port))
+    frames = [frame for frame in traffic(20) if frame[12:14] == b"\x08\x00"]
+    switch.receive("p1", frames)
+    deadline = time.monotonic() + 60
+    while sum(r["packets"] for r in collector.rows) < len(frames) and time.monotonic() < deadline:
+        collector.take()
+    switch.configure("clear", "bridge", "br0", kind.lower())
+    for _ in range(20):  # what is told again would come soon
+        collector.take()
+    assert {row["source"] for row in collector.rows} == {source}
+    assert sum(row["packets"] for row in collector.rows) == len(frames)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.peers import program, started, wait_for
+from tests.support.peers import program, started
+from tests.support.stack import until
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
@@ -54,7 +55,7 @@ def running_switch(folder: Path) -> Iterator[Switch]:
     ]  # fmt: skip
     switch = Switch(folder)
     with started(server, folder / "db.log"):
-        wait_for((folder / "db.sock").exists, "ovsdb-server")
+        until("ovsdb-server", 60, (folder / "db.sock").exists)
         switch.configure("--no-wait", "init")
         with started(daemon, folder / "switch.log"):
             switch.configure(

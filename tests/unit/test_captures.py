@@ -13,8 +13,8 @@ import pytest
 
 from exporter import config
 from exporter.decode import Decoder
+from exporter.decode.devices import Device
 from exporter.decode.files import FileDecoder
-from exporter.decode.state import Device
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 

@@ -155,6 +155,20 @@ def test_reverse_elements_need_none_of_the_other_direction() -> None:
     assert (back["bytes"], back["tos"], back["tcp_flags"]) == (20, 0xB8, 0x12)
 
 
+def test_the_other_direction_lasts_as_long_unless_it_tells_otherwise() -> None:
+    fields: list[FieldSpec] = [*KEY, (152, 8), (153, 8), (REVERSE, 2, 8)]
+    record = PAIR + struct.pack("!QQQ", NOW * 1000 - 900, NOW * 1000 - 800, 2)
+    there, back = rows(ipfix(template10(256, fields), set_of(256, record)))
+    for name in ("time_flow_start", "time_flow_end", "time_source"):
+        assert back[name] == there[name]
+    fields += [(REVERSE, 152, 8), (REVERSE, 161, 4)]
+    record += struct.pack("!QI", NOW * 1000 - 700, 300)
+    _, back = rows(ipfix(template10(256, fields), set_of(256, record)))
+    assert back["time_flow_start"] == "2023-11-14T22:13:19.300Z"
+    assert back["time_flow_end"] == "2023-11-14T22:13:19.600Z"
+    assert (back["bytes"], back["packets"]) == (0, 2)
+
+
 def test_reverse_totals_count_where_there_are_no_deltas() -> None:
     fields: list[FieldSpec] = [*KEY, (85, 8), (REVERSE, 85, 8)]
     there, back = rows(ipfix(template10(256, fields), set_of(256, PAIR + struct.pack("!2Q", 7, 8))))
@@ -177,3 +191,34 @@ def test_translated_addresses_turn_too() -> None:
     _, back = rows(netflow9(template9(256, fields), set_of(256, record)))
     assert (back["nat_src_addr"], back["nat_dst_addr"]) == ("10.0.0.2", "198.51.100.1")
     assert (back["nat_src_port"], back["nat_dst_port"]) == (80, 40000)
+
+
+@pytest.mark.parametrize(
+    ("behavior", "octets", "there", "back"),
+    [
+        (b"INITIAL,SERVER_IS_LOCAL", (86, 78), 86, 78),
+        (b"CLIENT_IS_LOCAL,ACTIVE", (86, 78), 78, 86),
+        (b"CLIENT_IS_LOCAL,ACTIVE", (86, 0), 0, 86),
+        (b"INITIAL", (86, 78), 78, 86),
+        (b"INITIAL", (86, 0), 86, None),
+    ],
+)
+def test_octets_to_and_from_a_subscriber_are_two_flows_of_its_end(
+    behavior: bytes, octets: tuple[int, int], there: int, back: int | None
+) -> None:
+    """Procera's are incoming and outgoing; which end is the subscriber's is a word in a text."""
+    fields: list[FieldSpec] = [*KEY, (15397, 3, 8), (15397, 4, 8), (15397, 15, 0xFFFF)]
+    record = PAIR + struct.pack("!QQB", *octets, len(behavior)) + behavior
+    found = rows(ipfix(template10(256, fields), set_of(256, record)))
+    assert [(row["src_addr"], row["bytes"]) for row in found] == [
+        ("10.0.0.1", there),
+        ("10.0.0.2", back),
+    ][: 1 if back is None else 2]
+
+
+def test_counters_of_a_subscriber_give_way_to_those_of_the_flow() -> None:
+    fields: list[FieldSpec] = [*KEY, (1, 4), (15397, 3, 8), (15397, 4, 8)]
+    (row,) = rows(
+        ipfix(template10(256, fields), set_of(256, PAIR + struct.pack("!IQQ", 164, 86, 78)))
+    )
+    assert row["bytes"] == 164

@@ -136,6 +136,8 @@ def test_an_element_alone_fills_its_column(element: Element) -> None:
         "packet_section": ("src_addr", "192.0.2.1"), "event_time": ("time_flow_end", shown),
         "selected_packets": ("sampling_rate", 5), "client_latency": ("rtt", 0.01),
         "server_latency": ("rtt", 0.01),
+        **{f"{way}_{name}": (name, 5) for way in ("incoming", "outgoing")
+           for name in ("bytes", "packets")},
     }.get(element.column.rstrip("0123456789").rstrip("_"))  # fmt: skip
     if effect is not None:
         column, expected = effect
@@ -146,6 +148,7 @@ def test_an_element_alone_fills_its_column(element: Element) -> None:
             "ip_version", "firewall_event", "flow_id", "sampler", "skipped_packets", "system_init",
             "duration", "frame_type", "frame_size", "section_octets", "inner_src_addr",
             "inner_dst_addr", "inner_proto", "inner_src_port", "inner_dst_port",
+            "behavior",
         }  # fmt: skip
 
 
@@ -337,6 +340,62 @@ def test_the_reverse_of_an_element_belongs_to_the_other_direction() -> None:
     there, back = rows([*fields, (196, 1)], record + b"\1")
     assert (there["bytes"], there["tos"]) == (1, 1 << 5)
     assert (back["bytes"], back["tos"], back["src_addr"]) == (2, 3 << 5, "10.0.0.2")
+
+
+SONICWALL: list[FieldSpec] = [
+    (8741, 5, 4), (8741, 6, 4), (8741, 11, 2), (8741, 12, 2), (8741, 20, 1), (8741, 9, 4),
+    (8741, 10, 4), (8741, 3, 6), (8741, 4, 6), (8741, 1, 4), (8741, 17, 4), (8741, 18, 4),
+    (8741, 13, 4), (8741, 14, 4), (8741, 15, 4), (8741, 16, 4),
+]  # fmt: skip
+
+
+def sonicwall(end: int) -> bytes:
+    head = ip("10.0.0.1") + ip("192.0.2.1") + struct.pack("!HHBII", 40000, 443, 6, 1, 2)
+    macs = bytes.fromhex("020000000001020000000002")
+    return head + macs + struct.pack("!7I", NOW - 1, NOW - 60, end, 10, 1000, 20, 2000)
+
+
+def test_connections_of_sonicwall_are_two_flows_by_its_own_elements() -> None:
+    """ "IPFIX with extensions" has none of IANA's."""
+    there, back = rows(SONICWALL, sonicwall(NOW - 5))
+    assert (there["src_addr"], there["dst_addr"], there["proto"]) == ("10.0.0.1", "192.0.2.1", 6)
+    assert (there["bytes"], there["packets"], there["in_if"]) == (1000, 10, 1)
+    assert (there["src_port"], there["src_mac"]) == (40000, "02:00:00:00:00:01")
+    assert (back["src_addr"], back["src_port"], back["in_if"]) == ("192.0.2.1", 443, 2)
+    assert (back["bytes"], back["packets"], back["src_mac"]) == (2000, 20, "02:00:00:00:00:02")
+    assert there["time_flow_start"] == "2023-11-14T22:12:20.000Z"
+    assert there["time_flow_end"] == back["time_flow_end"] == "2023-11-14T22:13:15.000Z"
+    going_on, _ = rows(SONICWALL, sonicwall(0))
+    assert going_on["time_flow_end"] == "2023-11-14T22:13:19.000Z"
+
+
+def test_what_sonicwall_counted_since_its_last_report_goes_before_its_totals() -> None:
+    """Reports of a connection that goes on must not count its octets again."""
+    since: list[FieldSpec] = [(8741, element, 4) for element in (169, 170, 171, 172)]
+    told = sonicwall(0) + struct.pack("!4I", 1, 100, 2, 200)
+    there, back = rows([*SONICWALL, *since], told)
+    assert (there["packets"], there["bytes"], back["packets"], back["bytes"]) == (1, 100, 2, 200)
+    there, *none = rows([*SONICWALL, *since], sonicwall(0) + bytes(16))
+    assert (there["bytes"], none) == (0, [])
+
+
+def test_clients_and_servers_of_cisco_count_packets_too() -> None:
+    for version, client in ((10, (9, 9265, 4)), (9, (42033, 4))):
+        server = (*client[:-2], client[-2] + 1, 4)
+        there, back = rows([client, server], struct.pack("!II", 3, 4), version=version)
+        assert (there["packets"], back["packets"]) == (3, 4)
+
+
+def test_a_round_trip_that_was_not_measured_is_none() -> None:
+    fields: list[FieldSpec] = [(9, 4248, 4)]
+    measured, not_measured = rows(fields, struct.pack("!I", 1500), b"\xff" * 4)
+    assert (measured["rtt"], not_measured["rtt"]) == (pytest.approx(0.0015), 0)
+
+
+def test_a_block_of_ports_is_known_by_its_first_unless_one_is_told() -> None:
+    """RFC 8158: translators allot ports by the block."""
+    assert one([(361, 2), (362, 2)], struct.pack("!HH", 1024, 2047))["nat_src_port"] == 1024
+    assert one([(361, 2), (227, 2)], struct.pack("!HH", 1024, 0))["nat_src_port"] == 0
 
 
 # Sampled packets

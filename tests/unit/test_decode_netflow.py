@@ -133,7 +133,7 @@ def test_what_comes_before_its_template_waits_and_keeps_its_times() -> None:
     )
     (row,) = [row for found in late for row in found.rows()]
     assert row["time_received"] == "2023-11-14T22:13:20.000Z"
-    assert decoder.state.waiting_bytes == 0
+    assert decoder.state.waiting.size == 0
 
 
 def test_a_template_that_changes_does_not_change_what_came_before() -> None:
@@ -260,6 +260,17 @@ def test_a_template_bomb_keeps_to_the_limits() -> None:
     assert errors(decoder) == {"too_many_templates": 34 * 3, "too_many_fields": 1}
 
 
+def test_templates_that_change_or_are_withdrawn_make_room_for_others() -> None:
+    decoder = make(max_templates_per_device=2)
+    for sequence in range(5):
+        rows(decoder, ipfix(template10(256, FLOW[sequence:]), sequence=2 * sequence))
+        rows(decoder, ipfix(template10(257, FLOW), template10(257, []), sequence=2 * sequence + 1))
+    (device,) = decoder.state.devices.values()
+    assert device.templates == 1
+    assert decoder.state.fields == len(FLOW[4:])
+    assert errors(decoder) == {}
+
+
 def waiting(decoder: Decoder) -> int:
     return sum(stream.waiting_sets for stream in decoder.state.streams())
 
@@ -269,7 +280,7 @@ def test_waiting_records_keep_to_the_limits() -> None:
     for number in range(30):
         for device in ("192.0.2.1", "192.0.2.2"):
             rows(decoder, netflow9(set_of(256, bytes(40)), sequence=number), device=device)
-    assert 2_000 < decoder.state.waiting_bytes <= 3_000
+    assert 2_000 < decoder.state.waiting.size <= 3_000
     assert sum(s.waiting_dropped for s in decoder.state.streams()) > 50
 
 
@@ -301,6 +312,15 @@ def test_configured_devices_get_in_however_many_there_are() -> None:
     rows(decoder, netflow9(template9(256, FLOW)), device="192.0.2.1")
     assert "edge1" in {device.label for device in decoder.state.devices.values()}
     assert len(decoder.state.devices) == 4
+
+
+def test_a_clock_that_was_ahead_keeps_no_device_out() -> None:
+    decoder = make(max_devices=1)
+    hours = 7_200_000
+    for number, ahead in enumerate((hours, hours + 1000, 2000)):
+        told = netflow9(template9(256, FLOW))
+        decoder.decode(batch(told, device=f"192.0.2.{number}", received=1_700_000_000_000 + ahead))
+    assert [device.label for device in decoder.state.devices.values()] == ["192.0.2.2"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 
 from exporter import config
 from exporter.decode import Decoder
+from exporter.decode.devices import Stream
 from exporter.decode.options import Record
-from exporter.decode.state import Stream
 from tests.support import frames as f
 from tests.support.netflow import (
     FLOW,
@@ -181,6 +181,21 @@ def test_a_scope_of_v9_may_be_an_element() -> None:
     assert (row["sampling_rate"], row["app"]) == (64, "facebook")
 
 
+@pytest.mark.parametrize("padding", [0, 2, 3])
+def test_a_length_of_options_that_is_no_multiple_of_a_field_is_rounded(padding: int) -> None:
+    """pmacct issue 473: two fields in 9 octets, of EdgeRouters with nfprobe."""
+    fields = struct.pack("!HHHHHH", 1, 4, 95, 4, 96, 8)
+    options = set_of(1, struct.pack("!HHH", 300, 4, 9) + fields + bytes(padding))
+    decoder = make()
+    datagram = netflow9(
+        options, set_of(300, bytes(4) + b"\x16\0\0\x05" + b"DNS".ljust(8, b"\0")),
+        template9(256, [*FLOW, (95, 4)]), set_of(256, flow() + b"\x16\0\0\x05"),
+    )  # fmt: skip
+    (row,) = rows(decoder, datagram)
+    assert row["app"] == "DNS"
+    assert not errors(decoder)
+
+
 def test_options_of_ipfix_may_have_no_scope() -> None:
     """RFC 7011, section 3.4.2.2, forbids it; nothing is lost by reading it."""
     decoder = make()
@@ -232,6 +247,7 @@ def test_a_type_of_icmp_may_stand_in_the_port_beside_elements_of_zero(
     template = template9(256, [*FLOW, *fields])
     for told, port, icmp in (
         (0, 0x0301, (3, 1)), (0x0800, 0x0301, (8, 0)), (0, 0, (0, 0)), (0x0301, 0, (3, 1)),
+        (0, 8, (8, 0)),  # Procera: a type only
     ):  # fmt: skip
         record = flow(src_port=0, dst_port=port, proto=1) + struct.pack("!H", told)
         (row,) = rows(make(), netflow9(template, set_of(256, record)))
@@ -256,6 +272,26 @@ def test_a_discovery_of_dhcp_has_a_source_of_zero_and_is_ipv4() -> None:
     (row,) = rows(make(), netflow9(template9(256, fields), set_of(256, record)))
     assert (row["src_addr"], row["dst_addr"]) == ("0.0.0.0", "255.255.255.255")
     assert row["etype"] == 0x0800
+
+
+def test_a_length_of_an_ipv6_prefix_is_none_of_an_ipv4_address() -> None:
+    """IOS XR tells of IPv4 in SRv6 with the addresses of both and the lengths of the outer one."""
+    fields: list[FieldSpec] = [
+        (27, 16), (28, 16), (29, 1), (30, 1), (8, 4), (12, 4), (9, 1), (13, 1), (1, 4)
+    ]  # fmt: skip
+    outer = ip("2001:db8::1") + ip("2001:db8::2") + b"\x80\x40"
+    inner = ip("10.0.0.1") + ip("10.0.0.2")
+    plain, told, six = rows(make(), ipfix(template10(256, fields), set_of(
+        256, outer + inner + b"\0\0\0\0\0\x05" + outer + inner + b"\x18\x10\0\0\0\x05"
+        + outer + bytes(14),
+    )))  # fmt: skip
+    assert (plain["src_addr"], plain["src_prefix_len"], plain["dst_prefix_len"]) == (
+        "10.0.0.1", 0, 0
+    )  # fmt: skip
+    assert (told["src_prefix_len"], told["dst_prefix_len"]) == (24, 16)
+    assert (six["src_addr"], six["src_prefix_len"], six["dst_prefix_len"]) == (
+        "2001:db8::1", 128, 64
+    )  # fmt: skip
 
 
 def test_tags_of_before_802_1ad_are_vlan_tags() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from exporter import config
 from exporter.decode import Decoder
+from exporter.decode.sampling import MAX_RATES, Sampling, Scope
 from exporter.decode.templated import MAX_CUTS
 from tests.support.netflow import (
     DEVICE,
@@ -88,6 +89,20 @@ def test_rates_in_the_byte_order_of_a_mikrotik(rate: int) -> None:
     first, second = rows(make(), netflow9(data))
     assert first["bytes"] == 300 * max(rate, 1)
     assert second["bytes"] == 300 * 70_001
+
+
+def test_a_record_that_is_not_sampled_says_so_whatever_options_tell() -> None:
+    options = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, 100))
+    data = template9(256, [*FLOW, (34, 4)]) + set_of(256, flow() + struct.pack("!I", 1))
+    (row,) = rows(make(), netflow9(options, data))
+    assert told(row) == (1, "record", 300)
+
+
+def test_a_rate_goes_before_an_interval_of_the_same_record() -> None:
+    fields: list[FieldSpec] = [*FLOW, (34, 4), (305, 4)]
+    records = flow() + struct.pack("!II", 50, 100) + flow() + struct.pack("!II", 0, 100)
+    first, second = rows(make(), ipfix(template10(256, fields), set_of(256, records)))
+    assert (told(first), told(second)) == ((50, "record", 15_000), (100, "record", 30_000))
 
 
 def test_selected_and_skipped_packets_in_the_record() -> None:
@@ -256,6 +271,14 @@ def test_a_domain_that_tells_nothing_has_the_rate_that_the_others_tell() -> None
     assert told(row) == (200, "options", 60000)
 
 
+def test_a_domain_that_tells_its_own_rate_does_not_ask_the_others() -> None:
+    decoder = make()
+    for domain, rate in ((0, 100), (1, 200)):
+        options = options9([(1, 4)], [(34, 4)], struct.pack("!II", 0, rate))
+        (row,) = rows(decoder, netflow9(options, DATA, domain=domain))
+        assert told(row) == (rate, "options", 300 * rate)
+
+
 def test_samplers_that_are_told_in_a_domain_of_their_own() -> None:
     """Cisco's Catalyst 9300 sends options in another domain than flows (Akvorado's issue 89)."""
     decoder = make()
@@ -315,3 +338,26 @@ def test_rates_of_many_devices_in_one_batch_stay_apart() -> None:
     found = decoder.decode(batch(*[netflow9(DATA)] * 8, device=devices))
     rates = {row["device_addr"]: row["sampling_rate"] for b in found for row in b.rows()}
     assert rates == {f"192.0.2.{n}": n for n in range(1, 9)}
+
+
+def test_unknown_rates_are_counted_of_the_device_that_tells_none() -> None:
+    decoder = make(sampling_rate=10)
+    decoder.decode(batch(netflow9(DATA), netflow9(DATA), device=[DEVICE, "192.0.2.99"]))
+    unknown = {device.label: device.unknown_sampling for device in decoder.state.devices.values()}
+    assert unknown == {DEVICE: 0, "192.0.2.99": 1}
+
+
+def test_rates_are_kept_of_so_many_and_of_those_that_can_be() -> None:
+    sampling = Sampling()
+    for number in range(MAX_RATES + 1):
+        sampling.learn(7, Scope(sampler=number))
+    sampling.learn(8, Scope(sampler=0))
+    assert len(sampling.samplers) == MAX_RATES
+    assert sampling.known(Scope(sampler=0)) == 8
+    assert sampling.known(Scope(sampler=MAX_RATES)) == 0
+    for impossible in (0, 1 << 32):
+        sampling.learn(impossible, Scope())
+        sampling.learn(impossible, Scope(sampler=0))
+    assert (sampling.known(Scope()), sampling.known(Scope(sampler=0))) == (0, 8)
+    sampling.learn((1 << 32) - 1, Scope())
+    assert sampling.known(Scope()) == (1 << 32) - 1

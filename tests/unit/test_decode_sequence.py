@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from exporter import config
 from exporter.decode import Decoder
+from exporter.decode.devices import Stream
 from exporter.decode.sequence import PATIENCE
-from exporter.decode.state import Stream
 from tests.support.netflow import (
     FLOW,
     NOW,
@@ -62,9 +64,18 @@ def test_a_late_datagram_is_not_lost() -> None:
     assert counts(numbers(1, 2, 4, 3, 5, apart=True)) == (0, 1, 0)
 
 
+def test_gaps_from_before_a_restart_close_no_more() -> None:
+    decoder = Decoder(config.Decode(), [])
+    decoder.decode(batch(*[netflow9(sequence=n) for n in (100_000, 100_005, 10)], received=START))
+    (stream,) = decoder.state.streams()
+    assert counts(stream) == (4, 0, 1)
+    assert not stream.sequence.waiting
+
+
 def test_numbers_wrap() -> None:
     assert counts(numbers(2**32 - 2, 2**32 - 1, 0, 1)) == (0, 0, 0)
     assert counts(numbers(2**32 - 2, 1, 2)) == (2, 0, 0)
+    assert counts(numbers(2**32 - 1, 3, 4)) == (3, 0, 0)
 
 
 def test_far_back_is_a_restart() -> None:
@@ -99,6 +110,19 @@ def test_unknown_records_make_no_loss() -> None:
     assert counts(stream) == (0, 0, 0)
 
 
+def test_after_unknown_records_the_next_number_is_taken_as_it_comes() -> None:
+    decoder = Decoder(config.Decode(), [])
+    known = [template10(256, FLOW), set_of(256, flow())]
+    decoder.decode(batch(
+        ipfix(*known, sequence=5), ipfix(set_of(300, bytes(100)), sequence=20),
+        ipfix(sequence=50),
+    ))  # fmt: skip
+    following = ipfix(sequence=50, seconds=NOW + 30)
+    decoder.decode(batch(following, received=START + 10 * PATIENCE))
+    (stream,) = decoder.state.streams()
+    assert counts(stream) == (14, 0, 0)
+
+
 def test_streams_of_one_batch_stay_apart() -> None:
     decoder = Decoder(config.Decode(), [])
     decoder.decode(batch(*[netflow9(sequence=n, domain=d) for n in (1, 2, 4) for d in (1, 2)],
@@ -107,6 +131,17 @@ def test_streams_of_one_batch_stay_apart() -> None:
                          received=START + 10 * PATIENCE))  # fmt: skip
     lost = {stream.domain: stream.sequence.lost for stream in decoder.state.streams()}
     assert lost == {1: 0, 2: 1}
+    assert {s.domain: s.packets for s in decoder.state.streams()} == {1: 5, 2: 4}
+
+
+def test_a_loss_of_one_stream_says_nothing_of_the_next() -> None:
+    decoder = Decoder(config.Decode(), [])
+    for sequences in ((1, 1_000_000), (4, 1_000_001)):
+        decoder.decode(batch(*[netflow9(sequence=n, domain=d) for d, n in enumerate(sequences)]))
+    decoder.decode(batch(*[netflow9(sequence=n, domain=d) for d, n in ((0, 5), (1, 1_000_002))],
+                         received=START + 10 * PATIENCE))  # fmt: skip
+    found = {stream.domain: counts(stream) for stream in decoder.state.streams()}
+    assert found == {0: (2, 0, 0), 1: (0, 0, 0)}
 
 
 def test_a_repeated_datagram_is_dropped_and_counted() -> None:
@@ -154,12 +189,13 @@ def test_the_same_octets_of_another_device_are_no_repetition() -> None:
     assert sum(map(len, found)) == 1
 
 
-def test_a_restarted_device_makes_its_templates_void() -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_restarted_device_makes_its_templates_void(first: int) -> None:
     decoder = Decoder(config.Decode(), [])
     decoder.decode(batch(netflow9(template9(256, FLOW), sequence=900_000)))
     (stream,) = decoder.state.streams()
     assert stream.templates
-    decoder.decode(batch(netflow9(sequence=1, uptime=5_000, seconds=NOW + 60)))
+    decoder.decode(batch(netflow9(sequence=first, uptime=5_000, seconds=NOW + 60)))
     assert not stream.templates
     assert stream.sequence.restarts == 1
 
@@ -180,10 +216,11 @@ def test_an_uptime_that_wraps_is_no_restart() -> None:
     assert stream.templates
 
 
-def test_late_datagrams_are_no_restart() -> None:
+@pytest.mark.parametrize("uptime", [UPTIME, 300_000])
+def test_late_datagrams_are_no_restart(uptime: int) -> None:
     decoder = Decoder(config.Decode(), [])
-    decoder.decode(batch(netflow9(template9(256, FLOW), sequence=900)))
-    decoder.decode(batch(netflow9(sequence=890, uptime=UPTIME - 30_000, seconds=NOW - 30)))
+    decoder.decode(batch(netflow9(template9(256, FLOW), sequence=900, uptime=uptime)))
+    decoder.decode(batch(netflow9(sequence=890, uptime=uptime - 30_000, seconds=NOW - 30)))
     (stream,) = decoder.state.streams()
     assert stream.templates
     assert counts(stream) == (0, 1, 0)

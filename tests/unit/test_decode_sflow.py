@@ -20,6 +20,7 @@ from exporter.decode.sflow.accounting import SflowCollector
 from exporter.decode.sflow.interfaces import (
     EXPIRE_MILLISECONDS,
     MAX_INTERFACES,
+    MAX_OF_OTHERS,
     InterfaceCollector,
     InterfaceCounters,
 )
@@ -58,7 +59,7 @@ class Decoding:
         return [row for flows in self.decoder.decode(batch) for row in flows.rows()]
 
     def errors(self) -> dict[str, int]:
-        total = self.state.errors_elsewhere.copy()
+        total = self.state.elsewhere.errors.copy()
         for device in self.state.devices.values():
             total += device.errors
         return dict(total)
@@ -158,6 +159,16 @@ def test_extended_records_fill_their_columns(sflow: Decoding) -> None:
     assert sflow.errors() == {}
 
 
+def test_masks_of_prefixes_are_their_lengths(sflow: Decoding) -> None:
+    """The sample in gopacket's tests has 255.255.255.255 and 255.255.255.128 in place of 32, 25."""
+    masks = s.router("203.0.113.9", 0xFFFFFFFF, 0xFFFFFF80)
+    lengths = s.router("203.0.113.9", 128, 0)
+    samples = [s.flow_sample([s.raw_header(FRAME), told]) for told in (masks, lengths)]
+    first, second = sflow.rows(s.datagram(samples))
+    assert (first["src_prefix_len"], first["dst_prefix_len"]) == (32, 25)
+    assert (second["src_prefix_len"], second["dst_prefix_len"]) == (128, 0)
+
+
 def test_bgp_next_hop_stands_in_for_the_routers(sflow: Decoding) -> None:
     records = [s.raw_header(FRAME), s.gateway("2001:db8::1", 0, [])]
     (row,) = sflow.rows(s.datagram([s.flow_sample(records)]))
@@ -216,6 +227,21 @@ def test_packets_described_without_a_header_are_flows(sflow: Decoding) -> None:
     assert (ethernet["bytes"], ethernet["src_mac"]) == (780, "02:00:00:00:00:01")
     assert ethernet["dst_addr"] == "192.0.2.2"
     assert (header["bytes"], header["dst_addr"]) == (580, "198.51.100.2")
+
+
+def test_frames_are_described_with_and_without_the_padding_of_xdr(sflow: Decoding) -> None:
+    """A MAC is opaque, of six octets: eight in XDR, six for InMon's tools and goflow2."""
+    source, target = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+    padded = struct.pack("!I6s2x6s2xI", 78, source, target, 0x86DD)
+    packed = struct.pack("!I6s6sI", 78, source, target, 0x86DD)
+    for frames in ([padded], [packed], [packed, padded, packed]):
+        samples = [s.flow_sample([s.part(2, frame)], rate=10) for frame in frames]
+        rows = sflow.rows(s.datagram(samples))
+        assert len(rows) == len(frames)
+        for row in rows:
+            assert (row["src_mac"], row["dst_mac"]) == ("02:00:00:00:00:01", "02:00:00:00:00:02")
+            assert (row["etype"], row["bytes"]) == (0x86DD, 780)
+    assert not sflow.errors()
 
 
 def test_samples_about_other_things_than_packets_are_counted_and_no_flows(sflow: Decoding) -> None:
@@ -325,6 +351,28 @@ def test_interfaces_are_bounded_and_those_that_went_silent_make_room() -> None:
     assert update(MAX_INTERFACES, later) is None
     assert len(counters) == MAX_INTERFACES
     assert sorted(index for _, index, _, _ in counters.recent(later)) == [1, MAX_INTERFACES]
+
+
+def test_interfaces_of_a_device_that_is_configured_no_more_are_told() -> None:
+    counters = InterfaceCounters()
+    for now in (1000, 1001 + EXPIRE_MILLISECONDS):
+        counters.update(AGENT, s.interface_counters(7), "", now, configured=now == 1000)
+    assert len(counters.recent(now)) == len(counters) == 1
+
+
+def test_forged_agents_keep_no_interface_of_a_configured_device_out() -> None:
+    counters = InterfaceCounters()
+    body = s.interface_counters(7)
+
+    def update(agent: int, *, configured: bool) -> str | None:
+        return counters.update(agent.to_bytes(16, "big"), body, "", 1000, configured=configured)
+
+    assert {update(agent, configured=False) for agent in range(MAX_OF_OTHERS)} == {None}
+    assert update(MAX_OF_OTHERS, configured=False) == "too_many_interfaces"
+    assert update(MAX_OF_OTHERS, configured=True) is None
+    assert update(5, configured=True) is None  # named by a reload
+    assert len(counters.recent(1000)) == MAX_OF_OTHERS + 1
+    assert update(MAX_OF_OTHERS + 1, configured=False) is None
 
 
 def test_lost_and_late_datagrams_and_restarts_are_told_apart(sflow: Decoding) -> None:

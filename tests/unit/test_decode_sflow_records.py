@@ -52,7 +52,7 @@ class Decoding:
         return [row for flows in batches for row in flows.rows()]
 
     def errors(self) -> dict[str, int]:
-        total = self.state.errors_elsewhere.copy()
+        total = self.state.elsewhere.errors.copy()
         for device in self.state.devices.values():
             total += device.errors
         return dict(total)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import sys
+import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter import config
-from exporter.decode import Decoder
+from exporter.decode import Decoder, state
+from exporter.decode.state import MAX_TOLD
 from tests.support.netflow import (
     DEVICE,
     FLOW,
@@ -43,6 +47,20 @@ def test_templates_and_rates_survive_a_restart(scope: int, value: int, tmp_path:
     (row,) = found.rows()
     assert (row["bytes"], row["sampling_source"]) == (3000, "options")
     assert [path.name for path in tmp_path.iterdir()] == ["templates.json"]
+
+
+def test_where_fewer_devices_have_room_after_a_restart_the_silent_ones_go(tmp_path: Path) -> None:
+    file = tmp_path / "templates.json"
+    before = Decoder(settings(file), [])
+    hour, now = 3_600_000, 1_700_000_000_000
+    for sender, silent in ((1, 0), (2, 20), (3, 1), (4, 10)):
+        datagram = netflow9(template9(256, FLOW))
+        heard = now - silent * hour
+        before.decode(batch(datagram, device=f"192.0.2.{sender}", received=heard))
+    before.save()
+    after = Decoder(config.Decode(template_file=str(file), max_devices=2), [])
+    kept = {device.name for device in after.state.devices.values()}
+    assert kept == {"192.0.2.1", "192.0.2.3"}
 
 
 def test_what_went_missing_while_we_were_away_is_seen(tmp_path: Path) -> None:
@@ -108,6 +126,27 @@ def metrics(decoder: Decoder) -> dict[str, float]:
     }
 
 
+def test_names_keep_to_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MAX_NAMES_PER_DEVICE", 3)
+    monkeypatch.setattr(state, "MAX_NAMES", 5)
+    decoder = Decoder(config.Decode(), [])
+    template = options_template9(300, [(2, 4)], [(82, 8)])
+
+    def name(device: str, text: bytes) -> list[str]:
+        records = b"".join(struct.pack("!I8s", number, text) for number in range(1, 5))
+        decoder.decode(batch(netflow9(template, set_of(300, records)), device=device))
+        flows = [(8, 4), (10, 4)]
+        data = b"".join(bytes(4) + struct.pack("!I", number) for number in range(1, 5))
+        (found,) = decoder.decode(
+            batch(netflow9(template9(256, flows), set_of(256, data), sequence=1), device=device)
+        )
+        return [row["in_if_name"] for row in found.rows()]
+
+    assert name("192.0.2.1", b"eth") == ["eth", "eth", "eth", ""]
+    assert name("192.0.2.2", b"eth") == ["eth", "eth", "", ""]
+    assert decoder.state.names == 5
+
+
 def test_metrics_by_device_and_source() -> None:
     decoder = Decoder(config.Decode(), [config.Device(address=DEVICE, name="edge1")])
     datagram = netflow9(template9(256, FLOW), set_of(256, flow() * 2), set_of(999, bytes(20)))
@@ -145,6 +184,72 @@ def test_errors_of_devices_that_are_not_kept_are_counted_together() -> None:
     found = metrics(decoder)
     label = '{device="other",reason="too_many_devices"}'
     assert found[f"flow_exporter_decode_errors_total{label}"] == 4
+
+
+def test_forged_senders_have_one_series_together_beyond_a_bound() -> None:
+    number, later = MAX_TOLD + 20, 1_700_000_700_000
+    named = config.Device(address="203.0.113.1", name="edge1")
+    decoder = Decoder(config.Decode(max_devices=number), [named])
+    for sender in range(number):
+        decoder.decode(batch(netflow9(sequence=1), device=f"198.51.{sender >> 8}.{sender & 255}"))
+    decoder.decode(batch(netflow9(sequence=1), device="203.0.113.1"))
+
+    def received() -> dict[str, float]:
+        prefix = "flow_exporter_received_packets_total"
+        return {name: n for name, n in metrics(decoder).items() if name.startswith(prefix)}
+
+    others = 'flow_exporter_received_packets_total{device="other",source="netflow9"}'
+    assert received()[others] == 20
+    assert received()['flow_exporter_received_packets_total{device="edge1",source="netflow9"}'] == 1
+    assert len(received()) == MAX_TOLD + 2
+    assert metrics(decoder)["flow_exporter_devices"] == number + 1
+    # All make room for one after the other, those without series of their own too.
+    for sender in range(number):
+        datagram = batch(
+            netflow9(sequence=1), device=f"100.64.{sender >> 8}.{sender & 255}", received=later
+        )
+        decoder.decode(datagram)
+    assert received()[others] == 40
+    assert len(received()) == MAX_TOLD + 2
+    # Who gets a series of its own leaves what was counted where it was: totals do not go back.
+    before = received()
+    decoder.configure([named, config.Device(address="100.64.3.251", name="late")])
+    decoder.decode(batch(netflow9(sequence=2), device="100.64.3.251", received=later))
+    late = 'flow_exporter_received_packets_total{device="late",source="netflow9"}'
+    assert received() == before | {late: 1}
+
+
+def test_totals_never_go_back_while_senders_make_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "MAX_TOLD", 0)
+    number, turns = 100, 5
+    decoder = Decoder(config.Decode(max_devices=number), [])
+
+    def send(turn: int) -> None:
+        for sender in range(number):
+            now = 1_700_000_000_000 + turn * 700_000
+            decoder.decode(batch(netflow9(), device=f"10.0.{turn}.{sender}", received=now))
+
+    def others() -> list[float]:
+        families = [each for each in decoder.stats.collect() if each.type == "counter"]
+        return [sum(sample.value for sample in family.samples) for family in families]
+
+    send(0)
+    seen: list[list[float]] = []
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        sending = threading.Thread(target=lambda: [send(turn) for turn in range(1, turns)])
+        sending.start()
+        while sending.is_alive():
+            seen.append(others())
+        sending.join()
+    finally:
+        sys.setswitchinterval(often)
+    for before, after in pairwise(seen):
+        assert all(total <= later for total, later in zip(before, after, strict=True))
+    assert others()[0] == turns * number
 
 
 def test_every_metric_has_a_help_text() -> None:

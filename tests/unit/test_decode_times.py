@@ -102,6 +102,21 @@ def test_ntp_times_of_an_old_capture_that_a_probe_read_keep_their_duration(start
     assert times(row) == ("2023-11-14T22:13:13.000Z", "2023-11-14T22:13:20.000Z", "received")
 
 
+@pytest.mark.parametrize(("element", "per_millisecond"), [(154, 1_000), (156, 1_000_000)])
+def test_pmacctd_tells_seconds_and_the_rest_of_them_apart(
+    element: int, per_millisecond: int
+) -> None:
+    """What it sends with ``nfprobe_tstamp_usec``: 64 bits of each, since the epoch."""
+    fields: list[FieldSpec] = [(element, 16), (element + 1, 16), (8, 4)]
+    times = struct.pack("!QQQQ", NOW - 60, 250 * per_millisecond, NOW - 5, 999 * per_millisecond)
+    (row,) = rows(ipfix(template10(256, fields), set_of(256, times + ip("10.0.0.1"))))
+    assert (row["time_flow_start"], row["time_source"]) == ("2023-11-14T22:12:20.250Z", "record")
+    assert row["time_flow_end"] == "2023-11-14T22:13:15.999Z"
+    mad = struct.pack("!QQQQ", *[2**64 - 1] * 4)
+    (row,) = rows(ipfix(template10(256, fields), set_of(256, mad + ip("10.0.0.1"))))
+    assert row["time_source"] == "received"
+
+
 def test_ntp_times_go_on_after_2036() -> None:
     later = 2_240_000_000
     first = later - 2 + NTP - 2**32 << 32
@@ -214,7 +229,7 @@ def test_a_time_of_zero_is_none(
         (NOW + 86_400, NOW + 86_460, 60),  # far in the future: the duration is still good
         (NOW - 864_000, NOW - 863_940, 60),  # long past
         (0, 0, 0),
-        (NOW - 5, NOW - 500_000, 0),  # ends before it starts
+        (NOW - 5, NOW - 500_000, 0),  # ends long ago, and before it starts
         (2**64 - 1, 2**64 - 1, 0),
     ],
 )
@@ -223,6 +238,22 @@ def test_times_that_cannot_be_become_the_reception(first: int, last: int, length
     row = one([(152, 8), (153, 8)], struct.pack("!QQ", first * scale, last * scale))
     start = f"2023-11-14T22:{13 - length // 60:02d}:20.000Z"
     assert times(row) == (start, EXPORT, "received")
+
+
+@pytest.mark.parametrize("start", [NOW - 5, NOW - 400 * 86_400])
+def test_of_a_start_that_cannot_be_the_end_stays(start: int) -> None:
+    """After the end, or more than a year before."""
+    end = NOW - 10
+    row = one([(152, 8), (153, 8)], struct.pack("!QQ", start * 1000, end * 1000))
+    assert times(row) == (*["2023-11-14T22:13:10.000Z"] * 2, "received")
+
+
+def test_an_uptime_of_zero_is_one() -> None:
+    """Of a device that is just starting, or whose counter just wrapped."""
+    fields: list[FieldSpec] = [(8, 4), (22, 4), (21, 4)]
+    record = ip("10.0.0.1") + struct.pack("!II", 2**32 - 1500, 2**32 - 500)
+    (row,) = rows(netflow9(template9(256, fields), set_of(256, record), uptime=0))
+    assert times(row) == ("2023-11-14T22:13:18.500Z", "2023-11-14T22:13:19.500Z", "record")
 
 
 def test_a_start_just_after_the_end_is_rounding() -> None:

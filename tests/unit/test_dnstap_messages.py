@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.distinct import pack_address
+from exporter.address import pack_address
 from exporter.proto import dnstap_pb2 as pb
 from exporter.receive.dnstap.dns import (
     MAX_ADDRESSES,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.address import pack_address
 from exporter.config import Device
-from exporter.distinct import pack_address
 from exporter.proto import pbflow_pb2 as pb
 from exporter.proto.pbflow_rows_pb2 import Row, Rows
 from exporter.receive.grpc.records import MAX_RECORDS, RecordReader, TooManyRecordsError

@@ -15,14 +15,17 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from exporter.batch import Array, format_address
+from exporter.decode.devices import OTHER, Device, Stream
 from exporter.decode.sflow.samples import Samples
 from exporter.decode.sflow.walk import Buffer, Headers, Index, addresses
-from exporter.decode.state import Device, LimitError, State, Stream
+from exporter.decode.state import MAX_TOLD, LimitError, State
 from exporter.decode.values import fixed_bytes
 from exporter.schema import Source
 
 #: Data sources (interfaces that are sampled) whose pools are kept, over all agents together.
 MAX_SOURCES: Final = 100_000
+#: Devices that are not configured and yet are counted by themselves, those that have gone included.
+_MAX_LABELS: Final = 2 * MAX_TOLD
 
 _UNKNOWN: Final = (bytes(16), bytes(10) + b"\xff\xff" + bytes(4))
 _RESTART_MILLISECONDS: Final = 5_000
@@ -81,8 +84,7 @@ class Accounting:
 
     def error(self, device: Device | None, reason: str, count: int = 1) -> None:
         """Count a fault in what a device sent."""
-        errors = self._state.errors_elsewhere if device is None else device.errors
-        errors[reason] += count
+        (device or self._state.elsewhere).errors[reason] += count
 
     def sender(self, address: bytes, now: int) -> Device | None:
         """The device of a datagram that names no agent."""
@@ -208,13 +210,14 @@ class Accounting:
                 # Counters of 32 bits that wrap; one that went back belongs to a restarted agent.
                 increase = (now - before) % 2**32
                 if increase < 2**31:
-                    total[device.label] += increase
+                    room = device.configured or device.label in total or len(total) < _MAX_LABELS
+                    total[device.label if room else OTHER] += increase
         self._sources[key] = pool, drops
 
     def device_name(self, address: bytes) -> str:
         """The device's name by its address (16 bytes)."""
         device = self._state.devices.get(address)
-        return device.label if device is not None else format_address(address)
+        return device.name if device is not None else format_address(address)
 
 
 def _keys(buffer: Buffer, headers: Headers) -> Array:

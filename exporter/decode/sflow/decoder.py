@@ -261,7 +261,8 @@ class SflowDecoder:
                 self._count_interface(agent, content, names.get(owner, ""), int(times[row]))
 
     def _count_interface(self, agent: Agent, content: bytes, name: str, now: int) -> None:
-        fault = self.interfaces.update(agent.address, content, name, now)
+        configured = agent.device is not None and agent.device.configured
+        fault = self.interfaces.update(agent.address, content, name, now, configured=configured)
         if fault is not None:
             self.accounting.error(agent.device, fault)
         elif agent.device is not None:

@@ -18,6 +18,7 @@ from exporter.decode.sflow.walk import Buffer, Index, Words
 
 _MAX_SEGMENTS: Final = 16
 _MAX_LABELS: Final = 8
+_LONGEST_PREFIX: Final = 128
 
 
 def switch(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index) -> None:
@@ -48,8 +49,15 @@ def router(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index
     # next hop, prefix lengths of source and destination
     for hops in addressed(packets, buffer, rows, body, end, 2):
         packets.put("next_hop", hops.rows, hops.address)
-        packets.put("src_prefix_len", hops.rows, hops.rest[:, 0].astype(np.uint8))
-        packets.put("dst_prefix_len", hops.rows, hops.rest[:, 1].astype(np.uint8))
+        packets.put("src_prefix_len", hops.rows, _prefix_lengths(hops.rest[:, 0]))
+        packets.put("dst_prefix_len", hops.rows, _prefix_lengths(hops.rest[:, 1]))
+
+
+def _prefix_lengths(told: Words) -> NDArray[np.uint8]:
+    """Lengths in bits; agents exist that tell the mask instead, 255.255.255.0 for 24."""
+    if told.max(initial=0) > _LONGEST_PREFIX:
+        told = np.where(told > _LONGEST_PREFIX, np.bitwise_count(told), told)
+    return told.astype(np.uint8)
 
 
 def gateway(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index) -> None:

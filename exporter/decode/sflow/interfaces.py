@@ -18,8 +18,10 @@ from exporter.batch import format_address
 GENERIC_COUNTERS: Final = 1
 PORT_NAME: Final = 1005
 
-#: Interfaces kept over all devices together; each has ten series.
+#: Interfaces kept of all configured devices together; each has ten series.
 MAX_INTERFACES: Final = 20_000
+#: And of all others, whose addresses anybody can forge.
+MAX_OF_OTHERS: Final = 2_000
 #: An interface that has not been heard of for this long is no longer exposed.
 EXPIRE_MILLISECONDS: Final = 900_000
 
@@ -50,43 +52,54 @@ class _Interface:
     time: int
 
 
+_Known = OrderedDict[tuple[bytes, int], _Interface]
+
+
 class InterfaceCounters:
     """The last counters of each interface by agent address and ifIndex, bounded."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[bytes, int], _Interface] = OrderedDict()
+        self._configured: _Known = OrderedDict()
+        self._others: _Known = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._configured) + len(self._others)
 
-    def update(self, agent: bytes, body: bytes, name: str, now: int) -> str | None:
+    def update(
+        self, agent: bytes, body: bytes, name: str, now: int, *, configured: bool = True
+    ) -> str | None:
         """Keep a generic counters record of ``agent`` (16 bytes); ``now`` in milliseconds.
 
-        Returns why not, if so: it is too short, or there are too many interfaces and none of
-        them has been silent for long.
+        ``configured``: whether the configuration names the device. Returns why not, if so: it is
+        too short, or there are too many interfaces and none of them has been silent for long.
         """
         if len(body) < _GENERIC.size:
             return "short_record"
         values = _GENERIC.unpack_from(body)
         key = (agent, values[0])
-        known = self._known.get(key)
+        kept, other, limit = self._others, self._configured, MAX_OF_OTHERS
+        if configured:
+            kept, other, limit = self._configured, self._others, MAX_INTERFACES
+        other.pop(key, None)  # of a device that was configured meanwhile, or is no more
+        known = kept.get(key)
         if known is not None:
-            self._known.move_to_end(key)
+            kept.move_to_end(key)
             known.values, known.time = values, now
             known.name = name or known.name
             return None
-        if len(self._known) >= MAX_INTERFACES:
-            if now - next(iter(self._known.values())).time <= EXPIRE_MILLISECONDS:
+        if len(kept) >= limit:
+            if now - next(iter(kept.values())).time <= EXPIRE_MILLISECONDS:
                 return "too_many_interfaces"
-            self._known.popitem(last=False)
-        self._known[key] = _Interface(values, name, now)
+            kept.popitem(last=False)
+        kept[key] = _Interface(values, name, now)
         return None
 
     def recent(self, now: int) -> list[tuple[bytes, int, str, tuple[int, ...]]]:
         """Agent, ifIndex, name and values of the interfaces heard of lately."""
+        others = [item for item in list(self._others.items()) if item[0] not in self._configured]
         return [
             (agent, index, found.name, found.values)
-            for (agent, index), found in list(self._known.items())
+            for (agent, index), found in (*list(self._configured.items()), *others)
             if now - found.time <= EXPIRE_MILLISECONDS
         ]
 

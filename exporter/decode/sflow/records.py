@@ -16,6 +16,9 @@ from exporter.decode.sflow.walk import Buffer, Index, Parts
 
 RAW_HEADER: Final = 1
 
+#: Words of an Ethernet frame record whose MACs are padded to two words each, as XDR has it.
+_PADDED_FRAME: Final = 6
+
 _HEADER_RECORD: Final = np.dtype(
     [("protocol", ">u4"), ("size", ">u4"), ("stripped", ">u4"), ("length", ">u4")]
 )
@@ -104,14 +107,23 @@ def _describe(packets: Packets, buffer: Buffer, rows: Rows, body: Index) -> tupl
 
 
 def _ethernet_frames(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index) -> None:
-    # length, source and destination MAC (two words each, six bytes used), type
-    del end
+    # length, source and destination MAC (two words each, six bytes used), type; agents exist (and
+    # InMon's tools expect them) that put both MACs into three words
     words = buffer.words
-    rows, body = _describe(packets, buffer, rows, body)
-    for name, position in (("src_mac", body + 1), ("dst_mac", body + 3)):
-        high, low = words[position].astype(np.uint64), words[position + 1].astype(np.uint64)
-        packets.put(name, rows, high << 16 | low >> 16)
-    packets.put("etype", rows, words[body + 5].astype(np.uint16))
+    packed = end - body < _PADDED_FRAME
+    for some in (packed, ~packed):
+        if not some.any():
+            continue
+        chosen, begin = _describe(packets, buffer, chosen_rows(rows, some), body[some])
+        first, second, third = (words[begin + n].astype(np.uint64) for n in (1, 2, 3))
+        packets.put("src_mac", chosen, first << 16 | second >> 16)
+        if some is packed:
+            packets.put("dst_mac", chosen, (second & 0xFFFF) << 32 | third)
+            packets.put("etype", chosen, words[begin + 4].astype(np.uint16))
+        else:
+            fourth = words[begin + 4].astype(np.uint64)
+            packets.put("dst_mac", chosen, third << 16 | fourth >> 16)
+            packets.put("etype", chosen, words[begin + 5].astype(np.uint16))
 
 
 def _ipv4_packets(packets: Packets, buffer: Buffer, rows: Rows, body: Index, end: Index) -> None:
@@ -142,7 +154,7 @@ Read = Callable[[Packets, Buffer, Rows, Index, Index], None]
 #: Kinds of records (all of enterprise 0), the fewest words that they have, and how to read them:
 #: in this order, for what one tells may stand in for what another one does not.
 _READERS: Final[tuple[tuple[int, int, Read], ...]] = (
-    (2, 6, _ethernet_frames),
+    (2, 5, _ethernet_frames),
     (3, 8, _ipv4_packets),
     (4, 14, _ipv6_packets),
     (1001, 4, extended.switch),

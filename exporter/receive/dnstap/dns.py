@@ -16,7 +16,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from exporter.distinct import MAPPED_PREFIX
+from exporter.address import MAPPED_PREFIX
 
 _HEADER: Final = struct.Struct(">HHHHHH")
 _QUESTION: Final = struct.Struct(">HH")

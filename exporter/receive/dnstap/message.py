@@ -11,7 +11,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from exporter.distinct import MAPPED_PREFIX
+from exporter.address import MAPPED_PREFIX
 from exporter.proto import dnstap_pb2 as pb
 from exporter.receive.dnstap.dns import (
     DnsMessageError,

@@ -13,10 +13,10 @@ from typing import Final
 
 from exporter.batch import DnsBatch
 from exporter.config.dns import DnstapListener
-from exporter.enrich.addresses import EndFacts
+from exporter.enrich.end_facts import EndFacts
 from exporter.enrich.learned import LearnedNames, Lesson
-from exporter.listening import Host, host_of
 from exporter.logs import RareLog
+from exporter.places import Host, host_of
 from exporter.receive.dnstap.exchanges import Exchange, Exchanges
 from exporter.receive.dnstap.frame_stream import FrameStream, FrameStreamError
 from exporter.receive.dnstap.listener import Listener

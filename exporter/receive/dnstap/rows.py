@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from exporter.batch import DictColumn, DnsBatch, FlowBatch
-from exporter.enrich.addresses import EndFacts
+from exporter.enrich.end_facts import EndFacts
 from exporter.logs import RareLog
 from exporter.receive.dnstap.exchanges import Exchange
 from exporter.receive.dnstap.stats import DnstapStats

@@ -10,8 +10,8 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.metric_families import Distribution, by_label
 from exporter.receive.dnstap import frame_stream, message
-from exporter.store.insert_stats import Distribution
 
 #: Why a connection is closed by us.
 CLOSINGS: Final = (*frame_stream.REASONS, "timeout", "too_many", "socket")
@@ -56,21 +56,27 @@ class DnstapCollector(Collector):
         yield CounterMetricFamily(
             prefix + "accepted_connections", "Connections that were accepted.", stats.accepted
         )
-        yield _by(
+        yield by_label(
+            CounterMetricFamily,
             prefix + "closed_connections",
             "Connections closed by the exporter for a fault, by reason.",
             "reason",
             stats.closed,
         )
         yield CounterMetricFamily(prefix + "bytes", "Bytes read from resolvers.", stats.bytes)
-        yield _by(
+        yield by_label(
+            CounterMetricFamily,
             prefix + "frames",
             "Frames by the type of the dnstap message; only those of clients are used.",
             "type",
             stats.frames,
         )
-        yield _by(
-            prefix + "errors", "Frames that could not be used, by reason.", "reason", stats.errors
+        yield by_label(
+            CounterMetricFamily,
+            prefix + "errors",
+            "Frames that could not be used, by reason.",
+            "reason",
+            stats.errors,
         )
         yield GaugeMetricFamily(
             prefix + "waiting_queries", "Queries whose response has not come yet.", stats.waiting
@@ -96,10 +102,3 @@ class DnstapCollector(Collector):
         yield stats.latency.family(
             prefix + "latency_seconds", "Time from query to response, as resolvers tell."
         )
-
-
-def _by(name: str, text: str, label: str, counts: Counter[str]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in sorted(counts.items()):
-        family.add_metric([value], count)
-    return family

@@ -18,10 +18,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from exporter import config
+from exporter.address import pack_address
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.decode.times import flow_times
 from exporter.decode.values import LAST_TIME, MAX_TEXT, NO_TIME, no_address, rcode
-from exporter.distinct import pack_address
 from exporter.proto import pbflow_pb2 as pb
 from exporter.proto.pbflow_rows_pb2 import Rows
 from exporter.receive.grpc.parts import fields_exceed, networks, numbers, packed, read_all

@@ -15,8 +15,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from exporter import config
+from exporter.address import pack_address
 from exporter.batch import FlowBatch, format_address
-from exporter.distinct import distinct_addresses, pack_address
+from exporter.distinct import distinct_addresses
 from exporter.logs import RareLog
 from exporter.proto import pbflow_pb2 as pb
 from exporter.receive.grpc.records import RecordReader, TooManyRecordsError
