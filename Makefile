@@ -7,6 +7,11 @@ BIN := $(VENV)/bin
 RUN_PACKAGES := prometheus prometheus-alertmanager
 TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch systemd snmpd unbound bind9
 
+# The engine of the oldest ClickHouse that is supported (OLDEST_VERSION of exporter/store/client.py):
+# chDB of that version, in a folder beside the virtual environment, which has a newer one.
+OLDEST_ENGINE := .engines/clickhouse-25.8
+OLDEST_CHDB := chdb==3.7.*
+
 # DEMO=0: no demo traffic. DEMO=1: demo traffic even with a CONFIG. CONFIG=file: your own settings.
 DEMO ?=
 CONFIG ?=
@@ -22,10 +27,11 @@ up: $(VENV)/.run ## Run everything on this machine; Ctrl-C ends all of it. DEMO=
 	@exporter/up/packages.sh $(RUN_PACKAGES)
 	@exec $(BIN)/flow-exporter up $(UP_FLAGS)
 
-test: lint ## Lint, check types, run all tests.
+test: lint $(OLDEST_ENGINE)/.installed ## Lint, check types, run all tests.
 	@exporter/up/packages.sh $(TEST_PACKAGES)
-	@# Most tests wait for other programs: three files at a time keep two cores busy.
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	@# Most tests wait for other programs: three files at a time keep two cores busy. Not those of
+	@# the most tests first: few long tests come before many short ones, which fill the end.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## Style and types.
 	$(BIN)/ruff check .
@@ -60,7 +66,7 @@ fuzz: $(VENV)/.dev ## Fuzz the decoders for a minute; FUZZ_FLAGS are libFuzzer's
 		echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))')"; done > $@
 
 clean: ## Remove the virtual environment and all data of `make up`.
-	rm -rf $(VENV) .data
+	rm -rf $(VENV) .engines .data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -77,3 +83,9 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing flow-exporter and what its tests need into $(VENV) (about a minute)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker,embedded,snmp,dev]'
 	@touch $@ $(VENV)/.run
+
+$(OLDEST_ENGINE)/.installed: | $(VENV)/bin/python
+	@echo "Installing the oldest supported ClickHouse for tests into $(OLDEST_ENGINE) (150 MB)"
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) '$(OLDEST_CHDB)'
+	@touch $@

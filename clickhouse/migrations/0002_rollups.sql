@@ -5,23 +5,23 @@
 
 CREATE TABLE IF NOT EXISTS flows_1m
 (
-    time            DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the minute.',
-    device          LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the device.',
-    in_if           UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the input interface (ifIndex).',
-    out_if          UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the output interface (ifIndex).',
-    proto           UInt8 CODEC(ZSTD(1)) COMMENT 'IP protocol number.',
-    port            UInt16 CODEC(ZSTD(1)) COMMENT 'The lower one of both ports: nearly always the service''s.',
-    service         LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the service that the flows belong to.',
-    device_addr     SimpleAggregateFunction(anyLast, IPv6) CODEC(ZSTD(1)) COMMENT 'Address of the device.',
-    site            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Site of the device.',
-    role            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Role of the device.',
-    in_if_name      SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the input interface.',
-    out_if_name     SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the output interface.',
-    bytes           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes within this minute.',
-    packets         SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets within this minute.',
-    flows           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows that ended within this minute.',
-    unique_src_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
-    unique_dst_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
+    time            DateTime('UTC') COMMENT 'Start of the minute.' CODEC(Delta, ZSTD(1)),
+    device          LowCardinality(String) COMMENT 'Name of the device.' CODEC(ZSTD(1)),
+    in_if           UInt32 COMMENT 'Index of the input interface (ifIndex).' CODEC(ZSTD(1)),
+    out_if          UInt32 COMMENT 'Index of the output interface (ifIndex).' CODEC(ZSTD(1)),
+    proto           UInt8 COMMENT 'IP protocol number.' CODEC(ZSTD(1)),
+    port            UInt16 COMMENT 'The lower one of both ports: nearly always the service''s.' CODEC(ZSTD(1)),
+    service         LowCardinality(String) COMMENT 'Name of the service that the flows belong to.' CODEC(ZSTD(1)),
+    device_addr     SimpleAggregateFunction(anyLast, IPv6) COMMENT 'Address of the device.' CODEC(ZSTD(1)),
+    site            SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Site of the device.' CODEC(ZSTD(1)),
+    role            SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Role of the device.' CODEC(ZSTD(1)),
+    in_if_name      SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the input interface.' CODEC(ZSTD(1)),
+    out_if_name     SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the output interface.' CODEC(ZSTD(1)),
+    bytes           SimpleAggregateFunction(sum, UInt64) COMMENT 'Bytes within this minute.' CODEC(T64, ZSTD(1)),
+    packets         SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets within this minute.' CODEC(T64, ZSTD(1)),
+    flows           SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows that ended within this minute.' CODEC(T64, ZSTD(1)),
+    unique_src_addr AggregateFunction(uniqCombined(12), UInt64) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).' CODEC(ZSTD(1)),
+    unique_dst_addr AggregateFunction(uniqCombined(12), UInt64) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toDate(time)
@@ -33,23 +33,23 @@ COMMENT 'Traffic per minute by interface, protocol and port.';
 
 CREATE TABLE IF NOT EXISTS flows_1h
 (
-    time            DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour.',
-    device          LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the device.',
-    in_if           UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the input interface (ifIndex).',
-    out_if          UInt32 CODEC(ZSTD(1)) COMMENT 'Index of the output interface (ifIndex).',
-    proto           UInt8 CODEC(ZSTD(1)) COMMENT 'IP protocol number.',
-    port            UInt16 CODEC(ZSTD(1)) COMMENT 'The lower one of both ports: nearly always the service''s.',
-    service         LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the service that the flows belong to.',
-    device_addr     SimpleAggregateFunction(anyLast, IPv6) CODEC(ZSTD(1)) COMMENT 'Address of the device.',
-    site            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Site of the device.',
-    role            SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Role of the device.',
-    in_if_name      SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the input interface.',
-    out_if_name     SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the output interface.',
-    bytes           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes within this hour.',
-    packets         SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets within this hour.',
-    flows           SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows that ended within this hour.',
-    unique_src_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).',
-    unique_dst_addr AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).'
+    time            DateTime('UTC') COMMENT 'Start of the hour.' CODEC(Delta, ZSTD(1)),
+    device          LowCardinality(String) COMMENT 'Name of the device.' CODEC(ZSTD(1)),
+    in_if           UInt32 COMMENT 'Index of the input interface (ifIndex).' CODEC(ZSTD(1)),
+    out_if          UInt32 COMMENT 'Index of the output interface (ifIndex).' CODEC(ZSTD(1)),
+    proto           UInt8 COMMENT 'IP protocol number.' CODEC(ZSTD(1)),
+    port            UInt16 COMMENT 'The lower one of both ports: nearly always the service''s.' CODEC(ZSTD(1)),
+    service         LowCardinality(String) COMMENT 'Name of the service that the flows belong to.' CODEC(ZSTD(1)),
+    device_addr     SimpleAggregateFunction(anyLast, IPv6) COMMENT 'Address of the device.' CODEC(ZSTD(1)),
+    site            SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Site of the device.' CODEC(ZSTD(1)),
+    role            SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Role of the device.' CODEC(ZSTD(1)),
+    in_if_name      SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the input interface.' CODEC(ZSTD(1)),
+    out_if_name     SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the output interface.' CODEC(ZSTD(1)),
+    bytes           SimpleAggregateFunction(sum, UInt64) COMMENT 'Bytes within this hour.' CODEC(T64, ZSTD(1)),
+    packets         SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets within this hour.' CODEC(T64, ZSTD(1)),
+    flows           SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows that ended within this hour.' CODEC(T64, ZSTD(1)),
+    unique_src_addr AggregateFunction(uniqCombined(12), UInt64) COMMENT 'Distinct source addresses; read with uniqCombinedMerge(12).' CODEC(ZSTD(1)),
+    unique_dst_addr AggregateFunction(uniqCombined(12), UInt64) COMMENT 'Distinct destination addresses; read with uniqCombinedMerge(12).' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)
@@ -61,18 +61,18 @@ COMMENT 'Traffic per hour by interface, protocol and port.';
 
 CREATE TABLE IF NOT EXISTS hosts_1h
 (
-    time             DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour of reception.',
-    addr             IPv6 CODEC(ZSTD(1)) COMMENT 'Address of the host.',
-    host             SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Name of the host.',
-    network          SimpleAggregateFunction(anyLast, LowCardinality(String)) CODEC(ZSTD(1)) COMMENT 'Named network of the host.',
-    bytes_sent       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes with this source address.',
-    bytes_received   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes with this destination address.',
-    packets_sent     SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets with this source address.',
-    packets_received SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets with this destination address.',
-    flows_sent       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows with this source address.',
-    flows_received   SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows with this destination address.',
-    unique_dst_addr  AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct addresses it sent to; read with uniqCombinedMerge(12).',
-    unique_src_addr  AggregateFunction(uniqCombined(12), UInt64) CODEC(ZSTD(1)) COMMENT 'Distinct addresses it heard from; read with uniqCombinedMerge(12).'
+    time             DateTime('UTC') COMMENT 'Start of the hour of reception.' CODEC(Delta, ZSTD(1)),
+    addr             IPv6 COMMENT 'Address of the host.' CODEC(ZSTD(1)),
+    host             SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Name of the host.' CODEC(ZSTD(1)),
+    network          SimpleAggregateFunction(anyLast, LowCardinality(String)) COMMENT 'Named network of the host.' CODEC(ZSTD(1)),
+    bytes_sent       SimpleAggregateFunction(sum, UInt64) COMMENT 'Bytes with this source address.' CODEC(T64, ZSTD(1)),
+    bytes_received   SimpleAggregateFunction(sum, UInt64) COMMENT 'Bytes with this destination address.' CODEC(T64, ZSTD(1)),
+    packets_sent     SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets with this source address.' CODEC(T64, ZSTD(1)),
+    packets_received SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets with this destination address.' CODEC(T64, ZSTD(1)),
+    flows_sent       SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows with this source address.' CODEC(T64, ZSTD(1)),
+    flows_received   SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows with this destination address.' CODEC(T64, ZSTD(1)),
+    unique_dst_addr  AggregateFunction(uniqCombined(12), UInt64) COMMENT 'Distinct addresses it sent to; read with uniqCombinedMerge(12).' CODEC(ZSTD(1)),
+    unique_src_addr  AggregateFunction(uniqCombined(12), UInt64) COMMENT 'Distinct addresses it heard from; read with uniqCombinedMerge(12).' CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)
@@ -84,16 +84,16 @@ COMMENT 'Traffic per hour by host, both directions: top talkers beyond the life 
 
 CREATE TABLE IF NOT EXISTS networks_1h
 (
-    time        DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour of reception.',
-    src_network LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Named network of the source.',
-    dst_network LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Named network of the destination.',
-    src_country LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Country of the source, ISO 3166 alpha-2.',
-    dst_country LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Country of the destination, ISO 3166 alpha-2.',
-    src_as      UInt32 CODEC(ZSTD(1)) COMMENT 'Source AS number.',
-    dst_as      UInt32 CODEC(ZSTD(1)) COMMENT 'Destination AS number.',
-    bytes       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Bytes.',
-    packets     SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Packets.',
-    flows       SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Flows.'
+    time        DateTime('UTC') COMMENT 'Start of the hour of reception.' CODEC(Delta, ZSTD(1)),
+    src_network LowCardinality(String) COMMENT 'Named network of the source.' CODEC(ZSTD(1)),
+    dst_network LowCardinality(String) COMMENT 'Named network of the destination.' CODEC(ZSTD(1)),
+    src_country LowCardinality(String) COMMENT 'Country of the source, ISO 3166 alpha-2.' CODEC(ZSTD(1)),
+    dst_country LowCardinality(String) COMMENT 'Country of the destination, ISO 3166 alpha-2.' CODEC(ZSTD(1)),
+    src_as      UInt32 COMMENT 'Source AS number.' CODEC(ZSTD(1)),
+    dst_as      UInt32 COMMENT 'Destination AS number.' CODEC(ZSTD(1)),
+    bytes       SimpleAggregateFunction(sum, UInt64) COMMENT 'Bytes.' CODEC(T64, ZSTD(1)),
+    packets     SimpleAggregateFunction(sum, UInt64) COMMENT 'Packets.' CODEC(T64, ZSTD(1)),
+    flows       SimpleAggregateFunction(sum, UInt64) COMMENT 'Flows.' CODEC(T64, ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(time)

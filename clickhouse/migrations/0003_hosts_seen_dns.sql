@@ -31,18 +31,18 @@ GROUP BY addr;
 -- cluster: sharded by cityHash64(src_addr)
 CREATE TABLE IF NOT EXISTS dns_queries
 (
-    time_received DateTime64(3, 'UTC') CODEC(T64, ZSTD(1)) COMMENT 'When the exporter heard of the query.',
-    device        LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of the device that reported it.',
-    source        LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'How it was seen: dnstap, or the protocol of a flow.',
-    src_addr      IPv6 CODEC(ZSTD(1)) COMMENT 'Who asked.',
-    dst_addr      IPv6 CODEC(ZSTD(1)) COMMENT 'Which resolver was asked.',
-    src_host      LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Name of who asked.',
-    src_network   LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Named network of who asked.',
-    dns_name      String CODEC(ZSTD(1)) COMMENT 'Name asked for.',
-    dns_type      LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Record type asked for (A, AAAA, MX).',
-    dns_rcode     LowCardinality(String) CODEC(ZSTD(1)) COMMENT 'Response code by name (NOERROR, NXDOMAIN).',
-    dns_latency   Float32 CODEC(ZSTD(1)) COMMENT 'Seconds from query to response.',
-    answers       Array(IPv6) CODEC(ZSTD(1)) COMMENT 'Addresses that the name resolved to then.',
+    time_received DateTime64(3, 'UTC') COMMENT 'When the exporter heard of the query.' CODEC(T64, ZSTD(1)),
+    device        LowCardinality(String) COMMENT 'Name of the device that reported it.' CODEC(ZSTD(1)),
+    source        LowCardinality(String) COMMENT 'How it was seen: dnstap, or the protocol of a flow.' CODEC(ZSTD(1)),
+    src_addr      IPv6 COMMENT 'Who asked.' CODEC(ZSTD(1)),
+    dst_addr      IPv6 COMMENT 'Which resolver was asked.' CODEC(ZSTD(1)),
+    src_host      LowCardinality(String) COMMENT 'Name of who asked.' CODEC(ZSTD(1)),
+    src_network   LowCardinality(String) COMMENT 'Named network of who asked.' CODEC(ZSTD(1)),
+    dns_name      String COMMENT 'Name asked for.' CODEC(ZSTD(1)),
+    dns_type      LowCardinality(String) COMMENT 'Record type asked for (A, AAAA, MX).' CODEC(ZSTD(1)),
+    dns_rcode     LowCardinality(String) COMMENT 'Response code by name (NOERROR, NXDOMAIN).' CODEC(ZSTD(1)),
+    dns_latency   Float32 COMMENT 'Seconds from query to response.' CODEC(ZSTD(1)),
+    answers       Array(IPv6) COMMENT 'Addresses that the name resolved to then.' CODEC(ZSTD(1)),
 
     INDEX dns_name dns_name TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX answers answers TYPE bloom_filter(0.01) GRANULARITY 4
@@ -73,12 +73,12 @@ WHERE dns_name != '';
 -- cluster: sharded by cityHash64(dns_name)
 CREATE TABLE IF NOT EXISTS names_seen
 (
-    time       DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the hour.',
-    dns_name   String CODEC(ZSTD(1)) COMMENT 'Name that was asked for.',
-    addr       IPv6 CODEC(ZSTD(1)) COMMENT 'Address that it resolved to.',
-    first_seen SimpleAggregateFunction(min, DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'First answer of the hour.',
-    last_seen  SimpleAggregateFunction(max, DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'Last answer of the hour.',
-    answers    SimpleAggregateFunction(sum, UInt64) CODEC(T64, ZSTD(1)) COMMENT 'Answers of the hour.',
+    time       DateTime('UTC') COMMENT 'Start of the hour.' CODEC(Delta, ZSTD(1)),
+    dns_name   String COMMENT 'Name that was asked for.' CODEC(ZSTD(1)),
+    addr       IPv6 COMMENT 'Address that it resolved to.' CODEC(ZSTD(1)),
+    first_seen SimpleAggregateFunction(min, DateTime64(3, 'UTC')) COMMENT 'First answer of the hour.' CODEC(ZSTD(1)),
+    last_seen  SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'Last answer of the hour.' CODEC(ZSTD(1)),
+    answers    SimpleAggregateFunction(sum, UInt64) COMMENT 'Answers of the hour.' CODEC(T64, ZSTD(1)),
 
     INDEX addr addr TYPE bloom_filter(0.01) GRANULARITY 4
 )

@@ -8,7 +8,7 @@ SELECT
     joinGet('port_names', 'name', proto, dst_port) AS dst_port_name,
     joinGet('as_names', 'name', src_as) AS src_as_name,
     joinGet('as_names', 'name', dst_as) AS dst_as_name
-FROM flows
+FROM flows AS f
 COMMENT 'Flows with the names of their protocol, ports and AS.';
 
 CREATE VIEW IF NOT EXISTS traffic_1m AS
@@ -16,7 +16,7 @@ SELECT
     *,
     joinGet('protocol_names', 'name', proto) AS proto_name,
     joinGet('port_names', 'name', proto, port) AS port_name
-FROM flows_1m
+FROM flows_1m AS f
 COMMENT 'Traffic per minute with the names of protocol and port.';
 
 -- The filter "addr = X" reaches both halves, so that each uses what is quick for it: the order of
@@ -68,7 +68,7 @@ SELECT
     out_if,
     bytes,
     packets
-FROM flows
+FROM flows AS f
 COMMENT 'Each flow twice, seen from either end: ask for one addr, group by way and peer.';
 
 -- What agents on hosts see is seen once: docs/explanation/deduplication.md has the rule.

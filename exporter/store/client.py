@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,7 +15,6 @@ from clickhouse_connect.driver.client import Client
 from exporter.config import ClickHouse, read_secret
 
 #: Codes of ClickHouse's ErrorCodes.cpp that we act on.
-UNKNOWN_IDENTIFIER: Final = 47
 TABLE_ALREADY_EXISTS: Final = 57
 UNKNOWN_TABLE: Final = 60
 UNKNOWN_DATABASE: Final = 81
@@ -25,8 +26,9 @@ _UNKNOWN_SETTING: Final = 115
 _READ_ONLY: Final = frozenset({164, 242})
 _NOT_ENOUGH_SPACE: Final = 243
 
-#: Older ones store a retried insert twice in what materialized views fill.
-OLDEST_VERSION: Final = (24, 8)
+#: The oldest that tests ask all of our SQL of (tests/integration/test_oldest_clickhouse.py); before
+#: 24.8 a retried insert was stored twice in what materialized views fill.
+OLDEST_VERSION: Final = (25, 8)
 
 _CLUSTER_SETTINGS: Final = {
     # What is acknowledged is on its shard, not in a queue of the node that was asked.
@@ -64,7 +66,7 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
     # of the request; we report each of them ourselves.
     for library in ("clickhouse_connect", "urllib3.connectionpool"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    try:
+    with explained(settings):
         client = clickhouse_connect.get_client(
             interface=url.scheme,
             host=url.hostname,
@@ -81,8 +83,6 @@ def connect(settings: ClickHouse, *, database: str | None = None) -> Client:
             tz_mode="aware",
             settings=_CLUSTER_SETTINGS if settings.cluster else None,
         )
-    except Exception as error:
-        raise explain(error, settings) from error
     try:
         refuse_old_version(client.server_version or "", settings)
     except StoreError:
@@ -147,6 +147,15 @@ def explain(error: Exception, settings: ClickHouse) -> StoreError:
     else:
         advice = f"{where}: {type(error).__name__}: {text}"
     return StoreError(advice, code, name)
+
+
+@contextmanager
+def explained(settings: ClickHouse) -> Iterator[None]:
+    """Whatever requests fail with becomes a :class:`StoreError` that says what to do about it."""
+    try:
+        yield
+    except Exception as error:  # the driver raises what its HTTP library does, too
+        raise explain(error, settings) from error
 
 
 def _root_cause(error: BaseException) -> str:

@@ -36,17 +36,6 @@ class DamagedFileError(Exception):
     """A file that is no insert, or not a whole one; the text says why."""
 
 
-def write_insert(path: Path, insert: Insert) -> int:
-    """Write ``insert`` durably to ``path`` and return the file's size in bytes.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
-    data = pack(insert)
-    write_durably(path, data)
-    return len(data)
-
-
 def pack(insert: Insert) -> bytes:
     """The contents of an insert's file."""
     token = insert.token.encode()

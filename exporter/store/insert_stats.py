@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.metric_families import Distribution, by_label
 from exporter.schema import DNS_QUERIES, FLOWS
 
 _SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS: Final = (100.0, 1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 5e6)
-
-
-class Distribution:
-    """Counts of observed values by upper bound."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = (*bounds, float("inf"))
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Counts one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def family(self, name: str, help_text: str) -> HistogramMetricFamily:
-        """The histogram as Prometheus wants it: cumulative counts."""
-        family = HistogramMetricFamily(name, help_text)
-        total = 0
-        buckets = []
-        for bound, count in zip(self._bounds, self._counts, strict=True):
-            total += count
-            buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
-        family.add_metric([], buckets, self._sum)
-        return family
 
 
 class InsertStats(Collector):
@@ -76,12 +46,10 @@ class InsertStats(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         p = "flow_exporter_insert_"
-        rows = CounterMetricFamily(
-            f"{p}rows", "Rows that ClickHouse has taken, by table.", labels=["table"]
-        )
-        for table, count in sorted(self.rows.items()):
-            rows.add_metric([table], count)
-        yield rows
+        yield by_label(
+            CounterMetricFamily, f"{p}rows", "Rows that ClickHouse has taken, by table.",
+            "table", self.rows,
+        )  # fmt: skip
         yield CounterMetricFamily(
             f"{p}bytes", "Bytes (Native format) that ClickHouse has taken.", value=self.bytes
         )
@@ -92,22 +60,16 @@ class InsertStats(Collector):
         yield CounterMetricFamily(
             f"{p}retries", "Inserts tried again after a failure.", value=self.retries
         )
-        failures = CounterMetricFamily(
-            f"{p}failures",
+        yield by_label(
+            CounterMetricFamily, f"{p}failures",
             "Failed attempts to insert, by ClickHouse's name of the error or `unreachable`.",
-            labels=["reason"],
-        )
-        for reason, count in sorted(self.failures.items()):
-            failures.add_metric([reason], count)
-        yield failures
-        refused = CounterMetricFamily(
-            f"{p}refused_rows",
+            "reason", self.failures,
+        )  # fmt: skip
+        yield by_label(
+            CounterMetricFamily, f"{p}refused_rows",
             "Rows that ClickHouse refuses, by its name of the error; lost without a spool.",
-            labels=["reason"],
-        )
-        for reason, count in sorted(self.refused_rows.items()):
-            refused.add_metric([reason], count)
-        yield refused
+            "reason", self.refused_rows,
+        )  # fmt: skip
         yield CounterMetricFamily(
             f"{p}lost_rows", "Rows given up because the collector stopped.", value=self.lost_rows
         )

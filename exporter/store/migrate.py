@@ -9,32 +9,18 @@ How they are run on a cluster: :mod:`exporter.store.render`.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
 from exporter.config import ClickHouse
-from exporter.store.client import (
-    REPLICA_ALREADY_EXISTS,
-    TABLE_ALREADY_EXISTS,
-    StoreError,
-    connect,
-    explain,
-)
-from exporter.store.render import keeper_path, render
+from exporter.store.client import StoreError, connect, explained
+from exporter.store.migration_lock import locked
+from exporter.store.render import keeper_path, on_cluster, render
 from exporter.store.retention import Change, retention_changes
 from exporter.store.statements import Migration, MigrationError, load_migrations
-
-_LOCK: Final = "schema_migrations_lock"
-#: A lock whose owner can no longer be asked is taken over at this age; migrations take seconds.
-_LOCK_STALE_SECONDS: Final = 600
 
 _SCHEMA_MIGRATIONS: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations{cluster}
@@ -56,7 +42,7 @@ class Migrator:
     def __init__(self, settings: ClickHouse, folder: Path) -> None:
         self._settings = settings
         self._database = settings.database
-        self._on_cluster = f" ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
+        self._on_cluster = on_cluster(settings.cluster)
         self._migrations = render(load_migrations(folder), settings.database, settings.cluster)
 
     @property
@@ -71,11 +57,8 @@ class Migrator:
             MigrationError: what is applied and what the folder holds do not fit together.
             StoreError: ClickHouse cannot be used.
         """
-        client = connect(self._settings, database="")
-        try:
+        with connect(self._settings, database="") as client:
             return self._pending(client)
-        finally:
-            client.close()
 
     def apply(self, wait_seconds: float = 30.0, *, again: bool = False) -> list[Migration]:
         """Applies what is pending, and returns it. Two at once: the second waits for the first.
@@ -86,15 +69,14 @@ class Migrator:
             MigrationError: as :meth:`pending`; a statement failed; another one holds the lock.
             StoreError: ClickHouse cannot be used.
         """
-        client = connect(self._settings, database="")
-        try:
+        with connect(self._settings, database="") as client:
             if not self._pending(client) and not again:
                 return []
             self._command(
                 client, f"CREATE DATABASE IF NOT EXISTS {self._database}{self._on_cluster}"
             )
             client.database = self._database
-            with self._lock(client, wait_seconds):
+            with locked(client, self._settings, wait_seconds):
                 self._command(client, self._schema_migrations())
                 pending = self._pending(client)
                 for migration in self._migrations if again else pending:
@@ -102,8 +84,6 @@ class Migrator:
                     if migration in pending:
                         self._record(client, migration)
                 return self._migrations if again else pending
-        finally:
-            client.close()
 
     def retention(self) -> list[Change]:
         """What :meth:`set_retention` would change. Changes nothing.
@@ -111,11 +91,8 @@ class Migrator:
         Raises:
             StoreError: ClickHouse cannot be used.
         """
-        client = connect(self._settings, database="")
-        try:
+        with connect(self._settings, database="") as client:
             return self._retention(client)
-        finally:
-            client.close()
 
     def set_retention(self) -> list[Change]:
         """Gives each table the time that its rows are kept; returns what had to be changed.
@@ -123,20 +100,15 @@ class Migrator:
         Raises:
             StoreError: ClickHouse cannot be used.
         """
-        client = connect(self._settings, database="")
-        try:
+        with connect(self._settings, database="") as client:
             changes = self._retention(client)
             for change in changes:
                 self._command(client, change.sql)
             return changes
-        finally:
-            client.close()
 
     def _retention(self, client: Client) -> list[Change]:
-        try:
+        with explained(self._settings):
             return retention_changes(client, self._settings)
-        except Exception as error:
-            raise explain(error, self._settings) from error
 
     def _schema_migrations(self) -> str:
         if not self._settings.cluster:
@@ -177,11 +149,11 @@ class Migrator:
         )
         if not tables:
             return {}
-        on_cluster = str(tables[0][0]).startswith("Replicated")
-        if on_cluster != bool(self._settings.cluster):
+        replicated = str(tables[0][0]).startswith("Replicated")
+        if replicated != bool(self._settings.cluster):
             raise MigrationError(
                 f"database {self._database!r} was made for "
-                f"{'a cluster' if on_cluster else 'one node'}, but clickhouse.cluster is "
+                f"{'a cluster' if replicated else 'one node'}, but clickhouse.cluster is "
                 f"{self._settings.cluster or 'empty'}: use another database "
                 "(docs/how-to/move-to-a-cluster.md says how to bring the rows over)."
             )
@@ -217,93 +189,9 @@ class Migrator:
     def _command(
         self, client: Client, sql: str, parameters: dict[str, str | int] | None = None
     ) -> None:
-        try:
+        with explained(self._settings):
             client.command(sql, parameters)
-        except Exception as error:
-            raise explain(error, self._settings) from error
 
     def _query(self, client: Client, sql: str, parameters: dict[str, str]) -> Sequence[Any]:
-        try:
+        with explained(self._settings):
             return client.query(sql, parameters).result_rows
-        except Exception as error:
-            raise explain(error, self._settings) from error
-
-    @contextmanager
-    def _lock(self, client: Client, wait_seconds: float) -> Iterator[None]:
-        """Holds the lock: a table that only one can create; its comment names the holder."""
-        deadline = time.monotonic() + wait_seconds
-        abandoned: str | None = None
-        while not self._take_lock(client):
-            holder = self._lock_holder(client)
-            # On a cluster, Keeper knows the lock by its path, whatever the table is renamed to.
-            if holder and not self._settings.cluster and _is_abandoned(holder):
-                # Renaming to a name made of the old holder lets only one of several succeed.
-                digest = hashlib.sha256(holder.encode()).hexdigest()[:16]
-                abandoned = f"{_LOCK}_{digest}"
-                try:
-                    self._command(client, f"RENAME TABLE {_LOCK} TO {abandoned}")
-                    continue
-                except StoreError:
-                    abandoned = None
-            if time.monotonic() >= deadline:
-                sync = " SYNC there" if self._settings.cluster else ""
-                raise MigrationError(
-                    f"another migration of database {self._database!r} is running: "
-                    f"{holder or 'unknown'}. If it is not, DROP TABLE "
-                    f"{self._database}.{_LOCK}{sync} and try again."
-                )
-            time.sleep(0.2)
-        try:
-            yield
-        finally:
-            for table in filter(None, (_LOCK, abandoned)):
-                self._command(client, f"DROP TABLE IF EXISTS {table} SYNC")
-
-    def _take_lock(self, client: Client) -> bool:
-        holder = f"{socket.gethostname()} {os.getpid()} {time.time():.0f}".replace("'", "")
-        try:
-            self._command(client, lock_statement(self._database, self._settings.cluster, holder))
-        except StoreError as error:
-            if error.code in (TABLE_ALREADY_EXISTS, REPLICA_ALREADY_EXISTS):
-                return False
-            raise
-        return True
-
-    def _lock_holder(self, client: Client) -> str:
-        tables, host = "system.tables", ""
-        if self._settings.cluster:
-            tables = f"clusterAllReplicas('{self._settings.cluster}', system.tables)"
-            host = " || ', its lock is on node ' || hostName()"
-        rows = self._query(
-            client,
-            f"SELECT comment{host} FROM {tables} "  # noqa: S608
-            "WHERE database = {database:String} AND name = {name:String}",
-            {"database": self._database, "name": _LOCK},
-        )
-        return str(rows[0][0]) if rows else ""
-
-
-def lock_statement(database: str, cluster: str, holder: str) -> str:
-    """Makes the lock's table: for one only of all who try, on whichever node they are.
-
-    On a cluster, Keeper has one replica of that name at that path or none.
-    """
-    engine = "Memory"
-    if cluster:
-        path = f"/clickhouse/tables/every_node/{database}/{_LOCK}"
-        engine = f"ReplicatedMergeTree('{path}', 'lock') ORDER BY held"
-    return f"CREATE TABLE {database}.{_LOCK} (held UInt8) ENGINE = {engine} COMMENT '{holder}'"
-
-
-def _is_abandoned(holder: str) -> bool:
-    """Whether the process that wrote ``host pid seconds`` is surely gone."""
-    try:
-        host, pid, since = holder.split(" ")
-        age = time.time() - float(since)
-        if host == socket.gethostname():
-            os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, PermissionError, OverflowError):
-        return False
-    return age > _LOCK_STALE_SECONDS

@@ -47,26 +47,18 @@ def present_columns(batches: Sequence[Batch]) -> list[Column]:
     return [column for column in batches[0].table.columns if column.name in names]
 
 
-def encode_native(batches: Sequence[Batch], columns: Sequence[Column] | None = None) -> bytes:
-    """All rows of the batches, in order, as one Native block.
-
-    ``columns`` are those to encode, by default the ones present; where a batch lacks one, its
-    default stands.
-    """
-    return b"".join(native_parts(batches, columns or present_columns(batches)))
-
-
 def native_parts(
     batches: Sequence[Batch],
     columns: Sequence[Column],
     placing: Sequence[tuple[Column, Array]] = (),
     order: Array | None = None,
 ) -> Iterator[Buffer]:
-    """The same as pieces that, one after the other, make up the block; each ends with the next.
+    """All rows of the batches as one Native block: pieces of it, of which each ends with the next.
 
-    They show the batches' own memory where it is in shape already. ``order`` gives the rows,
-    counted through all batches, as they are to follow each other. ``placing`` are further columns,
-    of numbers, with their values as they are to follow each other.
+    They show the batches' own memory where it is in shape already. Where a batch lacks one of the
+    columns, its default stands. ``order`` gives the rows, counted through all batches, as they are
+    to follow each other. ``placing`` are further columns, of numbers, with their values as they are
+    to follow each other.
     """
     rows = sum(map(len, batches))
     yield _varint(len(columns) + len(placing)) + _varint(rows)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from exporter.config import ClickHouse, ConfigError
+from exporter.logs import RareLog
 from exporter.store.client import StoreError
 from exporter.store.migrate import Migrator
 from exporter.store.statements import MigrationError
@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
-_LOG_EVERY_SECONDS: Final = 60.0
 
 
 class StoreReadiness:
@@ -61,19 +60,17 @@ class StoreReadiness:
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
-        logged = -_LOG_EVERY_SECONDS
+        rarely = RareLog(log)
         while not self._stop.is_set():
             reason = self._ask()
             if self._stop.is_set():
                 return
             self._reason = reason
-            if reason is not None and time.monotonic() - logged >= _LOG_EVERY_SECONDS:
-                log.warning("not ready: %s", reason)
-                logged = time.monotonic()
             if reason is None:
                 log.info("ClickHouse is ready")
                 self._on_ready()
                 return
+            rarely.warning("not ready", f"not ready: {reason}")
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

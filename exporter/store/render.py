@@ -54,6 +54,11 @@ def local_name(table: str, cluster: str) -> str:
     return table + LOCAL if cluster else table
 
 
+def on_cluster(cluster: str) -> str:
+    """The clause, with a space before it, that runs a statement on all nodes; empty without one."""
+    return f" ON CLUSTER '{cluster}'" if cluster else ""
+
+
 def keeper_path(database: str, table: str, *, every_node: bool = False) -> str:
     """Arguments of a Replicated engine: path in Keeper and name of the replica, quoted."""
     if every_node:
@@ -90,13 +95,13 @@ def _render(
         yield sql
         return
     code = masked(sql)
-    where = f"ON CLUSTER '{cluster}'"
+    where = on_cluster(cluster)
     created, dropped = _CREATE.search(code), _DROP.search(code)
     if dropped is not None:
         name = dropped["name"]
         names = [name, name + LOCAL] if _is_sharded(name, placements) else [name]
         for each in names:
-            yield f"DROP {dropped['kind']} IF EXISTS {database}.{each} {where} SYNC"
+            yield f"DROP {dropped['kind']} IF EXISTS {database}.{each}{where} SYNC"
     elif created is None:
         raise ValueError("clusters run CREATE … IF NOT EXISTS and DROP … IF EXISTS only")
     elif created["kind"] != "TABLE":
@@ -107,11 +112,11 @@ def _render(
         local = local_name(name, cluster) if placement.key else name
         table = _render_engine(sql, code, database, local, every_node=not placement.key)
         begin, end = created.span("name")
-        yield f"{table[:begin]}{database}.{local} {where}{table[end:]}"
+        yield f"{table[:begin]}{database}.{local}{where}{table[end:]}"
         if placement.key:
             comment = _COMMENT.search(sql)
             yield (
-                f"CREATE TABLE IF NOT EXISTS {database}.{name} {where} AS {database}.{local}\n"
+                f"CREATE TABLE IF NOT EXISTS {database}.{name}{where} AS {database}.{local}\n"
                 f"ENGINE = Distributed('{cluster}', '{database}', '{local}', {placement.key})"
                 + (f"\nCOMMENT {comment[1]}" if comment else "")
             )
@@ -168,7 +173,7 @@ def _render_view(
         local = materialised and _is_sharded(name, placements)
         return f"{database}.{name}{LOCAL if local else ''}"
 
-    parts = [(created.span("name"), f"{database}.{created['name']} {where}")]
+    parts = [(created.span("name"), f"{database}.{created['name']}{where}")]
     if created["to"]:
         parts.append((created.span("to"), table(created["to"])))
     # Names that WITH gives are no tables.

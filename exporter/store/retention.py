@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.config import ClickHouse, RetainedTable, Retention
-from exporter.store.render import local_name
+from exporter.store.render import local_name, on_cluster
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ _TTL: Final = re.compile(r"\bTTL (?P<time>.+?) \+ toIntervalDay\((?P<days>\d+)\)
 _ANY_TTL: Final = re.compile(r"\bTTL\b")
 _CHECK_SECONDS: Final = 300.0
 _BYTES: Final = 1_000_000_000
-_PARTITION_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def stored_name(table: RetainedTable, cluster: str) -> str:
@@ -87,7 +86,7 @@ def retention_changes(client: Client, settings: ClickHouse) -> list[Change]:
         "WHERE database = {database:String} AND name IN {names:Array(String)} ORDER BY name",
         {"database": settings.database, "names": list(names)},
     ).result_rows
-    where = f" ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
+    where = on_cluster(settings.cluster)
     changes = []
     for name, engine_full in rows:
         table: RetainedTable = names[name]
@@ -182,11 +181,8 @@ class SizeKeeper(Collector):
     def _run(self) -> None:
         while True:
             try:
-                client = self._connect()
-                try:
+                with self._connect() as client:
                     self.keep(client)
-                finally:
-                    client.close()
             except Exception as error:  # clients fail in many ways, and none may end the thread
                 with self._lock:
                     self._failures += 1
@@ -227,9 +223,7 @@ class SizeKeeper(Collector):
         return [_Partition(name, size) for name, size in rows]
 
     def _drop(self, client: Client, table: RetainedTable, partition: _Partition) -> None:
-        if not _PARTITION_ID.fullmatch(partition.id):
-            raise ValueError(f"partition {partition.id!r} of {table} has a strange name")
-        where = f" ON CLUSTER '{self._settings.cluster}'" if self._settings.cluster else ""
+        where = on_cluster(self._settings.cluster)
         client.command(
             f"ALTER TABLE {self._settings.database}.{self._name(table)}{where} "
             f"DROP PARTITION ID '{partition.id}'",

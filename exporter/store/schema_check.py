@@ -1,36 +1,20 @@
-"""Compares the tables and views of a database with what the migrations make.
-
-ClickHouse itself brings both to one form: what it has by ``create_table_query``, what it should
-have by ``formatQuerySingleLine``; what is compared is then text against text, part by part.
-"""
+"""Compares the tables and views of a database with what the migrations make, part by part."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
 from exporter.config import ClickHouse
-from exporter.store.client import explain
-from exporter.store.render import LOCAL
+from exporter.store.client import explained
+from exporter.store.render import LOCAL, on_cluster
 from exporter.store.retention import TTL_TABLES, live_days, retained_days
+from exporter.store.schema_object import SchemaObject, expected_objects, live_objects
 from exporter.store.statements import Migration
 
-_CREATED: Final = re.compile(
-    r"CREATE (?:TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS (?:\w+\.)?(?P<name>\w+)"
-)
-_DROPPED: Final = re.compile(r"DROP (?:TABLE|VIEW) IF EXISTS (?:\w+\.)?(?P<name>\w+)")
-_TEXT: Final = r"'(?:[^'\\]|\\.|'')*'"
-_TOKEN: Final = re.compile(rf"{_TEXT}|[(),]")
-_CLAUSE: Final = re.compile(
-    r" ?\b(ENGINE =|PARTITION BY|PRIMARY KEY|ORDER BY|TTL|SETTINGS|COMMENT) "
-)
-_SELECT: Final = re.compile(r" AS ((?:SELECT|WITH|\(SELECT) .*)$", re.DOTALL)
-_LAST_COMMENT: Final = re.compile(rf" COMMENT ({_TEXT})$")
-_COPIED: Final = re.compile(r" AS (?:\w+\.)?(\w+) (?=ENGINE)")
 _NEW_TABLE: Final = (
     "which no ALTER changes: rename the table, run `flow-exporter migrate --again`, "
     "INSERT INTO … SELECT its rows"
@@ -50,27 +34,6 @@ class Difference:
         return f"{self.object}: {self.what}: {self.remedy}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    type: str
-    codec: str
-    comment: str
-    definition: str
-
-
-@dataclass(slots=True)
-class _Object:
-    """A table or a view in ClickHouse's own words."""
-
-    kind: str
-    columns: dict[str, _Column] = field(default_factory=dict)
-    indexes: dict[str, str] = field(default_factory=dict)
-    clauses: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)
-    select: str = ""
-    to: str = ""
-
-
 def schema_differences(
     client: Client, settings: ClickHouse, migrations: Iterable[Migration]
 ) -> list[Difference]:
@@ -82,16 +45,10 @@ def schema_differences(
     Raises:
         StoreError: ClickHouse cannot be used.
     """
-    try:
-        expected = _expected(client, settings.database, migrations)
-        live = {
-            name: _object(text, settings.database)
-            for name, text in _created(client, settings.database)
-            if name in expected
-        }
-    except Exception as error:
-        raise explain(error, settings) from error
-    where = f" ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
+    with explained(settings):
+        expected = expected_objects(client, settings.database, migrations)
+        live = live_objects(client, settings.database, expected)
+    where = on_cluster(settings.cluster)
     differences: list[Difference] = []
     for name, should in expected.items():
         found = live.get(name)
@@ -111,7 +68,9 @@ def schema_differences(
     return differences
 
 
-def _compare_views(name: str, found: _Object, should: _Object, drop: str) -> Iterator[Difference]:
+def _compare_views(
+    name: str, found: SchemaObject, should: SchemaObject, drop: str
+) -> Iterator[Difference]:
     if found.to != should.to:
         yield Difference(name, f"writes to {found.to}, should write to {should.to}", drop)
     if found.select != should.select:
@@ -129,7 +88,7 @@ def _compare_views(name: str, found: _Object, should: _Object, drop: str) -> Ite
 
 
 def _compare_columns(
-    name: str, found: _Object, should: _Object, alter: str
+    name: str, found: SchemaObject, should: SchemaObject, alter: str
 ) -> Iterator[Difference]:
     previous = ""
     for column, expected in should.columns.items():
@@ -180,7 +139,7 @@ def _compare_columns(
 
 
 def _compare_clauses(
-    name: str, found: _Object, should: _Object, alter: str, settings: ClickHouse
+    name: str, found: SchemaObject, should: SchemaObject, alter: str, settings: ClickHouse
 ) -> Iterator[Difference]:
     for clause in ("ENGINE =", "PARTITION BY", "PRIMARY KEY", "ORDER BY"):
         is_, should_be = found.clauses.get(clause, ""), should.clauses.get(clause, "")
@@ -212,106 +171,3 @@ def _compare_clauses(
         yield Difference(
             name, f"comment is {is_}, should be {should_be}", f"{alter} MODIFY COMMENT {should_be}"
         )
-
-
-def _expected(client: Client, database: str, migrations: Iterable[Migration]) -> dict[str, _Object]:
-    statements: dict[str, str] = {}
-    for migration in migrations:
-        for statement in migration.statements:
-            if created := _CREATED.search(statement.sql):
-                statements[created["name"]] = statement.sql
-            elif dropped := _DROPPED.search(statement.sql):
-                statements.pop(dropped["name"], None)
-    texts = ", ".join(_quote(sql) for sql in statements.values())
-    formatted = client.query(
-        f"SELECT arrayMap(sql -> formatQuerySingleLine(sql), [{texts}])"
-    ).result_rows[0][0]
-    objects: dict[str, _Object] = {}
-    for name, text in zip(statements, formatted, strict=True):
-        objects[name] = _object(text, database)
-        if copied := _COPIED.search(text):
-            objects[name].columns = objects[copied[1]].columns
-    return objects
-
-
-def _created(client: Client, database: str) -> Sequence[Sequence[str]]:
-    """Names of tables and views, and the statements that make them as they are."""
-    return client.query(
-        "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
-        {"database": database},
-    ).result_rows
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _object(text: str, database: str) -> _Object:
-    """What a CREATE statement, in ClickHouse's own format on one line, says."""
-    kind = "materialised view" if text.startswith("CREATE MATERIALIZED") else "table"
-    kind = "view" if text.startswith("CREATE VIEW") else kind
-    made = _Object(kind)
-    select = _SELECT.search(text)
-    if kind != "table" and select is not None:
-        to = re.search(r" TO (?:\w+\.)?(\w+)", text[: select.start()])
-        made.to = to[1] if to else ""
-        query = _LAST_COMMENT.sub("", select[1])
-        made.select = re.sub(rf"(?<![\w.`]){database}\.", "", query)
-        return made
-    if select is not None:
-        comment = _LAST_COMMENT.search(text)
-        text = text[: select.start()] + (comment[0] if comment else "")
-    begin, tail = text.find("("), text
-    engine = text.find("ENGINE =")
-    if 0 <= begin < engine:
-        items, end = _items(text, begin)
-        tail = text[end:]
-        for item in items:
-            if item.startswith("INDEX "):
-                _, index, definition = item.split(" ", 2)
-                made.indexes[index.strip("`")] = definition
-            else:
-                column, _, rest = item.partition(" ")
-                made.columns[column.strip("`")] = _column(column, rest)
-    pieces = _CLAUSE.split(tail[tail.find("ENGINE =") :])
-    made.clauses = {
-        clause: value.strip() for clause, value in zip(pieces[1::2], pieces[2::2], strict=True)
-    }
-    made.settings = {
-        key: value
-        for key, _, value in (
-            part.partition(" = ") for part in made.clauses.get("SETTINGS", "").split(", ")
-        )
-        if key
-    }
-    return made
-
-
-def _items(text: str, begin: int) -> tuple[list[str], int]:
-    """What commas separate in the parentheses that open at ``begin``, and where they end."""
-    depth, items, start = 0, [], begin + 1
-    for token in _TOKEN.finditer(text, begin):
-        if token[0] == "(":
-            depth += 1
-        elif token[0] == ")":
-            depth -= 1
-        if (token[0] == "," and depth == 1) or (token[0] == ")" and depth == 0):
-            items.append(text[start : token.start()].strip())
-            start = token.end()
-        if depth == 0 and token[0] == ")":
-            return items, token.end()
-    raise ValueError(f"parentheses are not closed: {text[begin : begin + 100]}")
-
-
-def _column(name: str, rest: str) -> _Column:
-    comment = re.search(rf" COMMENT ({_TEXT})", rest)
-    bare = rest.replace(comment[0], "") if comment else rest
-    codec = re.search(r" CODEC\((.*)\)$", bare)
-    # The engine writes out the width that Delta has by the column's type.
-    written = re.sub(r"\b(Delta|DoubleDelta)\(\d+\)", r"\1", codec[1]) if codec else ""
-    return _Column(
-        type=bare[: codec.start()] if codec else bare,
-        codec=written,
-        comment=comment[1] if comment else "",
-        definition=f"{name} {rest}",
-    )

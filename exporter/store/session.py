@@ -20,7 +20,12 @@ class Client(Protocol):
     ) -> Any: ...
 
     def insert(
-        self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str]
+        self,
+        table: str,
+        data: Sequence[Sequence[Any]],
+        column_names: Sequence[str],
+        *,
+        settings: dict[str, Any] | None = ...,
     ) -> Any: ...
 
     def close(self) -> None: ...

@@ -6,17 +6,18 @@ the process nor of the machine leaves anything else. Names sort by age.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import logging
 import threading
 import time
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from exporter.config import ConfigError
 from exporter.config import Spool as SpoolSettings
+from exporter.file_lock import FileHeldError, hold
 from exporter.logs import RareLog
 from exporter.store.insert import Insert
 from exporter.store.insert_file import (
@@ -48,22 +49,18 @@ class SpoolError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Spooled:
-    """A file of the spool."""
+    """A file of the spool; ``since`` is when it came, by the clock that nobody sets."""
 
     path: Path
     sequence: int
     rows: int
     size: int
     tried: bool
+    since: float
     replaying: bool = False
     failures: int = 0
     yielded: int = 0
     passed: int = 0
-
-    @property
-    def since(self) -> float:
-        """When it came here, in seconds of Unix time."""
-        return self.sequence / 1000
 
 
 class Spool:
@@ -71,7 +68,8 @@ class Spool:
 
     What ClickHouse may have taken already comes out first, as its tokens are remembered for a
     number of inserts only; then the oldest. Beyond ``max_bytes`` and ``max_age_seconds`` the oldest
-    are dropped and counted.
+    are dropped and counted. Ages are measured, whatever the machine's clock is set to meanwhile;
+    only that of files of an earlier run is told by it.
 
     Raises:
         ConfigError: the folder cannot be used, or another collector has it.
@@ -92,8 +90,13 @@ class Spool:
         self._quarantine = Quarantine(self._folder, settings.quarantine_max_bytes)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._held = self._hold()
+            self._held = hold(self._folder / "lock")
             self._find()
+        except FileHeldError as error:
+            raise ConfigError(
+                f"clickhouse.spool.directory: {self._folder}: another collector uses it "
+                f"(process {error.holder}); give each its own"
+            ) from error
         except OSError as error:
             raise ConfigError(
                 f"clickhouse.spool.directory: {self._folder}: {error.strerror}"
@@ -127,7 +130,7 @@ class Spool:
                 f"cannot write to the spool {self._folder}: {error.strerror}. Flows wait in memory "
                 "until this is mended: is the disk full?"
             ) from error
-        entry = Spooled(path, sequence, insert.rows, len(data), tried)
+        entry = Spooled(path, sequence, insert.rows, len(data), tried, time.monotonic())
         with self._lock:
             (self._tried if tried else self._untried)[sequence] = entry
             self._rows += insert.rows
@@ -210,18 +213,6 @@ class Spool:
             self._closed = True
             self._held.close()
 
-    def _hold(self) -> IO[str]:
-        file = (self._folder / "lock").open("a", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise ConfigError(
-                f"clickhouse.spool.directory: {self._folder}: another collector uses it; "
-                "give each its own"
-            ) from error
-        return file
-
     def _find(self) -> None:
         """Take in what an earlier process left, and clear away what it did not finish."""
         self._quarantine.tidy()
@@ -230,9 +221,10 @@ class Spool:
                 log.warning("%s: the write was cut short; its flows are lost", path)
                 path.unlink()
                 self._stats.corrupt_files += 1
-        for path, since, rows in waiting_files(self._folder):
-            tried = path.suffix == _TRIED
-            entry = Spooled(path, round(since * 1000), rows, path.stat().st_size, tried)
+        for file in waiting_files(self._folder):
+            tried = file.path.suffix == _TRIED
+            came = time.monotonic() - max(0.0, time.time() - file.sequence / 1000)
+            entry = Spooled(file.path, file.sequence, file.rows, file.size, tried, came)
             (self._tried if tried else self._untried)[entry.sequence] = entry
             self._last = max(self._last, entry.sequence)
             self._bytes += entry.size
@@ -276,7 +268,7 @@ class Spool:
         return min((e for e in heads if e is not None), key=lambda e: e.sequence, default=None)
 
     def _drop_aged(self) -> None:
-        limit = time.time() - self._settings.max_age_seconds
+        limit = time.monotonic() - self._settings.max_age_seconds
         while (oldest := self._oldest()) is not None and oldest.since < limit:
             self._drop(oldest, "age")
 
@@ -327,11 +319,23 @@ class Spool:
             self._stats.oldest = min(heads, default=None)
 
 
-def waiting_files(folder: Path) -> list[tuple[Path, float, int]]:
-    """The inserts in a spool, the oldest first: path, when it came (Unix time), flows."""
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """An insert in the folder of a spool; ``sequence`` is when it came, in ms of Unix time."""
+
+    path: Path
+    sequence: int
+    rows: int
+    size: int
+
+
+def waiting_files(folder: Path) -> list[WaitingFile]:
+    """The inserts in a spool, the oldest first; those that ClickHouse takes meanwhile may lack."""
     found = []
     for path in sorted(folder.iterdir()):
         sequence, _, rows = path.stem.partition("-")
         if path.suffix in (_TRIED, _UNTRIED) and sequence.isdigit() and rows.isdigit():
-            found.append((path, int(sequence) / 1000, int(rows)))
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                found.append(WaitingFile(path, int(sequence), int(rows), size))
     return found

@@ -11,6 +11,8 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.metric_families import by_label
+
 #: Why rows are dropped from the spool.
 DROPS: Final = ("full", "age")
 
@@ -24,7 +26,7 @@ class SpoolStats(Collector):
         self.bytes_limit = 0
         self.batches = 0
         self.rows = 0
-        #: When the oldest came, in seconds of Unix time; ``None`` while there is none.
+        #: When the oldest came (``time.monotonic``); ``None`` while there is none.
         self.oldest: float | None = None
         self.spooled_rows = 0
         self.replayed_rows = 0
@@ -54,7 +56,7 @@ class SpoolStats(Collector):
             f"{p}batches", "Inserts that wait in the spool.", value=self.batches
         )
         yield GaugeMetricFamily(f"{p}rows", "Flows that wait in the spool.", value=self.rows)
-        age = 0.0 if self.oldest is None else max(0.0, time.time() - self.oldest)
+        age = 0.0 if self.oldest is None else time.monotonic() - self.oldest
         yield GaugeMetricFamily(
             f"{p}oldest_age_seconds", "Age of the oldest insert in the spool.", value=age
         )
@@ -66,14 +68,11 @@ class SpoolStats(Collector):
             "Flows of the spool that ClickHouse has taken.",
             value=self.replayed_rows,
         )
-        dropped = CounterMetricFamily(
-            f"{p}dropped_rows",
+        yield by_label(
+            CounterMetricFamily, f"{p}dropped_rows",
             "Flows dropped from the spool, for good, since it was full or they were too old.",
-            labels=["reason"],
-        )
-        for reason, count in sorted(self.dropped_rows.items()):
-            dropped.add_metric([reason], count)
-        yield dropped
+            "reason", self.dropped_rows,
+        )  # fmt: skip
         yield CounterMetricFamily(
             f"{p}corrupt_files",
             "Files of the spool found torn or damaged and set aside.",
@@ -86,14 +85,11 @@ class SpoolStats(Collector):
         )
 
     def _quarantine(self) -> Iterator[Metric]:
-        quarantined = CounterMetricFamily(
-            "flow_exporter_quarantined_rows",
+        yield by_label(
+            CounterMetricFamily, "flow_exporter_quarantined_rows",
             "Flows that ClickHouse refuses, put into quarantine, by its name of the error.",
-            labels=["reason"],
-        )
-        for reason, count in sorted(self.quarantined_rows.items()):
-            quarantined.add_metric([reason], count)
-        yield quarantined
+            "reason", self.quarantined_rows,
+        )  # fmt: skip
         p = "flow_exporter_quarantine_"
         yield CounterMetricFamily(
             f"{p}dropped_rows",

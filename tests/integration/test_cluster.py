@@ -15,7 +15,7 @@ from exporter.batch import FlowBatch
 from exporter.config import ClickHouse, Retention
 from exporter.resources import resource
 from exporter.store.insert import Encoding
-from exporter.store.migrate import lock_statement
+from exporter.store.migration_lock import lock_statement
 from exporter.store.render import local_name, render
 from exporter.store.retention import SizeKeeper, retention_changes
 from exporter.store.schema_check import schema_differences

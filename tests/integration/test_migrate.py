@@ -365,7 +365,7 @@ def test_the_sql_is_found_from_an_installed_package(
     shutil.copytree(MIGRATIONS, installed)
     package = tmp_path / "lib" / "exporter" / "resources.py"
     monkeypatch.setattr("exporter.resources.__file__", str(package))
-    monkeypatch.setattr("exporter.resources.sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("exporter.resources.sysconfig.get_path", lambda *_: str(tmp_path))
     assert resource("clickhouse/migrations") == installed
     with pytest.raises(FileNotFoundError, match="incomplete"):
         resource("clickhouse/nothing")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.config import Config
+from exporter import __version__
+from exporter.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -31,7 +32,15 @@ def _mounts() -> list[tuple[str, str, str]]:
 
 
 def _exporter_config() -> Config:
-    return Config.model_validate(yaml.safe_load(COMPOSE["configs"]["flow-exporter"]["content"]))
+    return load_config(_on_this_machine("exporter", SERVICES["exporter"]["command"][-1]))
+
+
+def _on_this_machine(service: str, path: str) -> Path:
+    """The file or folder of the checkout that a service sees at ``path``."""
+    for name, source, target in _mounts():
+        if name == service and source.startswith(".") and Path(path).is_relative_to(target):
+            return ROOT / source / Path(path).relative_to(target)
+    raise AssertionError(f"{service} has nothing mounted at {path}")
 
 
 def test_the_file_follows_the_compose_specification() -> None:
@@ -112,9 +121,38 @@ def test_the_exporter_keeps_what_must_outlive_it_on_its_volume() -> None:
 
 
 def test_policies_are_mounted_where_the_exporter_looks() -> None:
-    folder = Path(SERVICES["exporter"]["configs"][0]["target"]).parent
-    targets = {target for name, _, target in _mounts() if name == "exporter"}
-    assert str(folder / _exporter_config().policies.file) in targets
+    file = _on_this_machine("exporter", _exporter_config().policies.file)
+    assert file == ROOT / "alerting" / "policies.yaml"
+
+
+@pytest.mark.parametrize("service", ["prometheus", "alertmanager"])
+def test_what_a_configuration_names_is_mounted_beside_it(service: str) -> None:
+    (option,) = [o for o in SERVICES[service]["command"] if o.startswith("--config.file=")]
+    file = _on_this_machine(service, option.partition("=")[2])
+    document = yaml.safe_load(file.read_text())
+    patterns = document.get("rule_files", []) + document.get("templates", [])
+    assert patterns
+    for pattern in patterns:
+        assert list(file.parent.glob(pattern)), pattern
+
+
+def test_what_docker_cannot_do_with_a_read_only_container_is_not_asked() -> None:
+    """Compose copies inline `content` into the container, which the engine refuses there."""
+    for kind in ("configs", "secrets"):
+        for name, entry in COMPOSE.get(kind, {}).items():
+            assert "file" in entry, f"{kind}.{name}"
+
+
+def test_what_people_edit_is_mounted_as_a_folder() -> None:
+    """An editor replaces a file; a container goes on with the one that was mounted."""
+    for service in ("exporter", "prometheus", "alertmanager"):
+        for name, source, _ in _mounts():
+            if name == service and source.startswith("."):
+                assert (ROOT / source).is_dir(), f"{service} mounts {source}"
+
+
+def test_the_image_has_the_version_of_the_package() -> None:
+    assert SERVICES["exporter"]["image"] == f"flow-exporter:{__version__}"
 
 
 def test_prometheus_and_alertmanager_name_services_and_ports_of_compose() -> None:

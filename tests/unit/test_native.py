@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from exporter.batch import DTYPES, DictColumn, FlowBatch, concat
 from exporter.schema import BY_NAME, COLUMNS, Kind
-from exporter.store.native import encode_native, native_parts, present_columns
-from tests.support.batches import random_batch
+from exporter.store.native import native_parts, present_columns
+from tests.support.batches import encode_native, random_batch
 
 chdb = pytest.importorskip("chdb", reason="the engine comes with the extra `embedded`")
 
@@ -73,6 +73,15 @@ def test_texts_come_back_at_each_width_of_their_codes(distinct: int, tmp_path: P
     batch = FlowBatch(len(codes), {"src_host": DictColumn(codes, values)})
     rows = decode(encode_native([batch]), tmp_path)
     assert [row["src_host"] for row in rows] == [values[code] for code in codes]
+
+
+@pytest.mark.parametrize("length", [127, 128, 16_383, 16_384])
+def test_lengths_come_back_where_they_take_one_more_byte(length: int, tmp_path: Path) -> None:
+    count = min(length, 128)
+    text = DictColumn(np.zeros(count, np.uint32), ["x" * length])
+    rows = decode(encode_native([FlowBatch(count, {"http_host": text})]), tmp_path)
+    assert len(rows) == count
+    assert {row["http_host"] for row in rows} == {"x" * length}
 
 
 def test_values_that_no_row_uses_are_left_out() -> None:

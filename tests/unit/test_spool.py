@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from prometheus_client import CollectorRegistry
 from exporter.config import ConfigError
 from exporter.config import Spool as Settings
 from exporter.store.insert import Insert
-from exporter.store.insert_file import DamagedFileError, read_insert, write_insert
+from exporter.store.insert_file import DamagedFileError, pack, read_insert, write_durably
 from exporter.store.quarantine import Quarantine
-from exporter.store.spool import Spool, SpoolError
+from exporter.store.spool import Spool, SpoolError, waiting_files
 from exporter.store.spool_stats import SpoolStats
 
 MIB = 1 << 20
@@ -106,6 +107,30 @@ def test_another_process_goes_on_where_the_first_was_killed(opened: Opened) -> N
     again.spool.close()
 
 
+def test_a_file_and_then_its_name_are_on_the_disk_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is what an earlier process named that died before it could see to that."""
+    synced: list[tuple[str, list[str]]] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        sync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.name, sorted(each.name for each in tmp_path.glob("spool/*.insert"))))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    opened = Opened(tmp_path / "spool")
+    assert synced == [("spool", [])]
+    opened.spool.append(insert("a"), tried=False)
+    [file] = opened.files()
+    assert synced[1:] == [(f"{file.name}.unfinished", []), ("spool", [file.name])]
+    opened.spool.close()
+    again = Opened(tmp_path / "spool")
+    assert synced[3:] == [("spool", [file.name])]
+    again.spool.close()
+
+
 def test_two_collectors_cannot_share_a_spool(opened: Opened) -> None:
     with pytest.raises(ConfigError, match="another collector uses it"):
         Opened(opened.folder)
@@ -146,7 +171,7 @@ def test_a_damaged_file_is_set_aside_and_holds_up_no_others(opened: Opened, dama
 
 def test_every_torn_write_and_every_changed_byte_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.insert"
-    write_insert(path, insert("a", size=100))
+    write_durably(path, pack(insert("a", size=100)))
     data = path.read_bytes()
     for length in range(len(data)):
         path.write_bytes(data[:length])
@@ -158,6 +183,32 @@ def test_every_torn_write_and_every_changed_byte_is_noticed(tmp_path: Path) -> N
         path.write_bytes(changed)
         with pytest.raises(DamagedFileError):
             read_insert(path)
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_stays_and_holds_up_no_others(
+    opened: Opened,
+) -> None:
+    for name in ("a", "b"):
+        opened.spool.append(insert(name), tried=False)
+    damaged = opened.files()[0]
+    damaged.write_bytes(b"#!/bin/sh")
+    (opened.folder / "quarantine").write_text("no folder")
+    assert opened.replay() == ["b"]
+    assert opened.files() == [damaged]
+    assert opened.metric("spool_corrupt_files_total") == 1
+
+
+def test_files_of_others_stay_where_they_are(opened: Opened) -> None:
+    opened.spool.append(insert("a"), tried=False)
+    opened.spool.close()
+    others = ("12-10.bak", "notes.insert", "12-all.insert", "last-10.tried")
+    for name in others:
+        (opened.folder / name).write_text("")
+    again = Opened(opened.folder)
+    assert again.metric("spool_batches") == 1
+    assert again.replay() == ["a"]
+    assert sorted(path.name for path in opened.folder.iterdir()) == sorted([*others, "lock"])
+    again.spool.close()
 
 
 def test_a_file_that_somebody_took_holds_up_no_others(opened: Opened) -> None:
@@ -179,12 +230,15 @@ def test_a_write_that_was_cut_short_is_cleared_away(opened: Opened) -> None:
     again.spool.close()
 
 
-def test_when_it_is_full_the_oldest_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_when_it_is_full_the_oldest_are_dropped_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     opened = Opened(tmp_path / "spool", max_bytes=MIB)
     for name in "abcdef":
         opened.spool.append(insert(name, size=300_000), tried=name == "b")
         assert sum(file.stat().st_size for file in opened.files()) <= MIB
     assert opened.metric("spool_dropped_rows_total", reason="full") == 30
+    assert "is full: the oldest flows are dropped" in caplog.text
     assert opened.metric("spool_batches") == 3
     assert opened.metric("spool_bytes_limit") == MIB
     with pytest.raises(SpoolError, match="max_bytes"):
@@ -207,18 +261,49 @@ def test_what_is_on_its_way_to_clickhouse_is_not_dropped(tmp_path: Path) -> None
     opened.spool.close()
 
 
-def test_flows_that_are_too_old_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_flows_that_are_too_old_are_dropped_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     opened = Opened(tmp_path / "spool", max_age_seconds=600)
     opened.spool.append(insert("a"), tried=False)
     opened.spool.close()
     now = int(time.time() * 1000)
     for age in (601_000, 300_000):
-        write_insert(opened.folder / f"{now - age:015d}-7.insert", insert(str(age), rows=7))
+        write_durably(opened.folder / f"{now - age:015d}-7.insert", pack(insert(str(age), rows=7)))
     again = Opened(opened.folder, max_age_seconds=600)
     assert again.metric("spool_oldest_age_seconds") == pytest.approx(601, abs=60)
     assert again.replay() == ["300000", "a"]
     assert again.metric("spool_dropped_rows_total", reason="age") == 7
+    assert "longer than max_age_seconds: the oldest flows are dropped" in caplog.text
     again.spool.close()
+
+
+@pytest.mark.parametrize("jump", [86_400 * 30, -86_400 * 30])
+def test_a_clock_that_is_set_meanwhile_makes_no_flows_old(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    opened.spool.append(insert("a"), tried=False)
+    now = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() + jump)
+        assert opened.metric("spool_oldest_age_seconds") == pytest.approx(0, abs=60)
+        opened.spool.append(insert("b"), tried=False)
+        assert opened.spool.next() is not None
+    assert opened.replay() == ["a", "b"]
+    assert opened.metric("spool_dropped_rows_total", reason="age") == 0
+
+
+def test_files_of_a_clock_that_was_ahead_wait_like_new_ones(opened: Opened) -> None:
+    opened.spool.close()
+    ahead = int(time.time() * 1000) + 86_400_000
+    write_durably(opened.folder / f"{ahead:015d}-7.insert", pack(insert("ahead", rows=7)))
+    again = Opened(opened.folder, max_age_seconds=600)
+    assert again.metric("spool_oldest_age_seconds") == pytest.approx(0, abs=60)
+    again.spool.append(insert("b"), tried=False)
+    again.spool.close()
+    later = Opened(opened.folder, max_age_seconds=600)
+    assert later.replay() == ["ahead", "b"]
+    later.spool.close()
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(
@@ -320,7 +405,42 @@ def test_quarantine_is_bounded(tmp_path: Path) -> None:
     assert opened.metric("quarantine_dropped_rows_total") == 20
     assert not opened.spool.quarantine(insert("e", size=2 * MIB), "type_mismatch", "e")
     assert opened.metric("quarantine_files") == 2
+    opened.spool.append(insert("f", size=900_000), tried=False)
+    opened.files()[0].write_bytes(bytes(900_000))
+    assert opened.replay() == []
+    assert opened.metric("quarantine_files") == 1
+    assert opened.metric("quarantine_dropped_rows_total") == 40
     opened.spool.close()
+
+
+def test_what_a_death_left_in_quarantine_is_cleared_away(opened: Opened) -> None:
+    assert opened.spool.quarantine(insert("a"), "type_mismatch", "why")
+    opened.spool.close()
+    folder = opened.folder / "quarantine"
+    whole = sorted(path.name for path in folder.iterdir())
+    (folder / "000000000000001-10.reason").write_text("of nothing")
+    (folder / "000000000000002-10.insert.unfinished").write_bytes(b"FLOW")
+    Opened(opened.folder).spool.close()
+    assert sorted(path.name for path in folder.iterdir()) == whole
+    (kept,) = Quarantine(opened.folder, MIB).files()
+    assert kept.reason == "type_mismatch: why"
+
+
+def test_no_file_stays_open(opened: Opened) -> None:
+    def held() -> list[str]:
+        files = []
+        for each in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # that by which they are listed
+                files.append(str(each.readlink()))
+        return sorted(file for file in files if file.startswith(str(opened.folder)))
+
+    before = held()
+    assert before == [str(opened.folder / "lock")]
+    for number in range(20):
+        opened.spool.append(insert(str(number)), tried=False)
+    assert opened.spool.quarantine(insert("a"), "type_mismatch", "why")
+    opened.replay()
+    assert held() == before
 
 
 WRITE_FOR_EVER = """
@@ -357,3 +477,9 @@ def test_what_was_kept_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
         assert tokens[: len(kept)] == kept
         assert len(tokens) <= len(kept) + 1  # written, not yet told
         again.spool.close()
+
+
+def test_a_file_that_goes_while_others_look_is_passed_over(opened: Opened) -> None:
+    opened.spool.append(insert("a", rows=3), tried=False)
+    (opened.folder / "000000000000001-7.insert").symlink_to(opened.folder / "gone")
+    assert [file.rows for file in waiting_files(opened.folder)] == [3]

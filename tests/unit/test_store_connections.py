@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from exporter.store.server import connection
+from tests.support.stack import soon
 
 ASK = b"POST / HTTP/1.1\r\nHost: store\r\nContent-Length: 4\r\n\r\n"
 
@@ -123,12 +124,8 @@ def test_after_the_rest_of_such_a_body_the_next_request_is_answered(port: int) -
 def test_who_reads_no_answer_loses_it(server: uvicorn.Server, port: int) -> None:
     with _connect(port) as peer:
         peer.sendall(ASK.replace(b"/ ", b"/long ") + b"rows")
-        deadline = time.monotonic() + 20
-        while not server.server_state.connections and time.monotonic() < deadline:
-            time.sleep(0.01)
-        while server.server_state.connections and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not server.server_state.connections
+        soon(lambda: server.server_state.connections)
+        soon(lambda: not server.server_state.connections)
 
 
 def test_who_reads_slowly_gets_all_of_it(port: int) -> None:

@@ -34,12 +34,12 @@ def test_a_failure_comes_with_advice(code: int, text: str, advice: str) -> None:
     assert told.code == code
 
 
-@pytest.mark.parametrize("version", ["24.7.9.1", "23.8.16.40", "9.99"])
+@pytest.mark.parametrize("version", ["25.7.9.1", "24.8.16.40", "9.99"])
 def test_an_old_server_is_refused(version: str) -> None:
-    with pytest.raises(StoreError, match=r"upgrade it to 24\.8 or newer"):
+    with pytest.raises(StoreError, match=r"upgrade it to 25\.8 or newer"):
         refuse_old_version(version, SETTINGS)
 
 
-@pytest.mark.parametrize("version", ["24.8.1.1", "25.3.2.39", "26.9.2.1", "24.8.14.10459.altinity"])
+@pytest.mark.parametrize("version", ["25.8.1.1", "25.10.2.39", "26.9.2.1", "25.8.9.2041.altinity"])
 def test_a_new_server_is_taken(version: str) -> None:
     refuse_old_version(version, SETTINGS)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 import stat
 from pathlib import Path
 from typing import IO, Self
+
+from exporter.file_lock import FileHeldError, hold
 
 log = logging.getLogger(__name__)
 
@@ -62,19 +62,10 @@ class Folder:
 
 def _lock(data_dir: Path) -> IO[str]:
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-    path = data_dir / "lock"
-    file = path.open("a+", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
+        return hold(data_dir / "lock")
+    except FileHeldError as error:
         raise StoreInUseError(
-            f"{data_dir}: in use by another flow-exporter store (process {holder}); "
+            f"{data_dir}: in use by another flow-exporter store (process {error.holder}); "
             "stop that one or choose another --data-dir"
         ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file

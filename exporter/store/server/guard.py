@@ -1,9 +1,9 @@
 """Refuses statements that reach beyond the data directory or need what the store does not keep.
 
-The engine's own rights (see :mod:`.engine`) close table functions and engines that read files,
-URLs and other servers. What they leave open is closed here: the scalar function ``file()``, the
-``Python()`` table function, ``INTO OUTFILE``, ``FROM INFILE`` and batches of statements; and where
-the kernel can, :mod:`.confine` keeps the whole process from what none of this thinks of. The
+The engine's own rights (see :mod:`.engine_config`) close table functions and engines that read
+files, URLs and other servers. What they leave open is closed here: the scalar function ``file()``,
+the ``Python()`` table function, ``INTO OUTFILE``, ``FROM INFILE`` and batches of statements; and
+where the kernel can, :mod:`.confine` keeps the whole process from what none of this thinks of. The
 engine's parser decides what a statement is; its text is never searched for patterns to allow.
 """
 

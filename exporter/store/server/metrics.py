@@ -17,6 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from exporter.listening import Connections
+from exporter.metric_families import Distribution
 
 KINDS: Final = ("query", "insert")
 OUTCOMES: Final = ("ok", "error", "cancelled")
@@ -39,8 +40,7 @@ class StoreMetrics(Collector):
         self._connections = connections
         self._lock = threading.Lock()
         self._finished = {(kind, outcome): 0 for kind in KINDS for outcome in OUTCOMES}
-        self._seconds = {kind: [0] * (len(_BOUNDS) + 1) for kind in KINDS}
-        self._sums = dict.fromkeys(KINDS, 0.0)
+        self._seconds = {kind: Distribution(_BOUNDS) for kind in KINDS}
         self._inserted_rows = 0
         self._inserted_bytes = 0
         self.running = 0
@@ -50,11 +50,9 @@ class StoreMetrics(Collector):
 
     def finished(self, kind: str, outcome: str, seconds: float, rows: int, size: int) -> None:
         """Count a query that came to its end."""
-        place = sum(seconds > bound for bound in _BOUNDS)
         with self._lock:
             self._finished[kind, outcome] += 1
-            self._seconds[kind][place] += 1
-            self._sums[kind] += seconds
+            self._seconds[kind].observe(seconds)
             self._inserted_rows += rows
             self._inserted_bytes += size
 
@@ -91,10 +89,15 @@ class StoreMetrics(Collector):
         )
         info.add_metric([self._version()], 1)
         yield info
+        duration = HistogramMetricFamily(
+            "flow_store_query_duration_seconds",
+            "Time from request to the end of its answer, waiting included.",
+            labels=["kind"],
+        )
         with self._lock:
+            for kind, seconds in self._seconds.items():
+                seconds.add_to(duration, kind)
             finished = dict(self._finished)
-            seconds = {kind: list(counts) for kind, counts in self._seconds.items()}
-            sums = dict(self._sums)
             rows, size = self._inserted_rows, self._inserted_bytes
         queries = CounterMetricFamily(
             "flow_store_queries",
@@ -104,18 +107,6 @@ class StoreMetrics(Collector):
         for labels, count in finished.items():
             queries.add_metric(labels, count)
         yield queries
-        duration = HistogramMetricFamily(
-            "flow_store_query_duration_seconds",
-            "Time from request to the end of its answer, waiting included.",
-            labels=["kind"],
-        )
-        for kind, counts in seconds.items():
-            total = 0
-            buckets = []
-            for bound, count in zip((*_BOUNDS, float("inf")), counts, strict=True):
-                total += count
-                buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
-            duration.add_metric([kind], buckets, sums[kind])
         yield duration
         yield GaugeMetricFamily(
             "flow_store_queries_running", "Queries and inserts that run now.", self.running

@@ -12,7 +12,6 @@ CREATE TABLE IF NOT EXISTS flow.protocol_names ON CLUSTER 'flow'
 )
 ENGINE = Join(ANY, LEFT, proto)
 SETTINGS join_any_take_last_row = 1
-COMMENT 'Names of IP protocols: joinGet(''protocol_names'', ''name'', proto).'
 AS SELECT * FROM values(
     'proto UInt8, name String',
     (0, 'HOPOPT'),
@@ -70,7 +69,8 @@ AS SELECT * FROM values(
     (141, 'WESP'),
     (142, 'ROHC'),
     (143, 'Ethernet')
-);
+) AS known
+COMMENT 'Names of IP protocols: joinGet(''protocol_names'', ''name'', proto).';
 
 CREATE TABLE IF NOT EXISTS flow.port_names ON CLUSTER 'flow'
 (
@@ -80,7 +80,6 @@ CREATE TABLE IF NOT EXISTS flow.port_names ON CLUSTER 'flow'
 )
 ENGINE = Join(ANY, LEFT, proto, port)
 SETTINGS join_any_take_last_row = 1
-COMMENT 'Names of well-known services: joinGet(''port_names'', ''name'', proto, port).'
 AS SELECT * FROM values(
     'proto UInt8, port UInt16, name String',
     (6, 1, 'tcpmux'),
@@ -415,7 +414,8 @@ AS SELECT * FROM values(
     (17, 27374, 'asp'),
     (17, 51820, 'wireguard'),
     (132, 5672, 'amqp')
-);
+) AS known
+COMMENT 'Names of well-known services: joinGet(''port_names'', ''name'', proto, port).';
 
 CREATE TABLE IF NOT EXISTS flow.as_names ON CLUSTER 'flow'
 (
