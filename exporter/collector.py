@@ -32,6 +32,7 @@ from exporter.loaded import Loaded, waiting
 from exporter.metrics.counters import TrafficCounters
 from exporter.pipeline import Pipeline
 from exporter.policies.evaluator import PolicyEvaluator
+from exporter.policies.gone import NETWORKS, SERVICES, Names
 from exporter.policies.metrics import PolicyCollector
 from exporter.policies.new_normal import NewNormalCollector
 from exporter.policies.speeds import known_speeds
@@ -73,7 +74,8 @@ class CollectorProcess(Collector):
         self._reloaded_at = time.time()
         self._reload_succeeded = True
         loaded = Loaded.of(config)
-        self._new_normals = NewNormalCollector(loaded.new_normals)
+        self._new_normals = NewNormalCollector([])
+        self._use_new_normals(loaded)
         token = read_secret(config.http.webhook_token_file, "FLOW_WEBHOOK_TOKEN")
         self._readiness = StoreReadiness(
             config.clickhouse,
@@ -83,10 +85,11 @@ class CollectorProcess(Collector):
         )
         self._writer = Writer(config.clickhouse)
         self._size_keeper = SizeKeeper(config.clickhouse, lambda: connect(config.clickhouse))
+        delay = config.clickhouse.batch_seconds + _INSERT_SECONDS
         self._evaluator = PolicyEvaluator(
             lambda: connect(config.clickhouse),
             loaded.policies,
-            delay_seconds=config.clickhouse.batch_seconds + _INSERT_SECONDS,
+            delay_seconds=delay,
             query_timeout_seconds=config.policies.query_timeout_seconds,
             speeds=self._interface_speeds,
         )
@@ -94,6 +97,7 @@ class CollectorProcess(Collector):
             lambda: connect(config.clickhouse),
             self._evaluator.find_policy,
             lists=self._evaluator.lists,
+            delay_seconds=delay,
         )
         self._recorder = AlertRecorder(
             lambda: connect(config.clickhouse), on_firing=self._freezer.show
@@ -138,35 +142,8 @@ class CollectorProcess(Collector):
             [self._grpc] if self._grpc else [],
         )
         self._names.on_change = self._use_names
-        sflow = self._decoder.sflow
-        for part in (
-            self,
-            counters,
-            self._names,
-            self._pipeline,
-            ReceiveCollector(receivers),
-            self._decoder.stats,
-            SflowCollector(sflow.accounting),
-            InterfaceCollector(sflow.interfaces, sflow.accounting.device_name),
-            self._writer.stats,
-            self._writer.spool_stats,
-            PolicyCollector(self._evaluator),
-            self._new_normals,
-            self._recorder,
-            self._freezer,
-            self._size_keeper,
-            self._as_names,
-            self._inventory,
-            self._http.connections,
-        ):
-            self._registry.register(part)
-        if self._grpc is not None:
-            self._registry.register(GrpcCollector(self._grpc.stats))
-        if config.receive.dnstap:
-            self._registry.register(DnstapCollector(self._dnstap.stats))
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self._evaluator.use_names(self._given_names())
+        self._register(counters, ReceiveCollector(receivers))
 
     def __enter__(self) -> Self:
         self.start()
@@ -179,11 +156,6 @@ class CollectorProcess(Collector):
     def registry(self) -> CollectorRegistry:
         """All metrics of the process."""
         return self._registry
-
-    @property
-    def http_port(self) -> int:
-        """Where the HTTP server listens."""
-        return self._http.port
 
     @property
     def alive(self) -> bool:
@@ -236,9 +208,9 @@ class CollectorProcess(Collector):
                 self._reload_succeeded = False
                 log.error("the configuration was not reloaded: %s", error)
                 raise
-            self._use_names()
             self._evaluator.reload(loaded.policies)
-            self._new_normals.replace(loaded.new_normals)
+            self._use_names()
+            self._use_new_normals(loaded)
             self._guard.replace(loaded.web)
             self._reloaded_at = time.time()
             self._reload_succeeded = True
@@ -290,6 +262,12 @@ class CollectorProcess(Collector):
         self._inventory.start()
         self._evaluator.start()
 
+    def _use_new_normals(self, loaded: Loaded) -> None:
+        idle = loaded.idle_new_normals()
+        for text in idle:
+            log.warning("%s", text)
+        self._new_normals.replace(loaded.new_normals, len(idle))
+
     def _use_names(self) -> None:
         """Another configuration, or another file that it names."""
         # A reload and a look at the files may come at once: who is last must take the latest.
@@ -300,6 +278,44 @@ class CollectorProcess(Collector):
             if self._grpc is not None:
                 self._grpc.configure(devices)
             self._dnstap.name_by(self._names.ends)
+            self._evaluator.use_names(self._given_names())
+
+    def _register(self, counters: TrafficCounters, received: ReceiveCollector) -> None:
+        """Show the metrics of all parts."""
+        sflow = self._decoder.sflow
+        for part in (
+            self,
+            counters,
+            self._names,
+            self._pipeline,
+            received,
+            self._decoder.stats,
+            SflowCollector(sflow.accounting),
+            InterfaceCollector(sflow.interfaces, sflow.accounting.device_name),
+            self._writer.stats,
+            self._writer.spool_stats,
+            PolicyCollector(self._evaluator),
+            self._new_normals,
+            self._recorder,
+            self._freezer,
+            self._size_keeper,
+            self._as_names,
+            self._inventory,
+            self._http.connections,
+        ):
+            self._registry.register(part)
+        if self._grpc is not None:
+            self._registry.register(GrpcCollector(self._grpc.stats))
+        if self._config.receive.dnstap:
+            self._registry.register(DnstapCollector(self._dnstap.stats))
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def _given_names(self) -> Names:
+        services = {service.name for service in self._names.config.services}
+        networks = {network.name for network in self._names.config.networks}
+        return dict.fromkeys(SERVICES, services) | dict.fromkeys(NETWORKS, networks)
 
     def _dead(self) -> str | None:
         return None if self._pipeline.alive else "the pipeline has stopped"

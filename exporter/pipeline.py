@@ -25,6 +25,8 @@ from prometheus_client.registry import Collector
 
 from exporter.batch import FlowBatch, concat
 from exporter.enrich import Enricher
+from exporter.logs import RareLog
+from exporter.metric_families import by_label
 from exporter.metrics.counters import TrafficCounters
 from exporter.receive.datagrams import DatagramBatch
 from exporter.receive.sources import FlowSource
@@ -39,7 +41,6 @@ MAX_WAITING_FLOWS: Final = 8 * BATCH_FLOWS
 #: Longest time that a flow waits for others to share its batch.
 LINGER_SECONDS: Final = 0.2
 
-_LOG_EVERY_SECONDS: Final = 60.0
 _SAVE_EVERY_SECONDS: Final = 60.0
 _STAGES: Final = ("decode", "save", "merge", "enrich", "count", "write")
 #: A write that takes longer waits for room.
@@ -100,9 +101,9 @@ class Pipeline(Collector):
         self._flows = 0
         self._batches = 0
         self._seconds = dict.fromkeys(_STAGES, 0.0)
-        self._errors: Counter[str] = Counter()
+        self._errors = Counter(dict.fromkeys(("receive", *_STAGES), 0))
         self._writing_since: float | None = None
-        self._logged: dict[str, float] = {}
+        self._log = RareLog(log)
 
     def start(self) -> None:
         """Begin at the end, so that there is always someone to hand over to."""
@@ -157,22 +158,16 @@ class Pipeline(Collector):
         yield GaugeMetricFamily(
             prefix + "waiting_flows", "Decoded flows that wait for enrichment.", self._waiting.flows
         )
-        seconds = CounterMetricFamily(
-            prefix + "stage_seconds",
+        yield by_label(
+            CounterMetricFamily, prefix + "stage_seconds",
             "Time spent in a stage; for `write`, mostly waiting for room in the insert queue.",
-            labels=["stage"],
-        )
-        for stage, spent in self._seconds.items():
-            seconds.add_metric([stage], spent)
-        yield seconds
-        errors = CounterMetricFamily(
-            prefix + "errors",
+            "stage", self._seconds,
+        )  # fmt: skip
+        yield by_label(
+            CounterMetricFamily, prefix + "errors",
             "Batches in which a stage failed by a fault of the exporter itself; see the log.",
-            labels=["stage"],
-        )
-        for stage in ("receive", *_STAGES):
-            errors.add_metric([stage], self._errors[stage])
-        yield errors
+            "stage", self._errors,
+        )  # fmt: skip
 
     def _decode(self) -> None:
         saved = time.monotonic()
@@ -231,14 +226,12 @@ class Pipeline(Collector):
 
     def _failed(self, stage: str) -> None:
         self._errors[stage] += 1
-        now = time.monotonic()
-        if now - self._logged.get(stage, -_LOG_EVERY_SECONDS) >= _LOG_EVERY_SECONDS:
-            self._logged[stage] = now
-            error = sys.exception()
-            if isinstance(error, OSError):  # the machine's fault (a full disk), not the code's
-                log.error("%s failed in a batch (logged once a minute): %s", stage, error)
-            else:
-                log.exception("%s failed in a batch (logged once a minute)", stage)
+        text = f"{stage} failed in a batch (logged once a minute)"
+        error = sys.exception()
+        if isinstance(error, OSError):  # the machine's fault (a full disk), not the code's
+            self._log.error(stage, f"{text}: {error}")
+        else:
+            self._log.exception(stage, text)
 
 
 class _HandOver:

@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from exporter.config.clickhouse import ClickHouse, RetainedTable, Retention, Spool
+from exporter.config.counters import Counter, default_counters
 from exporter.config.dns import Dns, DnstapListener
-from exporter.config.load import line_of, load_yaml, read_secret
-from exporter.config.metrics import Counter, Http, Policies, default_counters
+from exporter.config.http import Http
+from exporter.config.load import lines_of, load_yaml, read_secret
 from exporter.config.names import (
     Device,
     Host,
@@ -19,6 +20,7 @@ from exporter.config.names import (
     Network,
     Service,
 )
+from exporter.config.policies import Policies
 from exporter.config.receive import Decode, Element, Grpc, GrpcTls, Receive, UdpListener
 from exporter.config.section import ConfigError, FileName, PlacedError, Section, refuse_twice
 from exporter.config.snmp import Snmp, SnmpAccess
@@ -55,7 +57,7 @@ __all__ = [
     "SnmpAccess",
     "Spool",
     "UdpListener",
-    "line_of",
+    "lines_of",
     "load_config",
     "load_yaml",
     "read_secret",

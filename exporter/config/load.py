@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,10 +157,11 @@ def _make_texts(labels: yaml.MappingNode) -> None:
             scalar.tag = "tag:yaml.org,2002:str"
 
 
-def line_of(path: Path, *location: int | str) -> int:
-    """The line, from 1, of what lies at ``location`` (keys and positions) in a YAML file that was
+def lines_of(path: Path, locations: Iterable[tuple[int | str, ...]]) -> list[int]:
+    """The line, from 1, of what lies at each location (keys and positions) in a YAML file that was
     read before; of the innermost that it lies in, where the file has no such place."""
-    return _line(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), location)
+    document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return [_line(document, location) for location in locations]
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:

@@ -26,7 +26,7 @@ def escape(value: str) -> str:
 
 
 class SeriesFamily(Metric):
-    """A counter family whose series only ever grow in number.
+    """A counter family of many series, whose labels never change.
 
     ``labels`` and ``prefixes`` (the text of a sample up to its value, with the space) have the
     series in order of their appearance, at least ``len(values)`` of them. From ``announced`` on

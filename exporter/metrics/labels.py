@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ class LabelColumn:
         self._column = BY_NAME[name]
         self._keys: dict[str | bytes, int] = {}
         self._values: list[str | bytes] = [""]
+        self._free: list[int] = []
         #: Values of the last batch and their keys: the next one may share them, and some more.
         self._last: Sequence[str | bytes] = ()
         self._last_keys = np.zeros(0, np.uint64)
@@ -60,8 +61,6 @@ class LabelColumn:
         if column is None:
             return Factored(None, 1)
         numbers = batch.array(self.name)
-        if kind is Kind.ENUM:
-            numbers = numbers.view(np.uint8)
         return Factored(numbers, int(numbers.max(initial=0)) + 1)
 
     def _look_up(self, codes: Array | None, values: Sequence[str | bytes]) -> Factored:
@@ -81,20 +80,28 @@ class LabelColumn:
         value = factored.values[code]
         key = self._keys.get(value)
         if key is None:
-            key = self._keys[value] = len(self._values)
-            self._values.append(value)
+            if not self._free:
+                self._free.append(len(self._values))
+                self._values.append("")
+            key = self._keys[value] = self._free.pop()
+            self._values[key] = value
         factored.keys[code] = key
         return key
+
+    def keep(self, used: Set[int]) -> None:
+        """Forget texts whose key is not ``used`` by any series; other texts get these keys."""
+        for value, key in list(self._keys.items()):
+            if key not in used:
+                del self._keys[value]
+                self._values[key] = ""
+                self._free.append(key)
+        self._last, self._last_keys = (), np.zeros(0, np.uint64)
 
     def label(self, key: int) -> str:
         """The label value that ``key`` stands for."""
         column = self._column
         if column.enum is not None:
-            signed = key - 256 if key > 127 else key
-            try:
-                return column.enum(signed).name.lower()
-            except ValueError:
-                return str(signed)
+            return column.enum(key).name.lower()
         if column.kind is Kind.MAC:
             return format_mac(key)
         if column.kind is Kind.ADDRESS:

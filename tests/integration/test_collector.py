@@ -140,7 +140,7 @@ def test_few_flows_are_in_the_metrics_at_once_and_in_the_store_within_the_batch_
     collector.send(NetFlow5Encoder(boot=boot), simple_flows(1), source="127.0.2.77")
     until(
         "one flow in /metrics",
-        5,
+        30,
         lambda: collector.metric("flow_device_flows_total", device="127.0.2.77") == 1,
     )
     sql = "SELECT count() FROM flows WHERE device = '127.0.2.77'"

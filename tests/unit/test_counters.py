@@ -12,6 +12,7 @@ from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config, Counter
 from exporter.metrics.counters import TrafficCounters
 from exporter.metrics.exposition import render
+from exporter.metrics.label_sets import LEAVE_SECONDS, TURN_SECONDS
 from exporter.schema import Source
 
 TEXT = "text/plain"
@@ -153,6 +154,18 @@ def test_texts_that_batches_share_may_become_more():
     assert totals(counters) == {("other",): 12, ("a",): 12, ("b",): 1, ("c",): 1}
 
 
+def test_the_heaviest_are_told_from_others_beyond_32_bits():
+    counters = TrafficCounters([Counter(name="x", labels=["src_as"], max_series=1)])
+    counters.add(flows(src_as=[1, 2], bytes=[2**32 - 1, 2**33]))
+    assert totals(counters) == {("other",): 2**32 - 1, ("2",): 2**33}
+
+
+def test_a_batch_of_no_flows_counts_nothing():
+    counters = TrafficCounters([Counter(name="x", labels=["src_as"])])
+    counters.add(FlowBatch(0, {}))
+    assert totals(counters, "flows") == {("other",): 0}
+
+
 def test_sums_are_integers_beyond_the_doubles_and_beyond_64_bits():
     counters = TrafficCounters([Counter(name="x", labels=["src_as"])])
     counters.add(flows(src_as=[1], bytes=[2**53]))
@@ -161,6 +174,8 @@ def test_sums_are_integers_beyond_the_doubles_and_beyond_64_bits():
     for _ in range(3):
         counters.add(flows(src_as=[1, 1], bytes=[2**64 - 1, 2**64 - 1]))
     assert totals(counters)[("1",)] == 2**53 + 1 + 6 * (2**64 - 1)
+    counters.add(flows(src_as=[2, 2], bytes=[2**63, 2**63]))
+    assert totals(counters)[("2",)] == 2**64
 
 
 def test_values_never_go_down():
@@ -266,3 +281,104 @@ def test_counters_report_how_full_they_are():
     seen = scrape(counters)
     assert seen["flow_exporter_traffic_label_sets", "x"] == 2
     assert seen["flow_exporter_traffic_label_sets_limit", "x"] == 3
+
+
+class Watched:
+    """A counter by ``src_as``, read as a Prometheus does that adds up increases."""
+
+    def __init__(self, max_series, label="src_as"):
+        self.now = 0.0
+        counter = Counter(name="x", labels=[label], max_series=max_series)
+        self.counters = TrafficCounters([counter], lambda: self.now)
+        self.label = label
+        self.increase = {}
+        self._before = {}
+
+    def count(self, values, size, scrapes=2):
+        """Flows of ``size`` bytes each, then so many scrapes; label values that these showed."""
+        self.counters.add(flows(**{self.label: values}, bytes=[size] * len(values)))
+        for _ in range(scrapes):
+            seen = {
+                labels[0]: value
+                for (name, *labels), value in scrape(self.counters).items()
+                if name == "flow_x_bytes_total"
+            }
+            for label, value in seen.items():
+                before = self._before.get(label)
+                if before is not None:
+                    assert value >= before
+                    self.increase[label] = self.increase.get(label, 0) + value - before
+            self._before = seen
+        return self._before.keys()
+
+
+def test_small_label_sets_make_room_for_those_that_found_none_and_no_byte_is_lost():
+    watched = Watched(4)
+    watched.count([1], 0)
+    watched.count([1, 2, 3], 1000)
+    watched.count([9], 1)
+    assert "8" not in watched.count([8], 500)
+    watched.now = TURN_SECONDS
+    # 9 leaves: it counts as other, and can be scraped for some minutes yet.
+    assert {"1", "2", "3", "9"} <= watched.count([9, 8], 10)
+    assert watched.increase["9"] == 1
+    watched.now += LEAVE_SECONDS
+    assert watched.count([1, 8], 500) == {"1", "2", "3", "8", "other"}
+    watched.count([2, 9, 8], 7)
+    assert watched.increase["8"] == 507
+    assert sum(watched.increase.values()) == 3 * 1000 + 1 + 500 + 2 * 10 + 2 * 500 + 3 * 7
+    seen = scrape(watched.counters)
+    assert seen["flow_exporter_traffic_label_sets_replaced_total", "x"] == 1
+    assert seen["flow_exporter_traffic_label_sets", "x"] == 4
+
+
+def test_what_grew_in_the_last_hour_stays_whatever_had_grown_before():
+    watched = Watched(2)
+    watched.count([1], 10)
+    watched.count([2], 5000)
+    watched.now = TURN_SECONDS
+    watched.count([1, 3], 1)
+    watched.now = 2 * TURN_SECONDS
+    watched.count([3], 1)
+    watched.now += LEAVE_SECONDS
+    assert watched.count([3], 1) == {"1", "3", "other"}
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_nothing_leaves_where_there_is_room_or_before_it_was_scraped(refused):
+    watched = Watched(1)
+    watched.count([1], 5, scrapes=0 if refused else 2)
+    if refused:
+        watched.count([2], 1, scrapes=0)
+    for _ in range(2):
+        watched.now += TURN_SECONDS
+        watched.counters.add(flows(src_as=[1], bytes=[5]))
+    assert totals(watched.counters)["1",] == 15
+
+
+def test_texts_of_label_sets_that_left_are_forgotten():
+    watched = Watched(4, "vrf")
+    for turn in range(30):
+        watched.count([f"vrf {turn} {n}" for n in range(8)], turn + 1)
+        watched.now += TURN_SECONDS
+        watched.count(["other vrf"], 1)
+        watched.now += LEAVE_SECONDS
+    column = watched.counters._columns["vrf"]
+    assert len(column._keys) <= len(column._values) <= 10
+
+
+def test_a_scrape_under_way_while_label_sets_leave_tells_what_it_began_with():
+    watched = Watched(2)
+    watched.count([1, 2], 1000)
+    watched.count([3], 1)
+    watched.now = TURN_SECONDS
+    watched.count([1], 1)
+    begun = next(f for f in watched.counters.collect() if f.name == "flow_x_bytes")
+    watched.now += LEAVE_SECONDS
+    watched.counters.add(flows(src_as=[3], bytes=[70]))
+    assert {line.split("{")[1] for line in begun.lines(scrape=True)} == {
+        'src_as="other"} 1\n', 'src_as="1"} 1001\n', 'src_as="2"} 1000\n'
+    }  # fmt: skip
+    begun.scraped()
+    assert scrape(watched.counters)["flow_x_bytes_total", "3"] == 0
+    assert scrape(watched.counters)["flow_x_bytes_total", "3"] == 70

@@ -184,6 +184,23 @@ def test_a_full_writer_holds_up_decoding_within_bounds_and_says_so(monkeypatch):
         assert rig.pipeline.congestion() is None
 
 
+def test_a_write_that_takes_no_longer_than_a_second_is_no_congestion(monkeypatch):
+    """Most wait a little: the collector would be ready and not ready in turns."""
+    with Rig() as rig:
+        rig.writer.room.clear()
+        began = float(int(time.monotonic()))  # so that what is added to it stays exact
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "monotonic", lambda: began)
+            rig.receivers.put.append([flows(7)])
+            soon(lambda: rig.pipeline._writing_since == began)
+            for seconds, congested in ((0.0, False), (1.0, False), (1.01, True)):
+                patched.setattr(time, "monotonic", lambda now=began + seconds: now)
+                assert bool(rig.pipeline.congestion()) is congested, seconds
+        rig.writer.room.set()
+        soon(lambda: rig.writer.flows == 1)
+        assert rig.pipeline.congestion() is None
+
+
 def test_stopping_brings_what_was_received_to_its_end():
     rig = Rig()
     with rig:

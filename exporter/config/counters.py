@@ -1,12 +1,10 @@
-"""What the collector shows: traffic counters, policies, its HTTP server."""
+"""Traffic counters for Prometheus."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, field_validator
 
-from exporter.config.section import FileName, Port, Seconds, Section, refuse_twice
+from exporter.config.section import Section, refuse_twice
 from exporter.schema import BY_NAME, Kind
 
 
@@ -18,8 +16,9 @@ class Counter(Section):
         min_length=1, max_length=6, description="Flow columns whose values become labels."
     )
     max_series: int = Field(
-        2_000, ge=1, le=100_000, description="Label sets kept; the rest is counted in `other`."
-    )
+        2_000, ge=1, le=100_000,
+        description="Label sets kept, those that grow most; the rest is counted in `other`.",
+    )  # fmt: skip
 
     @field_validator("labels")
     @classmethod
@@ -42,6 +41,7 @@ class Counter(Section):
 
 
 def default_counters() -> list[Counter]:
+    """Those of a configuration that has none of its own."""
     return [
         Counter(name="device", labels=["device", "source"]),
         Counter(name="interface", labels=["device", "in_if", "out_if"], max_series=5_000),
@@ -50,34 +50,3 @@ def default_counters() -> list[Counter]:
         Counter(name="as", labels=["src_as", "dst_as"], max_series=2_000),
         Counter(name="network", labels=["src_network", "dst_network"], max_series=1_000),
     ]
-
-
-class Http(Section):
-    """The collector's HTTP server."""
-
-    address: str = Field("127.0.0.1", description="Address to listen on.")
-    port: Port = Field(9105, description="TCP port.")
-    webhook_token_file: FileName = Field(
-        "", description="File with the bearer token that alert posts must carry; empty: none."
-    )
-    web_config_file: FileName = Field(
-        "", description="TLS and basic auth, in the format of Prometheus' web configuration file."
-    )
-
-
-class Policies(Section):
-    """Which policies are evaluated, and how."""
-
-    file: FileName = Field("", description="policies.yaml; empty: none are evaluated.")
-    new_normal_file: FileName = Field(
-        "",
-        description="What `policies new-normal` writes; empty: new-normal.yaml beside `file`.",
-    )
-    query_timeout_seconds: Seconds = Field(20.0, gt=0, description="Longest time for one query.")
-
-    @property
-    def new_normals(self) -> Path:
-        """Where keys stand whose level is normal from now on; the file need not exist."""
-        if self.new_normal_file:
-            return Path(self.new_normal_file)
-        return Path(self.file).with_name("new-normal.yaml")
