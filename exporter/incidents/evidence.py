@@ -74,16 +74,23 @@ def windows(policy: Policy, case: Case, now: datetime) -> Windows:
 
 
 def take(
-    client: Client, policy: Policy, case: Case, now: datetime, lists: Lists | None = None
+    client: Client,
+    policy: Policy,
+    case: Case,
+    now: datetime,
+    lists: Lists | None = None,
+    *,
+    delay: timedelta = timedelta(),
 ) -> list[tuple[Any, ...]]:
     """Rows for table ``incident_evidence``; a dimension that is empty in all flows has none.
 
-    ``lists`` are those that the policy's filter looks up.
+    ``lists`` are those that the policy's filter looks up. Flows are in the table ``delay`` after
+    their reception: of later ones each query would find others.
 
     Raises:
         clickhouse_connect.driver.exceptions.ClickHouseError: ClickHouse is away or refuses.
     """
-    times = windows(policy, case, now)
+    times = windows(policy, case, now - delay)
     rows: list[tuple[Any, ...]] = []
     for dimension in (TOTAL, *DIMENSIONS):
         if dimension in policy.dimensions or dimension not in (TOTAL, *policy.columns):

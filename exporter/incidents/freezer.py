@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -34,7 +34,8 @@ class EvidenceFreezer(Worker[Case]):
     """Takes the evidence of each alert that it is shown, once, in a thread of its own.
 
     ``find_policy`` gives the policy of a name, ``None`` where there is none (any more): of such
-    alerts, and of those that are not about one key of a policy, no evidence is taken. When more
+    alerts, and of those that are not about one key of a policy, no evidence is taken. Flows are
+    looked at that were received ``delay_seconds`` ago, by when they are in the table. When more
     than a bounded number wait, further ones are counted and left. The thread rests as long as it
     worked, so that a storm of alerts leaves ClickHouse to those who look into it. What waits when
     it is stopped is taken after the next start.
@@ -46,11 +47,13 @@ class EvidenceFreezer(Worker[Case]):
         find_policy: Callable[[str], Policy | None],
         *,
         lists: Callable[[], Lists] = dict,
+        delay_seconds: float = 0.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__("evidence", client_factory)
         self._find_policy = find_policy
         self._lists = lists
+        self._delay = timedelta(seconds=delay_seconds)
         self._clock = clock
         self._taken = 0
 
@@ -126,9 +129,16 @@ class EvidenceFreezer(Worker[Case]):
         }
         if client.query(_TAKEN, parameters=parameters).result_rows[0][0]:
             return
-        rows = evidence.take(client, policy, case, self._clock(), self._lists())
+        rows = evidence.take(client, policy, case, self._clock(), self._lists(), delay=self._delay)
         if not rows:
             return
-        client.insert("incident_evidence", rows, column_names=evidence.COLUMNS)
+        # Of collectors that took it at the same time, the first to be done is believed.
+        token = f"{case.fingerprint} {case.starts_at.timestamp():.3f}"
+        client.insert(
+            "incident_evidence",
+            rows,
+            column_names=evidence.COLUMNS,
+            settings={"insert_deduplication_token": token},
+        )
         with self._condition:
             self._taken += 1

@@ -30,6 +30,9 @@ _REFRESH: Final = timedelta(minutes=5)
 #: Prometheus repeats an end for 15 minutes.
 _FORGET: Final = timedelta(hours=2)
 
+#: What the table tells two times apart by.
+_TICK: Final = timedelta(milliseconds=1)
+
 #: Alerts that are remembered; each has some 32 KiB of text at most.
 _MAX_ROWS: Final = 20_000
 
@@ -51,6 +54,11 @@ class AlertRow:
     dirty: bool = True
     written_at: datetime | None = None
     shown: bool = False
+
+    def update(self, now: datetime) -> None:
+        """It has changed; the table keeps the latest, also when the clock was set back."""
+        self.updated_at = max(now, self.updated_at + _TICK)
+        self.dirty = True
 
     @property
     def resolved(self) -> bool:
@@ -107,8 +115,7 @@ class History:
             for row in self._rows[fingerprint]:
                 if not row.resolved and row.valid_until <= now:
                     row.ends_at = max(row.valid_until, row.starts_at)
-                    row.updated_at = now
-                    row.dirty = True
+                    row.update(now)
                 if row.dirty or not row.resolved or now - row.updated_at < _FORGET:
                     kept.append(row)
                 else:
@@ -166,10 +173,9 @@ def _change(row: AlertRow, seen: Observation) -> None:
         changed = _still_fire(row, seen)
     if not changed:
         return
-    row.updated_at = seen.seen_at
+    row.update(seen.seen_at)
     if seen.annotations:
         row.annotations = seen.annotations
-    row.dirty = True
 
 
 def _end(row: AlertRow, seen: Observation) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from exporter.config import line_of
+from exporter.config import lines_of
 from exporter.policies.model import Policy, PolicySet
 from exporter.policies.query import Lists, condition_of, policy_query
 
@@ -28,11 +28,13 @@ def refused_queries(
     """
     asked = [policy for policy in policies.policies if policy not in running]
     faults = check_queries(client, asked, policies.loaded_lists)
+    if not faults:
+        return []
+    refused = [(n, policy) for n, policy in enumerate(policies.policies) if policy.name in faults]
+    places = [("policies", n, "filter" if policy.filter else "name") for n, policy in refused]
     return [
-        f"{file}:{line_of(file, 'policies', index, 'filter' if policy.filter else 'name')}: "
-        f"policy {policy.name}: {faults[policy.name]}"
-        for index, policy in enumerate(policies.policies)
-        if policy.name in faults
+        f"{file}:{line}: policy {policy.name}: {faults[policy.name]}"
+        for line, (_, policy) in zip(lines_of(file, places), refused, strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ from typing import Final
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from exporter.policies.asking import Asker
+from exporter.policies.gone import GoneNames, Names
 from exporter.policies.keys import FollowedKeys, Key
 from exporter.policies.list_store import ListKeeper, ListState
 from exporter.policies.lists import LoadedList
@@ -76,7 +77,7 @@ class PolicyState:
 
     def is_current(self, now: float) -> bool:
         """Whether the values are recent enough to be told (``now``: seconds since the epoch)."""
-        return self.evaluations > 0 and now - self.evaluated_at <= (
+        return self.evaluations > 0 and abs(now - self.evaluated_at) <= (
             _STALE_TURNS * self.policy.interval
         )
 
@@ -106,6 +107,7 @@ class PolicyEvaluator:
         self._lock = threading.Lock()
         self._states = {p.name: PolicyState.of(p) for p in policies.policies}
         self._lists = ListKeeper(policies.lists, clock)
+        self._gone = GoneNames()
         self._asker = Asker(
             client_factory, query_timeout_seconds, self._lists, SpeedKeeper(speeds, clock)
         )
@@ -144,6 +146,14 @@ class PolicyEvaluator:
             self._states = states
             self._lists.replace(policies.lists)
         self._wake.set()
+
+    def use_names(self, known: Names) -> None:
+        """From now on flows get these names, by column: keys of others that they had until now are
+        followed no longer, unless a policy pins them."""
+        with self._lock:
+            went = self._gone.replace(known, self._clock())
+            for state in self._states.values():
+                state.keys.forget(went)
 
     def list_states(self) -> dict[str, ListState]:
         """The lists by name; read them under :meth:`lock`."""
@@ -201,9 +211,11 @@ class PolicyEvaluator:
     def _take_turn(self, state: PolicyState) -> None:
         policy = state.policy
         end = self._last_end(policy, self._clock())
-        if end <= state.window_end:
+        # A clock that was set back by more than a turn is believed: it may be right only now.
+        if 0 <= state.window_end - end <= policy.interval:
             return
         missed = int((end - state.window_end) // policy.interval) - 1 if state.window_end else 0
+        missed = max(missed, 0)
         started = time.monotonic()
         try:
             if not state.restored:
@@ -221,7 +233,7 @@ class PolicyEvaluator:
                 self._log_failure(state, error)
             return
         with self._lock:
-            state.keys.update(rows, end)
+            state.keys.update(self._gone.left_out(rows, end - policy.window), end)
             state.unobserved = [] if fresh is None else state.keys.unobserved(fresh)
             state.skipped += missed
             state.window_end = state.good_end = end
@@ -246,7 +258,7 @@ class PolicyEvaluator:
         ):
             rows = self._asker.values(policy.model_copy(update={"window": span}), end, ())
             with self._lock:
-                state.keys.update(rows, end - policy.interval)
+                state.keys.update(self._gone.left_out(rows, end - span), end - policy.interval)
         state.restored = True
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -36,6 +36,7 @@ class Key:
 
     ``picked_at`` is the end of the last window in which it was among the largest (seconds since
     the epoch), ``devices`` those that reported it then. ``pinned``: whether the policy names it.
+    ``picks``: of how many windows it was among the largest since it is followed.
     """
 
     labels: Mapping[str, str]
@@ -43,6 +44,7 @@ class Key:
     picked_at: float
     devices: tuple[str, ...] = ()
     pinned: bool = False
+    picks: int = 1
 
 
 class FollowedKeys:
@@ -51,7 +53,9 @@ class FollowedKeys:
     A key is picked up in a window in which it is one of the ``top`` largest, one of the ``per.top``
     largest of its group, and not below ``minimum``. From then on its true value is told, 0 when
     there is no traffic, until ``expiry`` has passed since it was last picked. When there are more
-    than ``key_limit``, those picked longest ago go first.
+    than ``key_limit``, those go first that are not picked now, and of these the ones that were
+    picked least often: whoever brings many large keys for a while cannot hide that another, which
+    was there for long, has stopped. ``evicted`` counts what went.
 
     Pinned keys are picked up whenever they have traffic, and stay. A pin that no key matches is
     told itself, as 0.
@@ -64,6 +68,8 @@ class FollowedKeys:
         self._policy = policy
         self._pins: list[Pin] = policy.pins
         self._keys: dict[int, Key] = {}
+        self._end = 0.0
+        self.evicted = 0
         self._unmatched = [Key(pin, 0.0, 0.0, pinned=True) for pin in self._pins]
         told = {name for of in policy.dimensions for name in _TOLD_OF.get(of, ())}
         self._lasting = [name for name in policy.dimensions if name not in told]
@@ -91,8 +97,10 @@ class FollowedKeys:
         """Take in a window's rows: all followed and pinned keys with traffic, and at least the
         largest of the others, as many as may be picked up."""
         policy, keys = self._policy, self._keys
+        self._end = end
         for key in keys.values():
             key.value = 0.0
+            key.picked_at = min(key.picked_at, end)  # the clock may have been set back
         picked = 0
         groups: Counter[str] = Counter()
         ordered = sorted(rows, key=lambda row: row.value, reverse=True)
@@ -106,7 +114,8 @@ class FollowedKeys:
             known = keys.get(row.key)
             pinned = known.pinned if known is not None else self._is_pinned(row.labels)
             if large or pinned:
-                keys[row.key] = Key(row.labels, row.value, end, row.devices, pinned)
+                picks = known.picks + 1 if known is not None else 1
+                keys[row.key] = Key(row.labels, row.value, end, row.devices, pinned, picks)
             elif known is not None:
                 known.value = row.value
         self._keys = {
@@ -116,6 +125,14 @@ class FollowedKeys:
         }
         self._forget_renamed(ordered)
         self._shrink()
+
+    def forget(self, names: Mapping[str, Set[str]]) -> None:
+        """Follow no key longer that has one of these names, by column, unless it is pinned."""
+        for hashed, key in list(self._keys.items()):
+            if not key.pinned and any(
+                text in names.get(column, ()) for column, text in key.labels.items()
+            ):
+                del self._keys[hashed]
 
     def unobserved(self, fresh: Collection[str]) -> list[Key]:
         """Keys of which one of the devices that report them is not among ``fresh``."""
@@ -151,7 +168,8 @@ class FollowedKeys:
             leaving = sorted(self._keys, key=self._worth)
             for hashed in leaving[:surplus]:
                 del self._keys[hashed]
+                self.evicted += 1
 
-    def _worth(self, hashed: int) -> tuple[bool, float, float]:
+    def _worth(self, hashed: int) -> tuple[float, ...]:
         key = self._keys[hashed]
-        return key.pinned, key.picked_at, key.value
+        return key.pinned, key.picked_at == self._end, key.picks, key.picked_at, key.value

@@ -179,6 +179,11 @@ def _health(states: list[PolicyState]) -> Iterator[Metric]:
     limit = GaugeMetricFamily(
         f"{prefix}_keys_limit", "Keys that may be followed.", labels=["policy"]
     )
+    evicted = CounterMetricFamily(
+        f"{prefix}_keys_evicted",
+        "Keys no longer followed because there were more than may be; a dip of theirs is not told.",
+        labels=["policy"],
+    )
     for state in states:
         name = [state.policy.name]
         evaluations.add_metric(name, state.evaluations)
@@ -188,9 +193,10 @@ def _health(states: list[PolicyState]) -> Iterator[Metric]:
             timestamp.add_metric(name, state.good_end)
         keys.add_metric(name, len(state.keys))
         limit.add_metric(name, state.policy.key_limit)
+        evicted.add_metric(name, state.keys.evicted)
         for reason in REASONS:
             failures.add_metric([state.policy.name, reason], state.failures.get(reason, 0))
-    yield from (evaluations, failures, skipped, duration, timestamp, keys, limit)
+    yield from (evaluations, failures, skipped, duration, timestamp, keys, limit, evicted)
 
 
 def _lists(lists: dict[str, ListState]) -> Iterator[Metric]:

@@ -8,16 +8,17 @@ them for the baseline until the key has a history of its new level.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import yaml
-from prometheus_client.core import Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import AwareDatetime, Field, field_validator
 
-from exporter.config import Section, load_yaml
+from exporter.config import Section, lines_of, load_yaml
+from exporter.policies.model import Policy
 from exporter.policies.tables import TABLES
 
 #: Seconds after which the weeks before are no longer in a key's baseline.
@@ -52,6 +53,10 @@ class NewNormal(Section):
         """Whether both are about the same key."""
         return self.policy == other.policy and self.key == other.key
 
+    def matters(self, now: float) -> bool:
+        """Whether the key's baseline may still hold what was before (``now``: since the epoch)."""
+        return now - self.since.timestamp() <= _FORGOTTEN
+
 
 class NewNormalFile(Section):
     """All of the file."""
@@ -66,6 +71,37 @@ def load_new_normals(file: Path) -> list[NewNormal]:
         ConfigError: one line per fault, each with file and line.
     """
     return load_yaml(file, NewNormalFile).new_normal if file.exists() else []
+
+
+def idle_new_normals(
+    file: Path, entries: Sequence[NewNormal], policies: Sequence[Policy], now: float
+) -> list[str]:
+    """What of ``file`` does nothing though it should, because no policy has such a key: each as
+    ``file:line: what``. An entry that is too old to matter is left out.
+
+    Raises:
+        OSError: the file cannot be read any more.
+    """
+    known = {policy.name: policy for policy in policies}
+    places: list[tuple[int | str, ...]] = []
+    faults = []
+    for index, entry in enumerate(entries):
+        policy = known.get(entry.policy)
+        if policy is None:
+            fault, place = f"no policy is named {entry.policy!r}", "policy"
+        elif strange := sorted(entry.key.keys() - set(policy.dimensions)):
+            fault, place = f"policy {policy.name} has no dimension {strange[0]!r}", "key"
+        else:
+            continue
+        if entry.matters(now):
+            places.append(("new_normal", index, place))
+            faults.append(f"{fault}: this new normal does nothing")
+    if not faults:
+        return []
+    return [
+        f"{file}:{line}: {fault}"
+        for line, fault in zip(lines_of(file, places), faults, strict=True)
+    ]
 
 
 def add_new_normal(file: Path, new: NewNormal) -> None:
@@ -83,18 +119,25 @@ def add_new_normal(file: Path, new: NewNormal) -> None:
 
 
 class NewNormalCollector(Collector):
-    """Tells the new normals as metrics, as long as they matter."""
+    """Tells the new normals as metrics, as long as they matter.
 
-    def __init__(self, entries: list[NewNormal], clock: Callable[[], float] = time.time) -> None:
+    ``idle`` is how many of them do nothing, see :func:`idle_new_normals`.
+    """
+
+    def __init__(
+        self, entries: list[NewNormal], clock: Callable[[], float] = time.time, idle: int = 0
+    ) -> None:
         self._entries = entries
         self._clock = clock
+        self._idle = idle
 
-    def replace(self, entries: list[NewNormal]) -> None:
+    def replace(self, entries: list[NewNormal], idle: int) -> None:
         """Tell these from now on."""
         self._entries = entries
+        self._idle = idle
 
     def collect(self) -> Iterator[Metric]:
-        """Both families; without a new normal they have no samples."""
+        """All families; without a new normal those of levels have no samples."""
         level = Metric(
             "flow_policy_new_normal",
             "Quantiles of the level of a key that was said to be its new normal.",
@@ -106,10 +149,15 @@ class NewNormalCollector(Collector):
             "gauge",
         )
         for entry in self._entries:
-            if self._clock() - entry.since.timestamp() > _FORGOTTEN:
+            if not entry.matters(self._clock()):
                 continue
             labels = {"policy": entry.policy, **entry.key}
             since.add_sample(since.name, labels, entry.since.timestamp())
             for quantile, value in (("0.05", entry.p05), ("0.5", entry.p50), ("0.95", entry.p95)):
                 level.add_sample(level.name, labels | {"quantile": quantile}, value)
         yield from (level, since)
+        yield GaugeMetricFamily(
+            "flow_exporter_policy_new_normals_idle",
+            "New normals that do nothing: of a policy, or by a dimension, that there is not.",
+            self._idle,
+        )

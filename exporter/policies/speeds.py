@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from exporter.address import pack_address
 from exporter.config import Device
-from exporter.distinct import pack_address
 from exporter.store.session import Client
 
 #: Bits per second by name of the device and ifIndex.

@@ -177,7 +177,8 @@ def test_the_present_level_of_a_key_becomes_its_new_normal(
     assert told[("flow_policy_new_normal", "0.5")] == 1_000_000
     assert told[("flow_policy_new_normal_timestamp_seconds", None)] == entry.since.timestamp()
     later = NewNormalCollector([entry], clock=lambda: time.time() + 22 * 86400)
-    assert not [sample for family in later.collect() for sample in family.samples]
+    told_later = [sample for family in later.collect() for sample in family.samples]
+    assert [sample.name for sample in told_later] == ["flow_exporter_policy_new_normals_idle"]
 
 
 def test_a_wrong_new_normal_is_refused_with_its_line(config: Path) -> None:
@@ -191,6 +192,29 @@ def test_a_wrong_new_normal_is_refused_with_its_line(config: Path) -> None:
         load_new_normals(file)
     checked = run("check", "--offline", "--config", str(config), code=2)
     assert "no column is named 'nothing'" in checked
+
+
+def test_a_new_normal_of_no_policy_or_dimension_is_told_with_its_line(config: Path) -> None:
+    file = config.parent / "new-normal.yaml"
+    now = datetime.now(UTC)
+    said = [
+        ("hosts", {"dst_addr": "10.0.0.1"}, now),
+        ("host_bits", {"dst_addr": "10.0.0.1"}, now),
+        ("hosts", {"dst_addr": "10.0.0.1", "dst_network": "lab"}, now),
+        ("forgotten", {"dst_addr": "10.0.0.1"}, now - timedelta(days=23)),
+    ]
+    for policy, key, since in said:
+        add_new_normal(file, NewNormal(policy=policy, key=key, since=since, p05=1, p50=2, p95=3))
+    lines = file.read_text().splitlines()
+    checked = run("check", "--offline", "--config", str(config))
+    warnings = [line for line in checked.splitlines() if "this new normal does nothing" in line]
+    unknown = lines.index("- policy: host_bits") + 1
+    by_network = next(at for at, line in enumerate(lines) if "dst_network" in line)
+    assert warnings == [
+        f"warning: {file}:{unknown}: no policy is named 'host_bits': this new normal does nothing",
+        f"warning: {file}:{by_network - 1}: policy hosts has no dimension 'dst_network':"
+        " this new normal does nothing",
+    ]
 
 
 def test_a_key_of_dns_queries_can_have_a_new_normal(tmp_path: Path) -> None:

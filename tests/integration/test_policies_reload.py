@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -85,3 +86,25 @@ def test_what_is_sound_is_evaluated_from_then_on(collector: RunningCollector) ->
     assert collector.get("/-/reload", method="POST") == (200, "reloaded\n")
     until("an evaluation", 60, lambda: evaluations(collector, "others") > 0)
     assert evaluations(collector, "hosts") == 0
+
+
+def test_a_new_normal_of_a_policy_that_goes_is_counted_and_told(
+    collector: RunningCollector,
+) -> None:
+    file = collector.file.parent / "policies.yaml"
+    said = file.with_name("new-normal.yaml")
+    file.write_text(POLICIES)
+    since = datetime.now(UTC).isoformat()
+    said.write_text(
+        "new_normal:\n  - policy: hosts\n    key: {dst_addr: 10.0.0.1}\n"
+        f"    since: {since}\n    p05: 1\n    p50: 1\n    p95: 1\n"
+    )
+    assert collector.get("/-/reload", method="POST")[0] == 200
+    assert collector.metric("flow_exporter_policy_new_normals_idle") == 0
+    file.write_text(POLICIES.replace("name: hosts", "name: addresses"))
+    assert collector.get("/-/reload", method="POST")[0] == 200
+    assert collector.metric("flow_exporter_policy_new_normals_idle") == 1
+    assert f"{said}:2: no policy is named 'hosts'" in collector.log.read_text()
+    said.unlink()
+    assert collector.get("/-/reload", method="POST")[0] == 200
+    assert collector.metric("flow_exporter_policy_new_normals_idle") == 0

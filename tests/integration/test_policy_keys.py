@@ -74,6 +74,57 @@ def test_what_stopped_while_nobody_evaluated_reads_0(database: Database, flows: 
     assert after_restart.values("policy", "dst_addr") == {("p", "10.0.0.1"): 0.0}
 
 
+SERVED = {"dimensions": ["dst_addr", "dst_service"], **DIPS}
+
+
+def test_a_service_that_the_configuration_renames_has_not_stopped(
+    database: Database, flows: Client
+) -> None:
+    """Though flows that got the old name are in later windows, too."""
+    served = {"dst_service": "ingest", "bytes": 75_000}
+    insert(flows, served, {**served, "dst_addr": "10.0.0.2", "dst_service": "ssh"})
+    insert(flows, {**served, "ago": -20}, {**served, "dst_service": "intake", "ago": -40})
+    evaluated = Evaluated(
+        database, policy(**SERVED), policy(name="kept", pin=[{"dst_service": "ingest"}], **SERVED)
+    )
+    evaluated.evaluator.use_names({"dst_service": {"ingest", "other"}})
+    evaluated.evaluate()
+    told = evaluated.values("policy", "dst_service")
+    assert set(told) == {(name, service) for name in ("p", "kept") for service in ("ingest", "ssh")}
+    evaluated.clock.now += 30
+    evaluated.evaluator.use_names({"dst_service": {"intake", "other"}})
+    evaluated.evaluate(30)
+    told = evaluated.values("policy", "dst_service")
+    assert {service: value for (name, service), value in told.items() if name == "p"} == {
+        "ssh": 0.0,
+        "intake": 10_000.0,
+    }
+    assert told["kept", "ingest"] == 0.0, "a pin is told until it is taken back"
+
+
+def test_a_name_that_comes_back_or_that_others_go_on_giving_is_followed(
+    database: Database, flows: Client
+) -> None:
+    served = {"dst_service": "ingest", "bytes": 75_000}
+    insert(flows, *({**served, "ago": ago} for ago in (10, -50, -110, -170)))
+    evaluated = Evaluated(database, policy(**SERVED))
+    names = {"dst_service": {"ingest"}}
+    evaluated.evaluator.use_names(names)
+    evaluated.evaluator.use_names({"dst_service": set()})
+    evaluated.evaluate()
+    assert evaluated.values("dst_service") == {}
+    evaluated.evaluator.use_names(names)
+    evaluated.evaluate(60)
+    assert evaluated.values("dst_service") == {("ingest",): 10_000.0}
+    evaluated.evaluator.use_names({"dst_service": set()})
+    assert evaluated.values("dst_service") == {}
+    evaluated.evaluate(60)
+    assert evaluated.values("dst_service") == {}
+    evaluated.evaluate(60)
+    evaluated.evaluate(60)
+    assert evaluated.values("dst_service") == {("ingest",): 0.0}, "another collector gave it"
+
+
 def test_no_more_keys_of_a_group_are_picked_up_than_its_quota(
     database: Database, flows: Client
 ) -> None:

@@ -122,6 +122,19 @@ def test_replicas_that_saw_the_start_seconds_apart_make_one_row(told: Told) -> N
     assert told.rows() == [(0, 600)]
 
 
+def test_a_replica_that_saw_the_start_after_the_other_saw_the_end_makes_no_row(told: Told) -> None:
+    told.by_prometheus(now=0, starts=0)
+    told.by_prometheus(now=5, starts=0, ends=3)
+    told.by_prometheus(now=8, starts=7)
+    assert told.rows() == [(0, None)]
+
+
+def test_an_alert_that_was_over_before_and_is_told_late_is_a_row_of_its_own(told: Told) -> None:
+    told.by_prometheus(now=1200, starts=1200)
+    told.by_webhook(now=1300, starts=0, ends=600)
+    assert told.rows() == [(1200, None), (0, 600)]
+
+
 def test_a_start_within_an_open_alert_is_the_same_alert(told: Told) -> None:
     told.by_prometheus(now=0, starts=0)
     told.by_prometheus(now=200, starts=180)  # a Prometheus that restarted begins to count anew
@@ -133,6 +146,28 @@ def test_an_alert_that_comes_back_is_a_row_of_its_own(told: Told) -> None:
     told.by_prometheus(now=600, starts=0, ends=600)
     told.by_prometheus(now=1200, starts=1200)
     assert told.rows() == [(0, 600), (1200, None)]
+
+
+def test_an_end_is_the_latest_state_though_the_clock_was_set_back_meanwhile(told: Told) -> None:
+    told.by_prometheus(now=0)
+    told.by_prometheus(now=7200)
+    (firing,) = told.written(7200)
+    last = firing.updated_at
+    told.by_prometheus(now=60, ends=30)  # two hours back
+    (ended,) = told.written(60)
+    assert ended.resolved
+    assert ended.updated_at > last  # of two rows the table keeps that one
+
+
+def test_what_nobody_repeats_ends_for_good_though_the_clock_was_set_back(told: Told) -> None:
+    told.by_prometheus(now=0, ends=50)
+    told.by_prometheus(now=7200, ends=50 + 7200)
+    (firing,) = told.written(7200)
+    firing.valid_until, last = at(50), firing.updated_at
+    told.history.expire(at(60))
+    (ended,) = told.written(60)
+    assert ended.resolved
+    assert ended.updated_at > last
 
 
 def test_an_end_seen_before_the_start_makes_the_whole_row(told: Told) -> None:
@@ -197,6 +232,22 @@ def test_what_ended_long_ago_is_forgotten_once_written(told: Told) -> None:
     told.written(86_400)
     told.history.expire(at(86_400 * 2))
     assert len(told.history) == 0
+
+
+def test_what_ended_without_saying_when_ended_now_and_never_before_it_began() -> None:
+    alert = {"status": "resolved", "labels": LABELS, "annotations": {},
+             "startsAt": T0.isoformat(), "endsAt": "0001-01-01T00:00:00Z"}  # fmt: skip
+    body = json.dumps({"version": "4", "alerts": [alert]}).encode()
+    (seen,) = from_webhook(body, at(30))
+    assert (seen.resolved, seen.ends_at) == (True, at(30))
+    (seen,) = from_webhook(body, at(-30))
+    assert seen.ends_at == T0
+
+
+def test_times_are_as_exact_as_they_are_stored() -> None:
+    body = [{"labels": LABELS, "startsAt": "2026-03-01T13:00:00.123999+01:00"}]
+    (seen,) = from_prometheus(json.dumps(body).encode(), T0)
+    assert seen.starts_at == datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 
 
 def test_empty_labels_are_no_labels() -> None:

@@ -53,6 +53,30 @@ def test_the_shipped_policies_are_sound() -> None:
     assert load_policies(resource("alerting/policies.yaml")).policies
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "setting", "once"),
+    [
+        ("dst_addr", "", True),
+        ("device, dst_addr", "", False),
+        ("dst_addr", "deduplicate: false", False),
+        ("device, dst_addr", "deduplicate: true", True),
+    ],
+)
+def test_a_flow_counts_once_unless_it_matters_where_it_was_seen(
+    tmp_path: Path, dimensions: str, setting: str, once: bool
+) -> None:
+    text = SOUND.replace("[dst_addr]", f"[{dimensions}]").replace("window: 5m", setting)
+    policy = load(tmp_path, text).policies[0]
+    assert policy.counts_once == once
+
+
+def test_a_quota_is_of_one_of_the_dimensions(tmp_path: Path) -> None:
+    text = SOUND.replace("window: 5m", "per: {dimension: dst_addr, top: 2}")
+    quota = load(tmp_path, text).policies[0].per
+    assert quota is not None
+    assert quota.dimension == "dst_addr"
+
+
 def test_durations_are_read_in_seconds(tmp_path: Path) -> None:
     first, second = load(tmp_path, SOUND).policies
     assert first.window == 300
@@ -99,6 +123,12 @@ def test_durations_are_read_in_seconds(tmp_path: Path) -> None:
             "of: Input should be",
         ),
         ("name: second", "name: second\n    filter: 1 = 1; DROP TABLE flows", 10, "not allowed"),
+        (
+            "name: second",
+            "name: second\n    filter: src_addr IN list('x')",
+            10,
+            "no list is named 'x'",
+        ),
         ("name: second", "name: second\n    table: alerts", 10, "Input should be 'flows'"),
         ("window: 5m", "table: dns_queries", 3, "is not a measure of dns_queries"),
         ("bits_per_second", "share_of_capacity", 3, "needs dimensions device and in_if or out_if"),

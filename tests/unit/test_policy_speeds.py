@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from exporter.address import pack_address
 from exporter.batch import format_address
 from exporter.config import Device
-from exporter.distinct import pack_address
 from exporter.policies.speeds import SpeedKeeper, known_speeds
 
 EDGE = pack_address("192.0.2.1")
