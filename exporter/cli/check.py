@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import stat
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,7 @@ class _Report:
 def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> PolicySet:
     from exporter.config import ConfigError
     from exporter.policies.model import PolicySet, load_policies
-    from exporter.policies.new_normal import load_new_normals
+    from exporter.policies.new_normal import idle_new_normals, load_new_normals
     from exporter.web_config import load_web_config, tls_context
 
     faults: list[str] = []
@@ -100,7 +101,10 @@ def _check_files(settings: Config, report: _Report, *, secrets_needed: bool) -> 
     try:
         if file:
             policies = load_policies(Path(file))
-            load_new_normals(settings.policies.new_normals)
+            said = settings.policies.new_normals
+            entries = load_new_normals(said)
+            for text in idle_new_normals(said, entries, policies.policies, time.time()):
+                report.warning(text)
         report.ok("policies", f"{len(policies.policies)} in {file}" if file else "none configured")
     except ConfigError as error:
         faults.append(str(error))
@@ -233,17 +237,15 @@ def _check_store(settings: Config, policies: PolicySet, report: _Report) -> None
         )
         raise typer.Exit(1)
     report.ok("migrations", f"database {settings.clickhouse.database} is up to date")
-    client = connect(settings.clickhouse)
     try:
-        differences = schema_differences(client, settings.clickhouse, migrator.migrations)
-        file = Path(settings.policies.file)
-        refused = None if differences else refused_insert(client, settings.clickhouse)
-        faults = [] if differences else refused_queries(client, file, policies)
+        with connect(settings.clickhouse) as client:
+            differences = schema_differences(client, settings.clickhouse, migrator.migrations)
+            file = Path(settings.policies.file)
+            refused = None if differences else refused_insert(client, settings.clickhouse)
+            faults = [] if differences else refused_queries(client, file, policies)
     except StoreError as error:
         report.fault(str(error), "error: ")
         raise typer.Exit(1) from error
-    finally:
-        client.close()
     for difference in differences:
         report.fault(f"{settings.clickhouse.database}.{difference}", "error: ")
     if differences:

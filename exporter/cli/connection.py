@@ -26,11 +26,8 @@ def connected(settings: ClickHouse) -> Iterator[Client]:
     from exporter.store.client import StoreError, connect, explain
 
     try:
-        client = connect(settings)
-        try:
+        with connect(settings) as client:
             yield client
-        finally:
-            client.close()
     except ConfigError as error:
         fail(str(error), 2)
     except StoreError as error:

@@ -67,7 +67,6 @@ def explore(
     """
     from exporter.explore import show
     from exporter.explore.ask import Asked, ask, looks_at
-    from exporter.explore.drawn import DRAWN_FLOWS
 
     settings = read_config(config)
     try:
@@ -92,17 +91,16 @@ def explore(
     with connected(settings.clickhouse) as client:
         looked_at = looks_at(client, asked)
         keys = ask(client, asked, looked_at)
-    estimated = looked_at == DRAWN_FLOWS
     if as_json:
-        typer.echo(show.as_json(asked, keys, estimated=estimated))
+        typer.echo(show.as_json(asked, keys, looked_at))
     elif as_csv:
         show_line(show.as_csv(asked, keys).removesuffix("\n"))
     else:
         show_table(show.AnswerTable(asked, keys))
         if not keys:
             typer.echo("no flows match", err=True)
-    if estimated:
-        typer.echo("estimated from flows drawn by size; --exact sums them all", err=True)
+    for remark in show.remarks(looked_at):
+        typer.echo(remark, err=True)
 
 
 def _last(text: str) -> int:

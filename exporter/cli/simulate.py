@@ -16,10 +16,12 @@ import typer
 
 from exporter.cli.app import ConfigOption, app, parse_target, read_config
 from exporter.cli.completion import scenarios
+from exporter.cli.connection import connected
 from exporter.cli.output import fail
 from exporter.cli.times import parse_length, parse_moment
 
 if TYPE_CHECKING:
+    from exporter.config import Config
     from exporter.simulate.live import Teller
     from exporter.simulate.scenarios import Scenario, Story
     from exporter.simulate.senders import Totals
@@ -132,9 +134,7 @@ def simulate(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if past:
-        from exporter.simulate.write_past import write_past
-
-        write_past(
+        _write_past(
             story, now, now - past, read_config(config), seed=seed,
             live=live or resume, resume=resume, prometheus=prometheus_data, stop=stop,
         )  # fmt: skip
@@ -158,6 +158,35 @@ def simulate(
         except OSError as error:
             fail(f"flow-exporter simulate: {to}: {error.strerror}", 1)
     _show(totals, agents_to, as_json=as_json)
+
+
+def _write_past(
+    story: Story,
+    now: int,
+    begin: int,
+    settings: Config,
+    *,
+    seed: int,
+    live: bool,
+    resume: bool,
+    prometheus: Path | None,
+    stop: threading.Event,
+) -> None:
+    from exporter.policies.blocks import BlockError
+    from exporter.simulate.write_past import StoppedError, write_past
+
+    began = time.monotonic()
+    try:
+        with connected(settings.clickhouse) as client:
+            rows = write_past(
+                client, story, now, begin, settings,
+                seed=seed, live=live, resume=resume, prometheus=prometheus, stop=stop,
+            )  # fmt: skip
+    except StoppedError:
+        return
+    except BlockError as error:
+        fail(f"flow-exporter simulate: {error}", 1)
+    typer.echo(f"{rows} flows of the past in {time.monotonic() - began:.0f} s", err=True)
 
 
 @contextmanager

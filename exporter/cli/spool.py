@@ -39,12 +39,11 @@ def list_files(config: ConfigOption = None, as_json: JsonOption = False) -> None
 
     folder, quarantine = _open(read_config(config))
     waiting = waiting_files(folder)
-    size = sum(path.stat().st_size for path, _, _ in waiting)
-    flows = sum(rows for _, _, rows in waiting)
-    since = f", the oldest of {_time(waiting[0][1])}" if waiting else ""
+    size = sum(file.size for file in waiting)
+    flows = sum(file.rows for file in waiting)
+    oldest = _time(waiting[0].sequence / 1000) if waiting else None
     files = quarantine.files()
     if as_json:
-        oldest = _time(waiting[0][1]) if waiting else None
         show_json(
             {
                 "spool": {"inserts": len(waiting), "flows": flows, "bytes": size, "since": oldest},
@@ -61,7 +60,10 @@ def list_files(config: ConfigOption = None, as_json: JsonOption = False) -> None
             }
         )
         return
-    typer.echo(f"spool: {len(waiting)} inserts, {flows} flows, {size} bytes{since}")
+    typer.echo(
+        f"spool: {len(waiting)} inserts, {flows} flows, {size} bytes"
+        + (f", the oldest of {oldest}" if oldest else "")
+    )
     typer.echo(f"quarantine: {len(files)} inserts, {sum(file.rows for file in files)} flows")
     table = Table("name", "since", "flows", "bytes", "reason", box=None)
     for file in files:

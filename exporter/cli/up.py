@@ -60,10 +60,11 @@ def up(
     """
     from rich.console import Console
 
+    from exporter.up.demo import make_demo
     from exporter.up.errors import UpError
     from exporter.up.lock import locked
-    from exporter.up.plan import Ports, make_demo, make_plan
-    from exporter.up.ports import HeldPorts, check_udp
+    from exporter.up.plan import make_plan
+    from exporter.up.ports import HeldPorts, Ports, check_udp
 
     console = Console(highlight=False, soft_wrap=True)
     with_demo = config is None if demo is None else demo

@@ -12,7 +12,14 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.explore.choices import by, measuring
 from exporter.explore.columns import DIMENSIONS, MEASURES, NO_DIMENSION, Measure
-from exporter.explore.drawn import ALL_FLOWS, DRAWN_FLOWS, FEW_FLOWS, looked_at_query
+from exporter.explore.drawn import (
+    ALL_FLOWS,
+    DRAWN_FLOWS,
+    FEW_FLOWS,
+    HOURLY_ROLLUPS,
+    ROLLUPS,
+    looked_at_query,
+)
 from exporter.explore.question import Question
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
@@ -79,15 +86,20 @@ class Asked:
         length = self.end - self.start
         return next((step for step in STEPS if length <= step * BUCKETS), STEPS[-1])
 
+    def step_of(self, looked_at: str) -> int:
+        """The same where that is looked at: rollups by hour have no less."""
+        return max(self.step, HOUR) if looked_at.startswith(HOURLY_ROLLUPS) else self.step
+
     def question(self, looked_at: str = ALL_FLOWS) -> Question:
         """As SQL; ``looked_at`` is what :func:`looks_at` says."""
+        step = self.step_of(looked_at)
         first, *rest = self.by
         second = rest[0] if rest else NO_DIMENSION
         return Question(
             start=f"toDateTime({self.start}, 'UTC')",
             end=f"toDateTime({self.end}, 'UTC')",
-            step=str(self.step),
-            end_step=str(MINUTE if self.step < HOUR else HOUR),
+            step=str(step),
+            end_step=str(MINUTE if step < HOUR else HOUR),
             dimension=by(first),
             dimension_2=by(second),
             measure=measuring(self.measure),
@@ -96,15 +108,16 @@ class Asked:
             compare="" if self.compare == NO_DIMENSION else _text(self.compare),
             pinned=_text(",".join(self.pinned)) if self.pinned else "",
             rollup_if="" if self.where else "1",
-            estimated="1" if looked_at == DRAWN_FLOWS else "",
-            few="1" if looked_at == FEW_FLOWS else "",
+            beyond="1" if looked_at.startswith(ROLLUPS) else "",
+            estimated="1" if looked_at.startswith(DRAWN_FLOWS) else "",
+            few="1" if looked_at.startswith(FEW_FLOWS) else "",
             where=self.where,
         )
 
 
 def _check_prefix(address: str) -> None:
     """Refuse a prefix that is none; names may have slashes."""
-    network, slash, _ = address.partition("/")
+    network, slash, length = address.partition("/")
     if not slash:
         return
     try:
@@ -112,9 +125,12 @@ def _check_prefix(address: str) -> None:
     except ValueError:
         return
     try:
-        ip_network(address, strict=False)
-    except ValueError as error:
-        raise ValueError(f"{address!r} is not a prefix such as 10.0.0.0/8") from error
+        if length.isdecimal():  # the library takes masks, too
+            ip_network(address, strict=False)
+            return
+    except ValueError:
+        pass
+    raise ValueError(f"{address!r} is not a prefix such as 10.0.0.0/8")
 
 
 def _text(value: str) -> str:
@@ -142,7 +158,7 @@ class Key:
 
 
 def looks_at(client: Client, asked: Asked) -> str:
-    """By which flows :func:`ask` had better answer: ``DRAWN_FLOWS`` are estimates."""
+    """By which flows :func:`ask` had better answer: those of :mod:`exporter.explore.drawn`."""
     sql = looked_at_query(asked.question(), "0" if asked.exact else "1")
     [[looked_at]] = client.query(sql).result_rows
     return str(looked_at)

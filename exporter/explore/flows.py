@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from exporter.explore.drawn import ESTIMATED, WEIGHT
 from exporter.explore.expressions import TIME, protocol, text
+from exporter.explore.hours import with_long_buckets
 from exporter.explore.question import Question
 from exporter.explore.rollups import rollup_table
 
@@ -17,7 +18,7 @@ def summary_query(question: Question) -> str:
     takes a tenth of merging states; only these tell those of some devices. Where drawn flows stand
     for all they are not counted, but null.
     """
-    question = replace(question, compare="")
+    question = with_long_buckets(replace(question, compare=""))
     times = f" * {WEIGHT}" if question.estimated else ""
     unknown = [ESTIMATED] if question.estimated else []
     if question.rollup_if:

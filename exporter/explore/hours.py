@@ -24,6 +24,8 @@ from exporter.explore.rollups import NO_STATE, STATE, long_enough
 if TYPE_CHECKING:
     from exporter.explore.question import Question
 
+#: Seconds of a bucket as they are asked for, where these may be too few.
+ASKED: Final = "asked_seconds"
 #: Seconds of a bucket, a constant of queries that may read these rollups.
 BUCKET: Final = "bucket_seconds"
 #: Which of the rollups answers, or an empty text: likewise.
@@ -77,8 +79,21 @@ _EMPTY: Final = {
 
 def in_hours(question: Question) -> Question:
     """The same question with buckets of at least an hour where one of these rollups answers it."""
+    question = with_long_buckets(question)
     possible = question.rollup_if and any(_possible(question, table) for table in _TABLES)
     return replace(question, step=BUCKET, asked_step=question.step) if possible else question
+
+
+def with_long_buckets(question: Question) -> Question:
+    """The same question with buckets of at least an hour where there is nothing by the minute.
+
+    Nor does the range end with less: what follows the last whole hour is not in the flows.
+    """
+    if not question.hourly:
+        return question
+    longer = f"greatest(3600 * {question.hourly}, {question.step}) AS {ASKED}"
+    constants = f"{longer},\n  {question.constants}" if question.constants else longer
+    return replace(question, step=ASKED, hourly="", constants=constants)
 
 
 def _possible(question: Question, table: _Hours) -> bool:
@@ -112,7 +127,7 @@ def hour_constants(question: Question) -> list[str]:
         f"if({' AND '.join(told)}, multiIf({', '.join(cases)}, ''), '') AS {HOURS_OF}",
         f"({HOURS_OF} != '') AS by_hour",
         f"(by_hour AND {question.measure.is_one_of(counted)}) AS from_states",
-        f"if(by_hour, greatest(3600, {asked}), {asked}) AS {BUCKET}",
+        f"greatest(3600 * by_hour, {asked}) AS {BUCKET}",
     ]
 
 

@@ -16,7 +16,7 @@ from exporter.explore.drawn import FEW
 from exporter.explore.expressions import protocol, text, url_filter
 from exporter.explore.hours import in_hours
 from exporter.explore.question import Question
-from exporter.explore.rollups import is_long
+from exporter.explore.rollups import is_rolled_up
 
 #: Groups of pairs, and how many of them are looked at.
 PAIR_GROUPS: Final = 1 << 20
@@ -143,7 +143,8 @@ def keys_query(question: Question) -> str:
     """``key``: the top keys of the first dimension as they are shown, largest first."""
     # Grafana tells queries of variables no length of buckets, and rollups have whole minutes.
     step = (
-        f"if({is_long(question)}, greatest(60, intDiv({question.step}, 60) * 60), {question.step})"
+        f"if({is_rolled_up(question)}, greatest(60, intDiv({question.step}, 60) * 60),"
+        f" {question.step})"
     )
     first = in_hours(replace(question, step=step, dimension_2=by(NO_DIMENSION), compare=""))
     return f"""\

@@ -20,6 +20,11 @@ from exporter.explore.rollups import answerable, rollup_rows
 #: So many addresses of a name are looked for.
 NAMED_LIMIT = 1000
 
+#: An address with a length that it can have.
+_PREFIX: Final = quote(
+    "^([^:/]+/0*([12]?[0-9]|3[0-2])|[^/]*:[^/]*/0*([1-9]?[0-9]|1[01][0-9]|12[0-8]))$"
+)
+
 _NONE: Final = by(NO_DIMENSION)
 _BITS: Final = measuring(MEASURES[0].name)
 
@@ -44,6 +49,9 @@ class Question:
         pinned: keys that stay whatever their rank, as shown, separated by commas, as String.
         rollup_if: a constant condition under which a rollup may be read instead of the flows where
             it can answer: such as that nothing else filters the flows. Empty: never.
+        beyond: a constant condition under which a rollup answers however short the range is: flows
+            of it are gone, as :func:`exporter.explore.drawn.looked_at_query` tells. Empty: never.
+        hourly: likewise that it has hours only: buckets have so, too.
         estimated: a constant condition under which drawn flows stand for all where sums are asked
             for: :func:`exporter.explore.drawn.looked_at_query` tells. Empty: never.
         few: a constant condition under which so few flows match that they fit into memory, which
@@ -69,6 +77,8 @@ class Question:
     compare: str = ""
     pinned: str = ""
     rollup_if: str = ""
+    beyond: str = ""
+    hourly: str = ""
     estimated: str = ""
     few: str = ""
     only_if: str = ""
@@ -239,7 +249,11 @@ class Question:
         return ",\n".join(f"  {each.strip()}" for each in made)
 
     def address_constants(self) -> str:
-        """What ``address`` means, as a list for WITH."""
+        """What ``address`` means, as a list for WITH.
+
+        An address with a length that it cannot have makes the query fail, and ClickHouse say so:
+        no other question is answered in its place.
+        """
         return f"""\
   trim({self.address}) AS address,
   toIPv6OrNull(splitByChar('/', address)[1]) AS ip,
@@ -250,8 +264,10 @@ class Question:
     WHERE address_kind = 'name' AND dns_name = lower(address)
       AND time >= toStartOfHour({self.start}) - 3600 AND time <= {self.end}
   ) AS named_addresses,
+  CAST(if(address_kind != 'prefix' OR match(address, {_PREFIX}), '1',
+    concat('address: ', address, ' is not a prefix such as 10.0.0.0/8')), 'UInt8') AS is_prefix,
   toUInt8(least(128, toUInt16OrZero(splitByChar('/', address)[2])
-    + if(position(address, '.') > 0, 96, 0))) AS prefix_length,
+    + if(position(address, ':') > 0, 0, 96))) AS prefix_length,
   assumeNotNull(IPv6CIDRToRange(ifNull(ip, toIPv6('::')), prefix_length)) AS prefix"""
 
     def matches(self, address: str, host: str, network: str) -> str:
@@ -259,7 +275,7 @@ class Question:
         return (
             f"(address_kind = 'any'"
             f" OR address_kind = 'address' AND {address} = assumeNotNull(ip)"
-            f" OR address_kind = 'prefix' AND {address} BETWEEN prefix.1 AND prefix.2"
+            f" OR address_kind = 'prefix' AND is_prefix AND {address} BETWEEN prefix.1 AND prefix.2"
             f" OR address_kind = 'name' AND ({host} = address OR {network} = address"
             f" OR startsWith({host}, concat(address, '.')) OR has(named_addresses, {address})))"
         )

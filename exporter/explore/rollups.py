@@ -1,7 +1,8 @@
 """When a rollup can answer a question, and how its rows stand for flows.
 
 Rollups spread a long flow over the minutes that it covered, flows count where they were received:
-over a few hours that would show, over half a day it does not.
+over a few hours that would show, over half a day it does not. Flows are kept for days and rollups
+for months, so what is older is read from these, however short the range.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ ROLLUP_SECONDS: Final = 12 * 3600
 
 
 def rollup_table(question: Question) -> str:
-    """The rollup that serves the question's buckets, as ``FROM`` takes it: of two one is read."""
+    """The rollup that serves the question's buckets, as ``FROM`` takes it: of two one is read.
+
+    Without its states, whose names are those of measures.
+    """
     hours = f"{question.step} % 3600 = 0"
+    columns = "* EXCEPT (unique_src_addr, unique_dst_addr)"
     return f"""(
-          SELECT * FROM flows_1m WHERE NOT {hours}
+          SELECT {columns} FROM flows_1m WHERE NOT {hours}
           UNION ALL
-          SELECT * FROM flows_1h WHERE {hours}
+          SELECT {columns} FROM flows_1h WHERE {hours}
         )"""
 
 
@@ -37,9 +42,14 @@ def is_long(question: Question) -> str:
     return f"dateDiff('second', {question.start}, {question.end}) >= {ROLLUP_SECONDS}"
 
 
+def is_rolled_up(question: Question) -> str:
+    """Whether rollups are read where they can answer, or flows of the range are gone: constant."""
+    return f"({is_long(question)} OR {question.beyond})" if question.beyond else is_long(question)
+
+
 def long_enough(question: Question) -> list[str]:
     """Conditions of the range and its buckets: constant expressions."""
-    return [is_long(question), f"{question.asked_step or question.step} % 60 = 0"]
+    return [is_rolled_up(question), f"{question.asked_step or question.step} % 60 = 0"]
 
 
 def answerable(question: Question, *, grouped: bool = True) -> str:

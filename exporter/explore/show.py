@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 
 from exporter.explore.ask import Asked, Key
+from exporter.explore.drawn import DRAWN_FLOWS, HOURLY_ROLLUPS, NO_FLOWS_BEFORE, ROLLUPS
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
@@ -130,19 +131,38 @@ def _fold(columns: Sequence[_Column], excess: int) -> int:
     return excess
 
 
-def as_json(asked: Asked, keys: Sequence[Key], *, estimated: bool = False) -> str:
-    """One object: what was asked, and ``keys``; rates are per second, times in UTC."""
+def as_json(asked: Asked, keys: Sequence[Key], looked_at: str) -> str:
+    """One object: what was asked, what was looked at, and ``keys``; rates are per second, times in
+    UTC."""
     return json.dumps(
         {
             "from": _time(asked.start),
             "to": _time(asked.end),
-            "step_seconds": asked.step,
+            "step_seconds": asked.step_of(looked_at),
             "by": list(asked.by),
             "measure": asked.measure,
-            "estimated": estimated,
+            "looked_at": looked_at,
+            "estimated": looked_at.startswith(DRAWN_FLOWS),
             "keys": [asdict(key) for key in keys],
         }
     )
+
+
+def remarks(looked_at: str) -> list[str]:
+    """What people should know of an answer by what was looked at."""
+    told = []
+    what, gone, since = looked_at.partition(NO_FLOWS_BEFORE)
+    if gone and what in (ROLLUPS, HOURLY_ROLLUPS):
+        told.append(f"from {what}: flows before {since} UTC are gone")
+    elif gone:
+        told.append(
+            f"no flows before {since} UTC are kept, and no rollup answers this: rollups know"
+            " services, protocols, devices, interfaces, addresses, hosts, networks, countries and"
+            " AS, not all of them together, and nothing of --address and --where"
+        )
+    if what.startswith(DRAWN_FLOWS):
+        told.append("estimated from flows drawn by size; --exact sums them all")
+    return told
 
 
 def as_csv(asked: Asked, keys: Sequence[Key]) -> str:

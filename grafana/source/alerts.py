@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.builders import table
+from grafana_foundation_sdk.models.dashboard import Dashboard, DynamicConfigValue
 
 from . import alerts_sql as sql
 from .parts import (
@@ -26,6 +27,7 @@ from .parts import (
     thresholds,
     time_series,
 )
+from .parts.looks import DataLink
 
 UID = "flow-alerts"
 
@@ -57,6 +59,30 @@ def _since(factor: int) -> str:
     return f"{factor} * (ALERTS_FOR_STATE and ignoring (alertstate) {FIRING})"
 
 
+#: Columns that keys are mostly told by. (Of the device there are alerts without a policy, too.)
+_KEYS = (
+    "src_addr", "dst_addr", "src_host", "dst_host", "src_network", "dst_network", "src_as",
+    "dst_as", "src_country", "dst_country", "src_port", "dst_port", "service", "src_service",
+    "dst_service", "proto", "in_if", "out_if", "dns_name",
+)  # fmt: skip
+
+
+def _key_links(column: str) -> list[DataLink]:
+    """Links of a value that the alert's key has: what its policy watches, narrowed to that."""
+    value = "${__value.raw:percentencode}"
+    policy = "${__data.fields.Policy:percentencode}"
+    alert = "${__data.fields.Alert:percentencode}"
+    only = f"${{__url_time_range}}&var-filters={column}%7C%3D%7C{value}"
+    key = f"policy%3D%22{policy}%22%2C{column}%3D%22{value}%22"
+    incident = f"/d/flow-incident?{only}&var-policy={policy}&var-key={key}"
+    matchers = f"%7Balertname%3D%22{alert}%22%2C{key}%7D"
+    return [
+        link("Incident", f"{incident}&var-measure=${{__data.fields.measure:percentencode}}"),
+        link("Data Explorer", f"/d/flow-explorer?{only}"),
+        link("Silence in Alertmanager", f"${{alertmanager:raw}}/#/silences/new?filter={matchers}"),
+    ]
+
+
 def _shown_as(text: str) -> object:
     """Value mappings of a column for its link: the same text in each row that has something."""
     return [{"type": "regex", "options": {"pattern": ".+", "result": {"text": text, "index": 0}}}]
@@ -68,6 +94,56 @@ def severity_colours() -> object:
         name: {"color": color, "index": index} for index, (name, color) in enumerate(SEVERITIES)
     }
     return [{"type": "value", "options": options}]
+
+
+def _firing_now(colours: list[DynamicConfigValue]) -> table.Panel:
+    panel = (
+        table_panel(
+            "Firing now",
+            "One row per alert with the labels that tell what it is about, since when and for"
+            " how long it has been true, the value of its key now, and what is usual with where"
+            " that comes from. Click what a policy's key is told by, such as its address, for the"
+            " policy's incident, the flows, or a new silence, all narrowed to that value. Texts,"
+            " and links to the whole key at the time that it began, are in the history below, some"
+            " seconds later.",
+            "short",
+            [
+                promql(f"max without (alertstate) ({FIRING})", instant=True, ref_id="A"),
+                promql(_since(1000), instant=True, ref_id="since"),
+                promql(f"time() - {_since(1)}", instant=True, ref_id="duration"),
+                promql(_of_key("key:flow_policy_value:max"), instant=True, ref_id="value"),
+                promql(
+                    _of_key("key:flow_policy_baseline:effective", "baseline"),
+                    instant=True,
+                    ref_id="usual",
+                ),
+            ],
+            size=(WIDTH, 9),
+            source=PROMETHEUS,
+        )
+        .with_transformation(merge())
+        .with_transformation(
+            rename(
+                {
+                    "severity": "Severity",
+                    "alertname": "Alert",
+                    "policy": "Policy",
+                    "Value #since": "Since",
+                    "Value #duration": "Duration",
+                    "Value #value": "Value",
+                    "Value #usual": "Usual",
+                    "baseline": "Usual from",
+                },
+                hidden=("Time", "Value #A", "__name__", "instance", "job", "dashboard"),
+            )
+        )
+        .override_by_name("Since", [prop("unit", "dateTimeAsIso")])
+        .override_by_name("Duration", [prop("unit", "s")])
+        .override_by_name("Severity", colours)
+    )
+    for column in _KEYS:
+        panel = panel.override_by_name(column, [links_property(*_key_links(column))])
+    return panel
 
 
 def dashboard() -> Dashboard:
@@ -101,47 +177,7 @@ def dashboard() -> Dashboard:
             )
         )
     made = (
-        made.with_panel(
-            table_panel(
-                "Firing now",
-                "One row per alert with the labels that tell what it is about, since when and for"
-                " how long it has been true, the value of its key now, and what is usual with where"
-                " that comes from. Links and texts are in the history below, some seconds later.",
-                "short",
-                [
-                    promql(f"max without (alertstate) ({FIRING})", instant=True, ref_id="A"),
-                    promql(_since(1000), instant=True, ref_id="since"),
-                    promql(f"time() - {_since(1)}", instant=True, ref_id="duration"),
-                    promql(_of_key("key:flow_policy_value:max"), instant=True, ref_id="value"),
-                    promql(
-                        _of_key("key:flow_policy_baseline:effective", "baseline"),
-                        instant=True,
-                        ref_id="usual",
-                    ),
-                ],
-                size=(WIDTH, 9),
-                source=PROMETHEUS,
-            )
-            .with_transformation(merge())
-            .with_transformation(
-                rename(
-                    {
-                        "severity": "Severity",
-                        "alertname": "Alert",
-                        "policy": "Policy",
-                        "Value #since": "Since",
-                        "Value #duration": "Duration",
-                        "Value #value": "Value",
-                        "Value #usual": "Usual",
-                        "baseline": "Usual from",
-                    },
-                    hidden=("Time", "Value #A", "__name__", "instance", "job", "dashboard"),
-                )
-            )
-            .override_by_name("Since", [prop("unit", "dateTimeAsIso")])
-            .override_by_name("Duration", [prop("unit", "s")])
-            .override_by_name("Severity", colours)
-        )
+        made.with_panel(_firing_now(colours))
         .with_panel(
             time_series(
                 "Alerts firing over time",

@@ -11,9 +11,10 @@ picked from a list are compared with constants.
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import quote as percent_encoded
 
 from exporter.explore.choices import Choice, Dimension, open_dimension, open_measure
-from exporter.explore.drawn import DRAWN_FLOWS, ENOUGH, FEW_FLOWS
+from exporter.explore.drawn import DRAWN_FLOWS, ENOUGH, FEW_FLOWS, HOURLY_ROLLUPS, ROLLUPS
 from exporter.explore.expressions import TIME
 from exporter.explore.question import Question
 from exporter.explore.rollups import is_long
@@ -34,8 +35,12 @@ def variable(name: str) -> str:
 RANGE = Question(start="$__fromTime", end="$__toTime", step="$__interval_s")
 
 #: Constants: drawn flows stand for all, few match, as variable ``looked_at`` found; they may.
-ESTIMATED = f"{variable('looked_at')} = '{DRAWN_FLOWS}'"
-FEW = f"{variable('looked_at')} = '{FEW_FLOWS}'"
+#: Flows of the range are gone and rollups answer; those by hour. All this is compared as it comes,
+#: percent-encoded, since it stands in many places.
+ESTIMATED, FEW, BEYOND, HOURLY = (
+    f"startsWith('${{looked_at:percentencode}}', '{percent_encoded(said)}')"
+    for said in (DRAWN_FLOWS, FEW_FLOWS, ROLLUPS, HOURLY_ROLLUPS)
+)
 AUTO = f"{variable('precision')} != 'exact'"
 
 
@@ -55,7 +60,7 @@ def within_filters(question: Question, alone: str) -> Question:
     return replace(
         question,
         estimated=f"({ESTIMATED} AND ({NO_AD_HOC_FILTERS} OR {alone} AND {enough}))",
-        few=f"({FEW} OR NOT ({NO_AD_HOC_FILTERS}) AND {is_long(RANGE)} AND NOT {enough})",
+        few=f"({FEW} OR NOT ({NO_AD_HOC_FILTERS}) AND {is_long(RANGE)} AND {enough} = 0)",
     )
 
 
@@ -80,7 +85,8 @@ def devices_query() -> str:
 def ad_hoc_values_query(table: str = "flows") -> str:
     """Values of the column that the plugin puts for ``$__adhoc_column``: recent ones, not all.
 
-    The plugin parses it as PostgreSQL's dialect, so no ``INTERVAL 6 HOUR``.
+    The plugin parses it as PostgreSQL's dialect, so no ``INTERVAL 6 HOUR``. Without a database it
+    is the datasource's own; the plugin then lists columns of each such table that its user may see.
     """
     recent = f"{TIME} > subtractHours(now(), 6)"
-    return f"SELECT DISTINCT $__adhoc_column FROM flow.{table} WHERE {recent} LIMIT 1000"
+    return f"SELECT DISTINCT $__adhoc_column FROM {table} WHERE {recent} LIMIT 1000"

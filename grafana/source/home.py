@@ -8,7 +8,7 @@ from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from exporter.explore.columns import EXPRESSIONS, PORT
-from exporter.metrics.counters import OTHER
+from exporter.metrics.label_sets import OTHER
 
 from .alerts import firing
 from .parts import (

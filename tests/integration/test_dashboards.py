@@ -263,7 +263,9 @@ def test_an_unfinished_bucket_is_left_out(reader: Client) -> None:
         ("2001:db8::2", {"2001:db8::1"}),
         ("192.0.2.1", set()),
         ("10.0.0.7/32", {"10.0.0.7"}),
+        ("::ffff:10.9.0.0/112", {"10.9.9.9"}),
         ("no.such.host", set()),
+        ("no/such/name", set()),
     ],
 )
 def test_explorer_finds_hosts_on_both_sides(
@@ -271,6 +273,25 @@ def test_explorer_finds_hosts_on_both_sides(
 ) -> None:
     rows = ask(reader, "flow-explorer", TABLE, dimension="src_addr", address=address)
     assert {row["Key"] for row in rows} == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.0/33", "10.0.0.0/", "10.0.0.0/255.0.0.0", "10.0.0.0/8/8", "10.0.0.0/-1", "::/129"],
+)
+def test_an_impossible_prefix_is_refused_where_addresses_are_asked_for(
+    reader: Client, address: str
+) -> None:
+    """As in the terminal; no other question is answered in its place."""
+    for uid, title, ref in (
+        ("flow-explorer", TABLE, "A"),
+        ("flow-explorer", SERIES, "A"),
+        ("flow-explorer", ALL, "A"),
+        ("flow-explorer", "Raw flows", "A"),
+        ("flow-host", "Peers", "A"),
+    ):
+        with pytest.raises(DatabaseError, match=f"address: {address} is not a prefix"):
+            ask(reader, uid, title, ref=ref, address=address)
 
 
 def test_a_flow_with_the_address_on_both_sides_counts_once(reader: Client) -> None:

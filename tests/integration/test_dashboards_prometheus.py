@@ -14,6 +14,8 @@ from prometheus_client.metrics_core import Metric
 
 from exporter.collector import CollectorProcess
 from exporter.config import ClickHouse, Config, Http, Policies, Receive, UdpListener
+from exporter.policies.model import load_policies
+from exporter.schema import BY_NAME
 from tests.support.grafana import Context, Value, expand_promql, panels, variables
 from tests.support.prometheus import Prometheus, blocks, running_prometheus
 
@@ -238,7 +240,8 @@ def test_columns_that_tables_name_are_labels_and_values_of_their_queries(
         "matcher": {"id": "byType", "options": "string"},
         "properties": [{"id": "unit", "value": "string"}],
     }
-    assert {override["matcher"]["options"] for override in overrides} <= shown
+    # Alerts of other policies have other columns of flows.
+    assert {override["matcher"]["options"] for override in overrides} <= shown | BY_NAME.keys()
 
 
 def test_labels_in_legends_and_links_are_those_of_the_series(prometheus: Prometheus) -> None:
@@ -269,6 +272,35 @@ def test_alerts_are_told_with_duration_and_value_of_their_key(prometheus: Promet
     assert row("duration") == (labels, END - START)
     assert row("value") == (labels, 7)
     assert row("usual") == (labels, 7)
+
+
+def test_keys_of_alerts_that_fire_have_links_to_what_they_are_about() -> None:
+    """By each dimension of the shipped policies that tells more than where it was seen."""
+    [panel] = [p for p in panels(DASHBOARDS["flow-alerts"]) if p["title"] == "Firing now"]
+    linked = {
+        override["matcher"]["options"]: [link["url"] for link in each["value"]]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "links"
+    }
+    dimensions = {
+        name
+        for policy in load_policies(ROOT / "alerting/policies.yaml").policies
+        for name in policy.dimensions
+    }
+    assert dimensions - linked.keys() <= {
+        "device", "device_addr", "in_if_name", "out_if_name", "dns_type", "dns_rcode", "tcp_flags",
+    }  # fmt: skip
+    value = "${__value.raw:percentencode}"
+    for column, (incident, explorer, silence) in linked.items():
+        assert f"&var-filters={column}%7C%3D%7C{value}" in incident
+        assert incident.startswith("/d/flow-incident?${__url_time_range}&")
+        assert f"%2C{column}%3D%22{value}%22&" in incident, "in the key, too"
+        assert explorer == (
+            f"/d/flow-explorer?${{__url_time_range}}&var-filters={column}%7C%3D%7C{value}"
+        )
+        assert silence.startswith("${alertmanager:raw}/#/silences/new?filter=%7Balertname%3D%22")
+        assert silence.endswith(f"%2C{column}%3D%22{value}%22%7D")
 
 
 def test_numbers_say_what_they_should(prometheus: Prometheus) -> None:

@@ -96,13 +96,11 @@ def test_few_flows_are_all_looked_at(day: Day) -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        {},
         {"measure": "unique_src_addr"},
         {"measure": "share_of_total", "pinned": "53,22"},
         {"measure": "syn_only_flows_per_second", "dimension": "src_host"},
-        {"dimension": "src_addr", "dimension_2": "dst_port"},
+        {"dimension": "src_addr", "dimension_2": "dst_port", "compare": "day"},
         {"address": "10.0.0.0/8", "dimension": "src_port", "top": "5"},
-        {"compare": "day"},
         {"key": ["443", "4"]},
     ],
 )

@@ -140,6 +140,7 @@ def test_a_table_for_people_and_csv_for_programs(config: Path) -> None:
         (["--top", "0"], "top must be from 1"),
         (["--address", "10.0.0.0/33"], "not a prefix"),
         (["--address", "10.0.0.0/"], "not a prefix"),
+        (["--address", "10.0.0.0/255.0.0.0"], "not a prefix"),
         (["--last", "soon"], "not a length"),
         (["--last", "0h"], "not a length"),
         (["--from", "yesterday"], "not a time"),

@@ -12,8 +12,8 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.batch import Array, DictColumn, FlowBatch
 from exporter.store.client import connect
-from exporter.store.native import encode_native, present_columns
-from tests.support.batches import random_batch
+from exporter.store.native import present_columns
+from tests.support.batches import encode_native, random_batch
 from tests.support.store import RunningStore
 from tests.support.writing import migrated
 

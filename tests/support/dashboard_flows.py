@@ -77,13 +77,13 @@ _ALERTS = f"""
 INSERT INTO alerts (fingerprint, starts_at, ends_at, updated_at, status, alertname, severity,
   policy, team, incident, labels, annotations, value, source)
 VALUES
-  ('00000000000000aa', {START + 1900}, NULL, {START + 1900}, 'firing', 'FlowHigh', 'critical',
+  ('00000000000000aa', {START + 1900}.0, NULL, {START + 1900}.0, 'firing', 'FlowHigh', 'critical',
    'host_bits', 'network', 'load',
    {{'policy': 'host_bits', 'dst_addr': '10.1.0.1', 'dst_host': 'ag04'}},
    {{'summary': 'Traffic is high.', 'dashboard_url':
    'http://grafana.example/d/flow-incident?from=1&to=2&var-since=3&var-policy=host_bits'}},
    133333, 'prometheus'),
-  ('00000000000000bb', {START + 600}, {START + 900}, {START + 900}, 'resolved', 'FlowLow',
+  ('00000000000000bb', {START + 600}.0, {START + 900}.0, {START + 900}.0, 'resolved', 'FlowLow',
    'warning',
    'service_dip', 'network', 'load', {{'policy': 'service_dip'}},
    {{'dashboard_url': 'javascript:alert(1)'}}, 1, 'webhook')
@@ -111,21 +111,21 @@ _NAMES = f"""
 INSERT INTO dns_queries (time_received, device, source, src_addr, dst_addr, src_host, dns_name,
   dns_type, dns_rcode, dns_latency, answers)
 VALUES
-  ({START + 65}, 'r1', 'dnstap', toIPv6('10.0.0.9'), toIPv6('10.1.0.3'), 'k9', 'registry.example',
+  ({START + 65}.0, 'r1', 'dnstap', toIPv6('10.0.0.9'), toIPv6('10.1.0.3'), 'k9', 'registry.example',
    'A', 'NOERROR', 0.01, [toIPv6('10.1.0.4')]),
-  ({START - 86400 + 65}, 'r1', 'dnstap', toIPv6('10.0.0.9'), toIPv6('10.1.0.3'), 'k9',
+  ({START - 86400 + 65}.0, 'r1', 'dnstap', toIPv6('10.0.0.9'), toIPv6('10.1.0.3'), 'k9',
    'other.example', 'A', 'NOERROR', 0.01, [toIPv6('10.1.0.1')])
 """
 
 _EVIDENCE = f"""
 INSERT INTO incident_evidence
 VALUES
-  ('00000000000000aa', {START + 1900}, {START + 1960}, 'FlowHigh', 'host_bits', 'src_as', 'before',
-   1, '64501', 5000, 50, 5),
-  ('00000000000000aa', {START + 1900}, {START + 1960}, 'FlowHigh', 'host_bits', 'src_as', 'during',
-   1, '4200000000', 3000000, 2400, 3),
-  ('00000000000000aa', {START + 1900}, {START + 1960}, 'FlowHigh', 'host_bits', 'src_as', 'during',
-   2, '64501', 1000, 10, 1)
+  ('00000000000000aa', {START + 1900}.0, {START + 1960}.0, 'FlowHigh', 'host_bits', 'src_as',
+   'before', 1, '64501', 5000, 50, 5),
+  ('00000000000000aa', {START + 1900}.0, {START + 1960}.0, 'FlowHigh', 'host_bits', 'src_as',
+   'during', 1, '4200000000', 3000000, 2400, 3),
+  ('00000000000000aa', {START + 1900}.0, {START + 1960}.0, 'FlowHigh', 'host_bits', 'src_as',
+   'during', 2, '64501', 1000, 10, 1)
 """
 
 

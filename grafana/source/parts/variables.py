@@ -143,7 +143,8 @@ def looked_at(sql: str) -> builders.QueryVariable:
         .description(
             "Of very many flows over a long range some are drawn, large ones more likely, and stand"
             " for all: values are estimates. Precision Exact looks at all of them, as is done where"
-            " few flows match."
+            " few flows match. No flows before: what was earlier is gone, and only rollups"
+            " tell of it."
         )
         .datasource(CLICKHOUSE)
         .query({"refId": "looked_at", "queryType": "sql", "rawSql": sql})
