@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from exporter.resources import resource
+from exporter.up.ports import LOOPBACK
 from exporter.up.supervisor import Child
 
-_LOOPBACK = "127.0.0.1"
 _PLUGIN = "grafana-clickhouse-datasource"
 #: The plugin whose query model the dashboards have.
 _VERSION = "4.20.0"
@@ -54,9 +54,9 @@ def grafana(
     return Child(
         name="grafana",
         argv=[program, "server", f"--homepath={home}"],
-        ready_url=f"http://{_LOOPBACK}:{port}/api/health",
+        ready_url=f"http://{LOOPBACK}:{port}/api/health",
         environment={
-            "GF_SERVER_HTTP_ADDR": _LOOPBACK,
+            "GF_SERVER_HTTP_ADDR": LOOPBACK,
             "GF_SERVER_HTTP_PORT": str(port),
             "GF_PATHS_DATA": str(folder),
             "GF_PATHS_LOGS": str(folder / "log"),
@@ -70,11 +70,11 @@ def grafana(
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
             "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
             "FLOW_DASHBOARDS_PATH": str(resource("grafana/dashboards")),
-            "FLOW_CLICKHOUSE_HOST": _LOOPBACK,
+            "FLOW_CLICKHOUSE_HOST": LOOPBACK,
             "FLOW_CLICKHOUSE_PORT": str(store),
             "FLOW_READER_PASSWORD": reader_password,
-            "FLOW_PROMETHEUS_URL": f"http://{_LOOPBACK}:{prometheus}",
-            "FLOW_ALERTMANAGER_URL": f"http://{_LOOPBACK}:{alertmanager}",
+            "FLOW_PROMETHEUS_URL": f"http://{LOOPBACK}:{prometheus}",
+            "FLOW_ALERTMANAGER_URL": f"http://{LOOPBACK}:{alertmanager}",
         },
         start_seconds=180.0,
     )

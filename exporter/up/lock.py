@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exporter.file_lock import FileHeldError, hold
 from exporter.up.errors import UpError
 
 
@@ -22,17 +21,12 @@ def locked(data: Path) -> Iterator[None]:
         OSError: the folder cannot be made or written.
     """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data / "up.lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UpError(
-                f"it runs already in {data} (process {holder}): end that one, "
-                "or choose another folder with --data-dir"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    try:
+        held = hold(data / "up.lock")
+    except FileHeldError as error:
+        raise UpError(
+            f"it runs already in {data} (process {error.holder}): end that one, "
+            "or choose another folder with --data-dir"
+        ) from error
+    with held:
         yield

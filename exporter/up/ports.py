@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Self
 
-from exporter.config.receive import UdpListener
+from exporter.config import Config, UdpListener
 from exporter.up.errors import UpError
 
-_ADDRESS: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 _TRIED: Final = 100
 
 
@@ -39,18 +40,43 @@ class HeldPorts:
         for port in range(preferred, preferred + _TRIED):
             try:
                 # Listening, since two that are only bound may share a port.
-                held = socket.create_server((_ADDRESS, port))
+                held = socket.create_server((LOOPBACK, port))
             except OSError:
                 continue
             self._held.setdefault(child, []).append(held)
             return int(held.getsockname()[1])
         last = preferred + _TRIED - 1
-        raise OSError(f"no free TCP port from {preferred} to {last} on {_ADDRESS}")
+        raise OSError(f"no free TCP port from {preferred} to {last} on {LOOPBACK}")
 
     def release(self, child: str) -> None:
         """Let the child have its ports: just before it starts."""
         for held in self._held.pop(child, []):
             held.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports on loopback, by the child that listens there."""
+
+    store: int
+    collector: int
+    prometheus: int
+    alertmanager: int
+    grafana: int
+    demo: int
+
+    @classmethod
+    def choose(cls, config: Config, held: HeldPorts) -> Ports:
+        """The usual port of each part, moved on where somebody else listens."""
+        usual = {
+            "store": 8123,
+            "collector": config.http.port,
+            "prometheus": 9090,
+            "alertmanager": 9093,
+            "grafana": 3000,
+            "demo": 9106,
+        }
+        return cls(**{child: held.pick(child, port) for child, port in usual.items()})
 
 
 def check_udp(listeners: Iterable[UdpListener]) -> None:

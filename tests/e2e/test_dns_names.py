@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch
-from exporter.distinct import pack_address
 from exporter.simulate.encode import NetFlow9Encoder
 from tests.support.collector import RunningCollector
 from tests.support.database import migrated_database

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +49,13 @@ def soon(true: Callable[[], object], seconds: float = 60.0) -> None:
 class Stack:
     """Everything that ``up`` starts. ``flows`` is the UDP port, the others are URLs."""
 
-    def __init__(self, folder: Path, configuration: dict[str, Any], *arguments: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        configuration: dict[str, Any],
+        *arguments: str,
+        program: Sequence[str] = (sys.executable, "-m", "exporter"),
+    ) -> None:
         # The demo has a folder of its own.
         self.data = folder / "data" / ("demo" if "--demo" in arguments else "")
         self.log_file = folder / "up.log"
@@ -60,7 +66,7 @@ class Stack:
             "http": {"port": free_port(socket.SOCK_STREAM)},
         }
         config_file.write_text(yaml.safe_dump(configuration | own))
-        command = [sys.executable, "-m", "exporter", "up", "--config", str(config_file)]
+        command = [*program, "up", "--config", str(config_file)]
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, "--data-dir", str(folder / "data"), *arguments],

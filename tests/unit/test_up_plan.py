@@ -11,8 +11,10 @@ import yaml
 
 from exporter.cli.times import parse_length
 from exporter.config import Config, load_config
+from exporter.up.demo import Demo, make_demo
 from exporter.up.errors import UpError
-from exporter.up.plan import Demo, Plan, Ports, make_demo, make_plan
+from exporter.up.plan import Plan, make_plan
+from exporter.up.ports import Ports
 from exporter.up.supervisor import Child, Task
 
 PORTS = Ports(1, 2, 3, 4, 5, 6)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Folders that `exporter.resources` finds files in; rules' tests are for a checkout.
-FOLDERS = ("alerting", "clickhouse/migrations", "grafana/dashboards", "grafana/provisioning")
+FOLDERS = (
+    "alerting",
+    "clickhouse",
+    "docs/reference/alerts",
+    "grafana/dashboards",
+    "grafana/provisioning",
+)
 LEFT_OUT = ROOT / "alerting" / "rules" / "tests"
 
 
