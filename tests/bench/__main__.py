@@ -20,13 +20,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.bench import link, receivers
 from tests.bench.enrichment import BATCH_FLOWS, enrichment_cost
-from tests.bench.measure import Load, decode_cost, memory, peak_rate, receive_costs
+from tests.bench.measure import (
+    Load,
+    decode_cost,
+    idle_cost,
+    memory,
+    peak_rate,
+    receive_costs,
+)
 from tests.bench.report import OURS, Results
 from tests.bench.workloads import KINDS, Kind, Workload, build
 
 PAGE = Path(__file__).parents[2] / "docs/reference/benchmarks.md"
 END_TO_END = "end to end"
 ENRICHMENT = "enrichment"
+IDLE = "idle"
+IDLE_PACKETS = 100
 #: Workloads whose highest rate is searched for, and those measured end to end.
 PEAKS = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
 ENDS_TO_END = ("netflow9 IPv4", "ipfix IPv6", "sflow5")
@@ -53,6 +62,7 @@ class Size:
     busy_rate: float
     peak_seconds: float
     devices: tuple[int, ...]
+    idle_seconds: float
 
     @property
     def most_flows(self) -> int:
@@ -62,10 +72,10 @@ class Size:
 
 FULL = Size(
     500_000, 1_000_000, 5, 250_000, 50_000, 10_000, 25_000,
-    1_000_000, 3, 1_000_000, 1.5, (1, 100, 2000),
+    1_000_000, 3, 1_000_000, 1.5, (1, 100, 2000), 30.0,
 )  # fmt: skip
 QUICK = Size(
-    200_000, 100_000, 1, 200_000, 20_000, 5_000, 20_000, 400_000, 1, 800_000, 0.7, (1, 100)
+    200_000, 100_000, 1, 200_000, 20_000, 5_000, 20_000, 400_000, 1, 800_000, 0.7, (1, 100), 10.0
 )
 
 
@@ -162,20 +172,33 @@ def _enrichment_steps() -> list[Step]:
     return [step(flows) for flows in BATCH_FLOWS]
 
 
-def _memory_steps(size: Size) -> list[Step]:
-    def step(name: str, starter: receivers.Starter) -> Step:
+def _standing_steps(size: Size) -> list[Step]:
+    """What a receiver takes that has little to do: memory, and CPU at few packets."""
+    starters: dict[str, receivers.Starter] = {
+        OURS: receivers.ours, END_TO_END: receivers.collector, "nfcapd": receivers.nfcapd(),
+    }  # fmt: skip
+
+    def remember(name: str, starter: receivers.Starter) -> Step:
         def run(results: Results) -> None:
             results.memories += memory(name, starter, size.devices)
 
         return Step(f"memory: {name}", run)
 
-    return [step(OURS, receivers.ours), step(END_TO_END, receivers.collector),
-            step("nfcapd", receivers.nfcapd())]  # fmt: skip
+    def rest(name: str, starter: receivers.Starter) -> Step:
+        def run(results: Results) -> None:
+            results.idle.append(idle_cost(
+                name, starter, packets_per_second=IDLE_PACKETS, seconds=size.idle_seconds
+            ))  # fmt: skip
+
+        return Step(f"{IDLE}: {name}", run)
+
+    found = starters.items()
+    return [*(remember(*each) for each in found), *(rest(*each) for each in found)]
 
 
 def main(
     quick: Annotated[
-        bool, typer.Option(help="Two minutes instead of twenty; the figures vary.")
+        bool, typer.Option(help="Three minutes instead of half an hour; the figures vary.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON.")] = False,
     update_docs: Annotated[
@@ -201,7 +224,8 @@ def main(
             for kind in chosen
             for step in _steps(kind, size, Path(folder), coalesced=not no_link, peaks=peaks)
         ]
-        steps += [] if only else _memory_steps(size)
+        if not only or any(part in IDLE for part in only):
+            steps += _standing_steps(size)
         if not only or any(part in ENRICHMENT for part in only):
             steps += _enrichment_steps()
         bar = Progress(

@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.address import mapped
 from exporter.batch import DictColumn, FlowBatch, format_address
 from exporter.config import Config
-from exporter.distinct import mapped
 from exporter.enrich import NameSources
 from exporter.enrich.host_names import HostFacts, Source
 from exporter.enrich.learned import Lesson

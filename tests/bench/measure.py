@@ -25,6 +25,8 @@ _SLOW_FLOWS = 2000
 _BACKLOG_SECONDS = 1.0
 #: So long must a receiver be idle to have nothing in its hands: our own gathers for half a second.
 IDLE_SECONDS = 1.5
+#: Until then the collector has stored its first flows and looked at what it looks at by the clock.
+_IDLE_WARM_UP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,15 @@ class Memory:
     receiver: str
     devices: int
     megabytes: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """The part of one core that a receiver takes at so few packets."""
+
+    receiver: str
+    packets_per_second: float
+    cores: float
 
 
 class Sender:
@@ -270,3 +281,19 @@ def memory(name: str, starter: Starter, devices: tuple[int, ...]) -> list[Memory
             megabytes = memory_bytes(*receiver.processes) / 1e6
             results.append(Memory(name, count, megabytes))
     return results
+
+
+def idle_cost(name: str, starter: Starter, *, packets_per_second: float, seconds: float) -> Idle:
+    """What next to no traffic costs, after a while of the same: so, too, what runs by the clock."""
+    kind = next(kind for kind in KINDS if kind.name == "netflow9 IPv4")
+    with tempfile.TemporaryDirectory(prefix="flow-bench-") as folder:
+        file = Path(folder) / "workload.npz"
+        build(kind, 20_000).save(file)  # goes round and round
+        with running(starter) as receiver, Sender(file) as sender:
+            warm_up = int(packets_per_second * _IDLE_WARM_UP_SECONDS)
+            sender.send(receiver.port, 0, warm_up, packets_per_second)
+            before = cpu_seconds(*receiver.processes)
+            last = warm_up + int(packets_per_second * seconds)
+            took = sender.send(receiver.port, warm_up, last, packets_per_second)
+            used = cpu_seconds(*receiver.processes) - before
+    return Idle(name, packets_per_second, used / took)

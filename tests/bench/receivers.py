@@ -21,7 +21,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.peers import end, free_udp_port, program, udp_bound, wait_for
+from tests.support.peers import end, free_udp_port, program, udp_bound
+from tests.support.stack import until
 from tests.support.store import RunningStore
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ def ours(folder: Path, address: str = LOOPBACK) -> Iterator[Receiver]:
     argv = [sys.executable, "-m", "tests.bench.ours", "receive"]
     argv += [address, str(port), str(BUFFER_BYTES)]
     with _started(argv, log) as process:
-        wait_for(lambda: b"ready" in log.read_bytes(), "our receiver", 30)
+        until("our receiver", 30, lambda: b"ready" in log.read_bytes())
 
         def finish() -> int:
             end(process, signal.SIGTERM, 20)
@@ -99,7 +100,7 @@ def collector(
         file.write_text(yaml.safe_dump(settings))
         argv = [sys.executable, "-m", "exporter", "run", "--migrate", "--config", str(file)]
         process = stack.enter_context(_started(argv, log))
-        wait_for(lambda: process.poll() is not None or udp_bound(port), "the collector", 60)
+        until("the collector", 60, lambda: process.poll() is not None or udp_bound(port))
         assert process.poll() is None, log.read_text()
 
         def finish() -> int:
@@ -122,7 +123,7 @@ def nfcapd(*options: str, address: str = LOOPBACK) -> Starter:
         argv = [program("nfcapd"), "-b", address, "-p", str(port), "-w", str(files)]
         argv += ["-t", "3600", "-B", str(BUFFER_BYTES), *options]
         with _started(argv, log) as process:
-            wait_for(lambda: b"Startup" in log.read_bytes() and udp_bound(port), "nfcapd")
+            until("nfcapd", 60, lambda: b"Startup" in log.read_bytes() and udp_bound(port))
 
             def finish() -> int:
                 end(process, signal.SIGTERM, 20)
@@ -183,7 +184,7 @@ print_refresh_time[all]: 2
         )
         argv = [program(daemon), "-f", str(settings)]
         with _started(argv, log) as process:
-            wait_for(lambda: b"cache entries" in log.read_bytes() and udp_bound(port), daemon)
+            until(daemon, 60, lambda: b"cache entries" in log.read_bytes() and udp_bound(port))
             time.sleep(1.0)
 
             def finish() -> int:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.enrichment import Enrichment
-from tests.bench.measure import Cost, Memory, Peak
+from tests.bench.measure import Cost, Idle, Memory, Peak
 
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
@@ -35,6 +35,7 @@ class Results:
     coalesced: list[Cost] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
+    idle: list[Idle] = field(default_factory=list)
     enrichments: list[Enrichment] = field(default_factory=list)
 
     def as_json(self) -> str:
@@ -55,6 +56,8 @@ class Results:
             )
         if self.memories:
             found.append(_memories(self.memories))
+        if self.idle:
+            found.append(_idle(self.idle))
         if self.enrichments:
             found.append(_enrichments(self.enrichments))
         return found
@@ -148,6 +151,12 @@ def _memories(memories: list[Memory]) -> tuple[str, list[str], list[list[str]]]:
     by = {(m.devices, m.receiver): f"{m.megabytes:.0f}" for m in memories}
     rows = [[str(n), *(by.get((n, r), "") for r in receivers)] for n in counts]
     return "Resident memory by devices, MB", ["devices", *receivers], rows
+
+
+def _idle(measured: list[Idle]) -> tuple[str, list[str], list[list[str]]]:
+    rows = [[one.receiver, f"{one.cores:.2%}"] for one in measured]
+    rate = measured[0].packets_per_second
+    return f"Next to no traffic, {rate:g} packets a second", ["receiver", "of one core"], rows
 
 
 def _enrichments(measured: list[Enrichment]) -> tuple[str, list[str], list[list[str]]]:

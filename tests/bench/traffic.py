@@ -49,8 +49,8 @@ class Traffic:
         self._addresses = np.zeros((hosts, 16), np.uint8)
         self._addresses[:, 10:12] = 0xFF
         numbers = np.concatenate([
-            (10 << 24) + random.permutation(1 << 20)[:INTERNAL],
-            (20 << 24) + random.permutation(1 << 27)[:EXTERNAL],
+            (10 << 24) + random.choice(1 << 20, INTERNAL, replace=False),
+            (20 << 24) + random.choice(1 << 27, EXTERNAL, replace=False),
         ])  # fmt: skip
         self._addresses[:, 12:] = numbers.astype(">u4").view(np.uint8).reshape(-1, 4)
         ases = np.searchsorted(_heavy_tail(_ASES, 0.9), random.random(EXTERNAL))
