@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import exporter.enrich.docker
+from exporter.address import pack_address
 from exporter.config import ConfigError, Docker
-from exporter.distinct import pack_address
 from exporter.enrich.docker import DockerNames
 from exporter.enrich.host_names import HostFacts, HostNames
 from tests.support.docker_engine import FakeEngine

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.address import pack_address
 from exporter.config import Config
-from exporter.distinct import pack_address
 from exporter.enrich import NameSources
 from exporter.enrich.host_names import HostFacts
 from exporter.enrich.inventory import Inventory

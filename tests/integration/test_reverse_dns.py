@@ -14,11 +14,11 @@ import dns.rcode
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch
 from exporter.config.dns import ReverseDns
-from exporter.distinct import pack_address
 from exporter.enrich import reverse as module
-from exporter.enrich.addresses import EndFacts
+from exporter.enrich.end_facts import EndFacts
 from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.reverse import ReverseFact, ReverseNames
@@ -96,7 +96,7 @@ def test_a_fault_of_ours_is_counted_and_ends_nothing(
             fault.setattr(found.reverse, "_expire", broken)
             until("a fault", 20, lambda: found.metric("errors_total"))
         with monkeypatch.context() as fault:
-            fault.setattr(found.reverse, "_change", broken)
+            fault.setattr(found.reverse, "_keep", broken)
             before = found.metric("errors_total")
             found.names(NAMELESS)
             until("a fault", 20, lambda: found.metric("errors_total") > before)
@@ -112,6 +112,20 @@ def test_an_answer_is_kept_also_that_there_is_no_name(resolver: int) -> None:
             found.names(PRINTER, NAMELESS)
             time.sleep(0.02)
         assert asked(found) == 2
+
+
+def test_answers_are_kept_when_the_clock_is_set_ahead(
+    resolver: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with naming(resolver, queries_per_second=1000) as found:
+        found.names(PRINTER, NAMELESS)
+        until("answers", 20, lambda: asked(found) == 2)
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + 30 * 86400)
+        found.names("10.1.2.7")
+        until("another answer", 20, lambda: asked(found) == 3)
+        assert found.names(PRINTER) == ["printer.office.example"]
+        assert found.metric("cached_addresses") == 3
 
 
 def test_an_answer_that_is_too_old_is_asked_for_again_while_it_is_used(resolver: int) -> None:

@@ -7,9 +7,9 @@ import subprocess
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Device, Snmp
-from exporter.distinct import pack_address
 from exporter.enrich.devices import DeviceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.snmp import SnmpPoller

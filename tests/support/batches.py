@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.batch import DTYPES, DictColumn, FlowBatch
+from exporter.batch import DTYPES, Batch, DictColumn, FlowBatch
 from exporter.schema import COLUMNS, Column, Kind
+from exporter.store.native import native_parts, present_columns
+
+
+def encode_native(batches: Sequence[Batch]) -> bytes:
+    """All rows of the batches, in order, as one Native block of the columns that are present."""
+    return b"".join(native_parts(batches, present_columns(batches)))
 
 
 def random_batch(rows: int, seed: int = 0, distinct: int = 50) -> FlowBatch:

@@ -10,12 +10,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.stack import free_port
+from tests.support.stack import free_port, until
 
 
 def program(name: str) -> str:
@@ -33,18 +33,6 @@ def program(name: str) -> str:
 def free_udp_port() -> int:
     """A UDP port that nobody has on loopback."""
     return free_port(socket.SOCK_DGRAM)
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
-    """Until the condition holds.
-
-    Raises:
-        AssertionError: it does not in time.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
 
 
 def send(datagrams: Iterable[bytes], port: int, *, source: str = "127.0.0.1") -> None:
@@ -96,9 +84,9 @@ def nfcapd_files(datagrams: Iterable[bytes], folder: Path) -> Path:
     argv = [program("nfcapd"), "-b", "127.0.0.1", "-p", str(port), "-w", str(files), "-t", "3600"]
     log = folder / "nfcapd.log"
     with started(argv, log) as process:
-        wait_for(lambda: b"Startup" in log.read_bytes() and udp_bound(port), "nfcapd")
+        until("nfcapd", 60, lambda: b"Startup" in log.read_bytes() and udp_bound(port))
         send(datagrams, port)
-        wait_for(lambda: _queue_empty(port), "nfcapd reads all")
+        until("nfcapd reads all", 60, lambda: _queue_empty(port))
         time.sleep(0.1)
         end(process)
     return files

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch, concat
 from exporter.schema import Direction
 from exporter.simulate.devices import DEVICES
-from exporter.simulate.pools import packed
 
-AGENTS = {packed(device.address) for device in DEVICES.values() if device.role == "host"}
+AGENTS = {pack_address(device.address) for device in DEVICES.values() if device.role == "host"}
 
 
 def once(told: Mapping[str, FlowBatch]) -> FlowBatch:
@@ -37,4 +37,4 @@ def total(flows: FlowBatch, measure: str) -> float:
 
 def of(flows: FlowBatch, column: str, address: str) -> np.ndarray:
     """Which rows have that address."""
-    return (flows.array(column) == np.frombuffer(packed(address), np.uint8)).all(axis=1)
+    return (flows.array(column) == np.frombuffer(pack_address(address), np.uint8)).all(axis=1)

@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.address import pack_address
 from exporter.batch import DictColumn, FlowBatch
 from exporter.config import Config
-from exporter.distinct import distinct_addresses, pack_address
+from exporter.distinct import distinct_addresses
 from exporter.enrich import NameSources
 from exporter.enrich.prefixes import PrefixTable
 from exporter.enrich.registered_ports import registered_ports
 from exporter.enrich.well_known import WELL_KNOWN
 from exporter.schema import Source
-from exporter.store.native import encode_native
+from tests.support.batches import encode_native
 
 
 def addresses(*texts):

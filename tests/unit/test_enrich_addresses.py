@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch
 from exporter.config import Config
-from exporter.distinct import pack_address
 from exporter.enrich import NameSources
 from exporter.enrich.address_cache import AddressCache
 from exporter.enrich.host_names import SOURCES, HostFacts, HostNames

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch
 from exporter.config import Config, ConfigError, HostTargets, load_config
 from exporter.config.name_files import (
@@ -20,7 +21,6 @@ from exporter.config.name_files import (
     load_targets,
     target_host,
 )
-from exporter.distinct import pack_address
 from exporter.enrich import NameSources
 from exporter.enrich.host_names import HostFacts, HostNames, Layer
 from exporter.enrich.name_files import NameFiles

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from exporter import __version__
 from exporter.cli.app import app
 from exporter.config import Config, load_config
 
@@ -84,6 +85,18 @@ def test_the_configuration_of_the_units_loads_and_writes_where_they_may() -> Non
 @pytest.mark.parametrize("index", range(len(OBJECTS)), ids=lambda i: OBJECTS[i]["kind"])
 def test_manifests_follow_the_schemas_of_kubernetes(index: int) -> None:
     kubernetes_validate.validate(OBJECTS[index], "1.31", strict=True)
+
+
+def test_image_and_wheel_are_named_with_this_version() -> None:
+    pages = "".join(
+        (ROOT / "docs/how-to" / name).read_text()
+        for name in ("run-on-kubernetes.md", "run-with-systemd.md")
+    )
+    named = re.findall(
+        r"\b(?:flow-exporter:|flow_exporter-)(\d[\d.]*)", MANIFEST.read_text() + pages
+    )
+    assert len(named) >= 3
+    assert set(named) == {__version__}
 
 
 def test_the_pod_listens_where_services_and_policy_point(tmp_path: Path) -> None:

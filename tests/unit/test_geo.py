@@ -12,9 +12,9 @@ import maxminddb
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch
 from exporter.config import Config, ConfigError, Geo
-from exporter.distinct import pack_address
 from exporter.enrich.geo import CountryFact, GeoFiles, GeoSearch, SystemFact
 from exporter.enrich.geo_as_names import AsNames, read_names
 from exporter.enrich.geo_mmdb import MmdbFile, country_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.distinct import mapped
+from exporter.address import mapped
 from exporter.enrich import host_names
 from exporter.enrich.host_names import HostFacts, HostNames
 

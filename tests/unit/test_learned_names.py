@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch
 from exporter.config.dns import LearnedNames as Settings
-from exporter.distinct import pack_address
-from exporter.enrich.addresses import EndFacts
+from exporter.enrich.end_facts import EndFacts
 from exporter.enrich.host_fact import HostFact
 from exporter.enrich.host_names import HostFacts, HostNames
 from exporter.enrich.learned import LearnedFact, LearnedNames, Lesson

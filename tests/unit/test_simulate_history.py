@@ -7,11 +7,11 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch, concat, format_address
 from exporter.simulate.drawing import Traffic
 from exporter.simulate.history import CHUNK, History
 from exporter.simulate.lookups import Asking
-from exporter.simulate.pools import packed
 from exporter.simulate.scenarios import SCENARIOS, Scenario, told_together
 from exporter.simulate.site import HOSTS, NAT_PUBLIC, ROGUE
 from exporter.simulate.telemetry import Telemetry, past_samples
@@ -55,7 +55,7 @@ def per_host(flows: FlowBatch, measure: str) -> dict[str, float]:
 def sources(flows: FlowBatch, address: str, start: int) -> set[bytes]:
     """Who talked to it in the five minutes from ``start`` on."""
     ended = flows.array("time_flow_end")
-    rows = (flows.array("dst_addr") == np.frombuffer(packed(address), np.uint8)).all(axis=1)
+    rows = (flows.array("dst_addr") == np.frombuffer(pack_address(address), np.uint8)).all(axis=1)
     rows &= (ended >= start) & (ended < start + 5 * MINUTE)
     return {row.tobytes() for row in flows.array("src_addr")[rows]}
 
@@ -102,7 +102,9 @@ def test_the_same_seed_gives_the_same_past_whichever_part_is_written() -> None:
 def test_a_story_begins_in_the_past_when_it_is_told_to() -> None:
     begin = DAY + 12 * HOUR
     flows = past(SCENARIOS["rogue-host"], begin, begin + HOUR, origin=begin + 40 * MINUTE)
-    rogue = (flows.array("src_addr") == np.frombuffer(packed(HOSTS[ROGUE]), np.uint8)).all(axis=1)
+    rogue = (flows.array("src_addr") == np.frombuffer(pack_address(HOSTS[ROGUE]), np.uint8)).all(
+        axis=1
+    )
     first = int(flows.array("time_received")[rogue].min())
     assert begin + 40 * MINUTE <= first < begin + 42 * MINUTE
 
@@ -124,7 +126,7 @@ def test_queries_of_the_past_are_those_that_live_sending_tells() -> None:
     queries = [query for hour in (8, 9) for query in asking.queries(DAY // HOUR + hour)]
     times = [time for batch in batches for time in batch.array("time_received").tolist()]
     assert times == [query.time for query in queries]
-    rogue = [query for query in queries if query.client == packed(HOSTS[ROGUE])]
+    rogue = [query for query in queries if query.client == pack_address(HOSTS[ROGUE])]
     assert min(query.time for query in rogue) >= DAY + 9 * HOUR
     assert len(rogue) == pytest.approx((0.4 + 0.2) * 3600, rel=0.2)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch, concat
 from exporter.config import Config
 from exporter.enrich.geo_as_names import read_names
 from exporter.simulate.demo import demo_config, write_as_names
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.drawing import Traffic
-from exporter.simulate.pools import packed
 from exporter.simulate.scenarios import SCENARIOS
 from exporter.simulate.senders import encoder_for
 from exporter.simulate.site import HOSTS, SERVICES, SPIKE_AS
@@ -118,8 +118,8 @@ def test_the_load_spike_exceeds_the_thresholds_for_one_host_alone(hour: int) -> 
         over = {
             host for host, sum_ in per_host(flows, measure).items() if sum_ * unit / seconds > limit
         }
-        assert over == {packed(HOSTS["fl13"])}, policy
-    to_fl13 = flows.take((flows.array("dst_addr") == list(packed(HOSTS["fl13"]))).all(axis=1))
+        assert over == {pack_address(HOSTS["fl13"])}, policy
+    to_fl13 = flows.take((flows.array("dst_addr") == list(pack_address(HOSTS["fl13"]))).all(axis=1))
     by_as: dict[int, int] = {}
     for number, octets in zip(
         to_fl13.array("src_as").tolist(), to_fl13.array("bytes").tolist(), strict=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import DictColumn, FlowBatch, concat
 from exporter.config import Config
 from exporter.decode import Decoder
@@ -20,7 +21,6 @@ from exporter.simulate.encode import (
     SFlow5Encoder,
 )
 from exporter.simulate.encode.ipfix import NAT_LAYOUTS, VARIABLE_LAYOUTS
-from exporter.simulate.pools import packed
 from tests.support.flows import one_packet_flows, random_flows, scaled
 
 NOW = 1_760_000_000_000
@@ -42,7 +42,7 @@ SWITCH = BASIC | {"dst_port", "src_as", "dst_as", "icmp_type", "icmp_code", "src
 
 def received(datagrams: list[bytes]) -> DatagramBatch:
     count = len(datagrams)
-    sender = np.frombuffer(packed("192.0.2.7"), np.uint8)
+    sender = np.frombuffer(pack_address("192.0.2.7"), np.uint8)
     return DatagramBatch.of(
         datagrams,
         np.tile(sender, (count, 1)),
@@ -125,7 +125,7 @@ def test_what_an_agent_tells_comes_out_as_it_went_in(family: int) -> None:
     comes = batch.array("direction") == Direction.INGRESS
     for side, rows in (("in", comes), ("out", ~comes)):
         batch.columns[f"{side}_if_name"] = DictColumn(rows.astype(np.uint32), ["", "eth0"])
-    agent = packed("10.0.2.4")
+    agent = pack_address("10.0.2.4")
 
     messages = EbpfEncoder(agent="10.0.2.4").encode(batch, NOW)
     read = [RecordReader([]).read(message, bytes(16), NOW) for message in messages]

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from exporter.address import pack_address
 from exporter.batch import FlowBatch, concat
 from exporter.config import Config
 from exporter.decode import Decoder
@@ -17,7 +18,6 @@ from exporter.receive.grpc.records import RecordReader
 from exporter.schema import Direction
 from exporter.simulate.devices import DEVICES
 from exporter.simulate.drawing import Traffic
-from exporter.simulate.pools import packed
 from exporter.simulate.scenarios import (
     SCENARIOS,
     load_spike,
@@ -80,7 +80,7 @@ def read(message: bytes, time: int) -> FlowBatch:
 
 def decoded(datagrams: list[bytes], sender: str, time: int) -> Sequence[FlowBatch]:
     count = len(datagrams)
-    address = np.tile(np.frombuffer(packed(sender), np.uint8), (count, 1))
+    address = np.tile(np.frombuffer(pack_address(sender), np.uint8), (count, 1))
     received = DatagramBatch.of(
         datagrams, address, np.full(count, 40000, np.uint16), np.full(count, time, np.int64)
     )
@@ -164,7 +164,7 @@ def test_fanin_more_than_fifty_workers_answer_one_node_at_once() -> None:
     answers = flows.take(
         of(flows, "dst_addr", HOSTS[query_fanin.NODE]) & (flows.array("dst_port") == AGGREGATION)
     )
-    workers = {packed(address) for address in WORKERS.values()}
+    workers = {pack_address(address) for address in WORKERS.values()}
     assert len(sources(answers) & workers) >= 50
 
     quiet = everything("query-fanin", -120)
@@ -175,9 +175,9 @@ def test_fanin_more_than_fifty_workers_answer_one_node_at_once() -> None:
 
 
 def test_fanin_twenty_nodes_exceed_twenty_gigabits_in_sum() -> None:
-    nodes = {packed(a) for n, a in HOSTS.items() if n[:2] in ("ag", "wk")}
+    nodes = {pack_address(a) for n, a in HOSTS.items() if n[:2] in ("ag", "wk")}
     assert len(nodes) == 20
-    inside = nodes | {packed(address) for address in WORKERS.values()}
+    inside = nodes | {pack_address(address) for address in WORKERS.values()}
 
     def among(elapsed: float) -> float:
         flows = everything("query-fanin", elapsed)
@@ -228,7 +228,7 @@ def test_fanin_agents_at_both_ends_report_the_same_flow() -> None:
             if source.tobytes() in workers
         }
 
-    workers = {packed(address) for address in WORKERS.values()}
+    workers = {pack_address(address) for address in WORKERS.values()}
     come = answers(seen[query_fanin.NODE], Direction.INGRESS)
     leave: dict[tuple[bytes, int], int] = {}
     for name, flows in seen.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.distinct import mapped
+from exporter.address import mapped
 from exporter.enrich.told import ToldNames
 
 
