@@ -18,11 +18,13 @@ _TRIED: Final = 100
 class HeldPorts:
     """TCP ports on loopback, kept from everybody else until the child starts that listens there.
 
-    Some children start minutes after their port was told to others. A context manager.
+    Some children start minutes after their port was told to others. Between its release and the
+    child's listening a port looks free: other runs leave it alone as long as this context lasts.
     """
 
     def __init__(self) -> None:
         self._held: dict[str, list[socket.socket]] = {}
+        self._claims: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         return self
@@ -30,6 +32,8 @@ class HeldPorts:
     def __exit__(self, *_: object) -> None:
         for child in list(self._held):
             self.release(child)
+        while self._claims:
+            self._claims.pop().close()
 
     def pick(self, child: str, preferred: int) -> int:
         """``preferred`` if it is free, else the next free one, for the child of that name.
@@ -39,10 +43,16 @@ class HeldPorts:
         """
         for port in range(preferred, preferred + _TRIED):
             try:
+                claim = _claim(port)
+            except OSError:
+                continue
+            try:
                 # Listening, since two that are only bound may share a port.
                 held = socket.create_server((LOOPBACK, port))
             except OSError:
+                claim.close()
                 continue
+            self._claims.append(claim)
             self._held.setdefault(child, []).append(held)
             return int(held.getsockname()[1])
         last = preferred + _TRIED - 1
@@ -52,6 +62,23 @@ class HeldPorts:
         """Let the child have its ports: just before it starts."""
         for held in self._held.pop(child, []):
             held.close()
+
+
+def _claim(port: int) -> socket.socket:
+    """What tells other runs that the port is ours, until it is closed or this process ends.
+
+    A name in Linux's abstract namespace, which is the network's, as ports are.
+
+    Raises:
+        OSError: another run has it.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0flow-exporter/port/{port}")
+    except OSError:
+        claim.close()
+        raise
+    return claim
 
 
 @dataclass(frozen=True, slots=True)

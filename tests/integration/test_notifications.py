@@ -33,8 +33,10 @@ class Alertmanager:
 
     def fire(self, *alerts: dict[str, str], ended: bool = False) -> None:
         """Post alerts as Prometheus does."""
+        # Of an alert older than a group's wait, Alertmanager tells at once: of the first of several
+        # that come together, before it has seen the others.
         now = datetime.now(UTC)
-        start = now - timedelta(minutes=1)
+        start = now - timedelta(minutes=1) if ended else now
         end = now if ended else now + timedelta(minutes=4)
         body = [
             {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import os
+import random
 import re
 import signal
 import socket
@@ -12,7 +15,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +24,27 @@ import yaml
 T = TypeVar("T")
 
 
+def _ports() -> Iterator[int]:
+    """Ports that no other process of the tests gets, below those that Linux gives by itself."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = range(20_000 + worker % 8 * 1_500, 20_000 + (worker % 8 + 1) * 1_500)
+    # Where runs follow one another, ports of the last may linger.
+    return itertools.cycle(random.sample(own, len(own)))
+
+
+_PORTS = _ports()
+
+
 def free_port(kind: socket.SocketKind) -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody has, and that nobody else gets who asks here."""
+    for port in itertools.islice(_PORTS, 1_500):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
 
 
 def until(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
