@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from exporter import config
 from exporter.address import pack_address
+from exporter.batch import format_address
 from exporter.decode.connections import Connections
 from exporter.decode.devices import OTHER, Device, Stream
 from exporter.decode.elements import ElementTable
@@ -88,6 +89,12 @@ class State:
             self._told = sum(
                 not device.configured and device.label != OTHER for device in self.devices.values()
             )
+
+    def configured_names(self) -> set[str]:
+        """What metrics call the devices of the configuration, heard of or not."""
+        return {
+            device.name or format_address(address) for address, device in self._configured.items()
+        }
 
     def streams(self) -> Iterator[Stream]:
         """All streams of all devices."""

@@ -59,6 +59,13 @@ class DecodeStats(Collector):
         yield errors
         yield from _device_metrics(devices)
         yield GaugeMetricFamily(f"{_PREFIX}devices", "Devices heard of.", value=heard_of)
+        configured = GaugeMetricFamily(
+            f"{_PREFIX}device_configured", "1 for devices that the configuration names.",
+            labels=["device"],
+        )  # fmt: skip
+        for label in self._state.configured_names():
+            configured.add_metric([label], 1)
+        yield configured
         yield GaugeMetricFamily(
             f"{_PREFIX}waiting_bytes", "Memory of records that wait for their template.",
             value=self._state.waiting.size,

@@ -162,7 +162,23 @@ def test_metrics_by_device_and_source() -> None:
     assert found['flow_exporter_unknown_sampling_total{device="edge1"}'] == 3
     assert found['flow_exporter_templates{device="edge1"}'] == 1
     assert found["flow_exporter_devices"] == 1
+    assert found['flow_exporter_device_configured{device="edge1"}'] == 1
     assert sum(v for n, v in found.items() if n.startswith("flow_exporter_decode_errors")) == 1
+
+
+def test_metrics_tell_who_is_configured_heard_of_or_not() -> None:
+    named = [config.Device(address="192.0.2.1", name="edge1"), config.Device(address="192.0.2.2")]
+    decoder = Decoder(config.Decode(), named)
+    decoder.decode(batch(netflow5(record5()), device="192.0.2.9"))
+
+    def told() -> set[str]:
+        prefix = "flow_exporter_device_configured"
+        return {name.removeprefix(prefix) for name in metrics(decoder) if name.startswith(prefix)}
+
+    assert told() == {'{device="edge1"}', '{device="192.0.2.2"}'}
+    decoder.configure([config.Device(address="192.0.2.9", name="late")])
+    decoder.decode(batch(netflow5(record5()), device="192.0.2.9"))
+    assert told() == {'{device="late"}'}
 
 
 def test_addresses_of_one_name_are_counted_together() -> None:
