@@ -91,7 +91,7 @@ class RunningCollector:
         assert self.process is not None
         try:
             self.process.send_signal(number)
-            return self.process.wait(60)
+            return self.process.wait(180)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -104,7 +104,7 @@ class RunningCollector:
         """Status and body of a request."""
         request = urllib.request.Request(self.url + path, method=method, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -35,7 +35,7 @@ def migrated_database() -> Iterator[Database]:
             url=store.url,
             user=store.user,
             password_file=str(store.data_dir / "writer.password"),
-            insert_timeout_seconds=10,
+            insert_timeout_seconds=60,
         )
         Migrator(settings, resource("clickhouse/migrations")).apply()
         yield Database(store, settings)

@@ -69,10 +69,10 @@ class Sender:
 
     def __init__(self, where: Path | int) -> None:
         if isinstance(where, int):
-            self.socket = socket.create_connection(("127.0.0.1", where), timeout=10)
+            self.socket = socket.create_connection(("127.0.0.1", where), timeout=60)
         else:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.socket.settimeout(10)
+            self.socket.settimeout(60)
             self.socket.connect(str(where))
 
     def __enter__(self) -> Sender:

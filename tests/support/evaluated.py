@@ -65,7 +65,7 @@ class Evaluated:
             database.connect,
             given or PolicySet(policies=list(policies)),
             delay_seconds=0,
-            query_timeout_seconds=10,
+            query_timeout_seconds=60,
             speeds=lambda: speeds or {},
             clock=self.clock,
         )

@@ -52,7 +52,7 @@ def udp_bound(port: int) -> bool:
     return any(needle in row.split(" rem_address")[0][:40] for row in rows)
 
 
-def end(process: subprocess.Popen[Any], number: int = signal.SIGINT, seconds: float = 5.0) -> None:
+def end(process: subprocess.Popen[Any], number: int = signal.SIGINT, seconds: float = 60.0) -> None:
     """End a child and its process group, at last by force."""
     if process.poll() is None:
         process.send_signal(number)
@@ -122,7 +122,7 @@ print_refresh_time[all]: 60
     )
     log = folder / "pmacct.log"
     with started([program(daemon), "-f", str(settings)], log) as process:
-        process.wait(30)
+        process.wait(300)
     with output.open() as lines:
         rows = list(csv.DictReader(lines))
     return sum(int(r["BYTES"]) for r in rows), sum(int(r["PACKETS"]) for r in rows), len(rows)

@@ -27,7 +27,7 @@ def running(command: Sequence[str], log: Path, ready_url: str) -> Iterator[None]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not _answers(ready_url):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -41,7 +41,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to end, and kill it when it does not."""
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -49,7 +49,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=10) as response:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_DEADLINE_SECONDS = 60.0
+from tests.support.stack import free_port
+
+_DEADLINE_SECONDS = 300.0
 
 
 class Prometheus:
@@ -66,9 +68,7 @@ def running_prometheus(
 ) -> Iterator[Prometheus]:
     """A Prometheus on a free port of loopback with the database in ``folder/data``."""
     (folder / "prometheus.yml").write_text(json.dumps(configuration or {}), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_STREAM)
     command = [
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",

@@ -47,7 +47,7 @@ class Resolver:
     def ask(self, name: str, kind: str = "A", client: str = "127.0.0.1") -> dns.message.Message:
         """Ask as ``client``, an address of this machine."""
         query = dns.message.make_query(name, kind)
-        return dns.query.udp(query, "127.0.0.1", port=self.port, source=client, timeout=10)
+        return dns.query.udp(query, "127.0.0.1", port=self.port, source=client, timeout=60)
 
 
 @contextlib.contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
-import os
 import random
 import re
 import signal
@@ -17,27 +17,42 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 
 T = TypeVar("T")
 
 
+#: A wait's seconds are those of an idle machine; a busy one may take so many times as long.
+_PATIENCE: Final = 5
+
+_BLOCKS: Final = 24
+_PORTS_OF_A_BLOCK: Final = 500
+
+
+@functools.cache
 def _ports() -> Iterator[int]:
-    """Ports that no other process of the tests gets, below those that Linux gives by itself."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    own = range(20_000 + worker % 8 * 1_500, 20_000 + (worker % 8 + 1) * 1_500)
-    # Where runs follow one another, ports of the last may linger.
-    return itertools.cycle(random.sample(own, len(own)))
-
-
-_PORTS = _ports()
+    """Ports that no other process of any test run gets, below those that Linux gives by itself."""
+    for block in range(_BLOCKS):
+        # A name in Linux's abstract namespace, which is the network's, as ports are.
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0flow-exporter/tests/ports/{block}")
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()  # kept until this process ends
+        begin = 20_000 + block * _PORTS_OF_A_BLOCK
+        own = range(begin, begin + _PORTS_OF_A_BLOCK)
+        # Where runs follow one another, ports of the last may linger.
+        return itertools.cycle(random.sample(own, len(own)))
+    raise AssertionError(f"{_BLOCKS} other processes of tests have all ports")
 
 
 def free_port(kind: socket.SocketKind) -> int:
     """A port of loopback that nobody has, and that nobody else gets who asks here."""
-    for port in itertools.islice(_PORTS, 1_500):
+    for port in itertools.islice(_ports(), _PORTS_OF_A_BLOCK):
         with socket.socket(socket.AF_INET, kind) as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -48,8 +63,11 @@ def free_port(kind: socket.SocketKind) -> int:
 
 
 def until(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
-    """The first answer of ``ask`` that is neither empty nor false."""
-    deadline = time.monotonic() + seconds
+    """The first answer of ``ask`` that is neither empty nor false.
+
+    ``seconds`` are enough on a machine that does nothing else; others are given more.
+    """
+    deadline = time.monotonic() + _PATIENCE * seconds
     pause = 0.01
     while time.monotonic() < deadline:
         answer = ask()
@@ -57,7 +75,7 @@ def until(what: str, seconds: float, ask: Callable[[], T | None]) -> T:
             return answer
         time.sleep(pause)
         pause = min(2 * pause, 0.2)
-    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+    raise AssertionError(f"{what}: not within {_PATIENCE * seconds:.0f} s")
 
 
 def soon(true: Callable[[], object], seconds: float = 60.0) -> None:
@@ -115,7 +133,7 @@ class Stack:
     def get(self, url: str, **parameters: str) -> Any:
         """JSON of an HTTP API."""
         query = "?" + urllib.parse.urlencode(parameters) if parameters else ""
-        with urllib.request.urlopen(url + query, timeout=10) as answer:
+        with urllib.request.urlopen(url + query, timeout=60) as answer:
             return json.load(answer)
 
     def ask(self, sql: str) -> list[dict[str, Any]]:
@@ -128,12 +146,12 @@ class Stack:
             data=sql.encode(),
             headers={"Authorization": f"Basic {token}"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return [json.loads(line) for line in answer.read().splitlines()]
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum of the collector's series of that name with those labels."""
-        with urllib.request.urlopen(self.metrics_url, timeout=10) as answer:
+        with urllib.request.urlopen(self.metrics_url, timeout=60) as answer:
             text = answer.read().decode()
         total = 0.0
         for found in re.finditer(rf"^{name}(?:_total)?\{{(.*?)\}} (\S+)", text, re.MULTILINE):
@@ -151,7 +169,7 @@ class Stack:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(60)
+            return self.process.wait(180)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from clickhouse_connect.driver.client import Client
 
 from exporter.up.supervisor import die_with_parent
 from tests.support.folders import own_folder
+from tests.support.stack import free_port
 
 _READY = "flow-exporter store: listening on "
 
@@ -36,7 +38,7 @@ class RunningStore:
     ) -> None:
         self.data_dir = data_dir
         self.url = ""
-        self.port = 0
+        self.port = free_port(socket.SOCK_STREAM)
         self._arguments = list(arguments)
         self._environment = environment or {}
         self._process: subprocess.Popen[str] | None = None
@@ -68,7 +70,7 @@ class RunningStore:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith(_READY):
-            self._process.wait(10)
+            self._process.wait(60)
             raise RuntimeError(f"the store did not start: {line}{self.log.read_text()}")
         self.url = line.removeprefix(_READY).split(",")[0]
         self.port = int(self.url.rpartition(":")[2])
@@ -141,7 +143,7 @@ class RunningStore:
         """Wait until it has ended by itself; its exit code."""
         assert self._process is not None
         try:
-            return self._process.wait(60)
+            return self._process.wait(180)
         finally:
             if self._process.poll() is None:
                 self._process.kill()

@@ -22,7 +22,7 @@ class Switch:
 
     def configure(self, *arguments: str) -> None:
         """Run ``ovs-vsctl``."""
-        self._run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=10", *arguments)
+        self._run("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=120", *arguments)
 
     def receive(self, port: str, packets: Sequence[bytes]) -> None:
         """Let packets come in at a port."""
@@ -34,7 +34,7 @@ class Switch:
     @staticmethod
     def _run(name: str, *arguments: str) -> None:
         done = subprocess.run(
-            [program(name), *arguments], capture_output=True, text=True, check=False, timeout=20
+            [program(name), *arguments], capture_output=True, text=True, check=False, timeout=180
         )
         assert done.returncode == 0, done.stderr
 

@@ -26,7 +26,7 @@ def settings_for(store: RunningStore, **changes: object) -> ClickHouse:
         "database": f"writer_{uuid.uuid4().hex[:8]}",
         "batch_rows": 1000,
         "batch_seconds": 0.2,
-        "insert_timeout_seconds": 10,
+        "insert_timeout_seconds": 60,
     }
     return ClickHouse.model_validate(values | changes)
 
