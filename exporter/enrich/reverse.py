@@ -213,12 +213,12 @@ class ReverseNames(Collector):
             kept = _FAILED_SECONDS
             text = f"{type(error).__name__}: {error}"
             self._log.warning("failure", f"reverse DNS is not answered: {text}")
-        self._results[result] += 1
         self._failures = self._failures + 1 if result == "failure" else 0
         try:
             self._keep(address, name, time.monotonic() + min(kept, _LONGEST_KEPT_SECONDS))
         except Exception as error:
             self._failed(error)
+        self._results[result] += 1  # what is counted is known
 
     def _keep(self, address: bytes, name: str, until: float) -> None:
         gone = []

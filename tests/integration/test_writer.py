@@ -23,7 +23,7 @@ from exporter.store.migrate import Migrator
 from exporter.store.writer import Writer, WriterStoppedError
 from tests.support.batches import random_batch
 from tests.support.flows import random_flows
-from tests.support.stack import soon
+from tests.support.stack import free_port, soon
 from tests.support.store import RunningStore, running_store
 from tests.support.writing import LostAnswers, metric, migrated, settings_for, sums, total
 
@@ -46,7 +46,7 @@ def test_flows_come_out_as_they_went_in(settings: ClickHouse) -> None:
     assert metric(writer, "rows_total") == 3500
     assert metric(writer, "queue_rows") == 0
     assert metric(writer, "batch_rows_sum") == 3500
-    assert metric(writer, "last_success_timestamp_seconds") == pytest.approx(time.time(), abs=30)
+    assert metric(writer, "last_success_timestamp_seconds") == pytest.approx(time.time(), abs=600)
 
 
 def test_inserts_are_as_large_as_configured(settings: ClickHouse) -> None:
@@ -223,29 +223,29 @@ def test_nothing_is_lost_or_doubled_when_the_store_is_killed_and_comes_back() ->
         writer.start()
         batches = [random_batch(500, seed) for seed in range(120)]
         for number, batch in enumerate(batches):
+            killed = number in (30, 80)
+            before = writer.stats.failures.total()
+            if killed:
+                store.kill()  # perhaps in the middle of an insert
             writer.write(batch)
-            time.sleep(0.01)
-            if number in (30, 80):
-                store.kill()
-                soon(lambda: writer.stats.failures.total() > 0)
+            if killed:
+                soon(lambda before=before: writer.stats.failures.total() > before)
                 store.start()
+            time.sleep(0.01)
         assert writer.stop(120) == 0
         assert metric(writer, "retries_total") > 0
         assert sums(settings) == total(*batches)
         assert sums(settings, "flows_1m") == total(*batches)
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_without_clickhouse_the_buffer_is_bounded_and_the_loss_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = ClickHouse(
-        url=f"http://127.0.0.1:{unused_port()}", batch_rows=100, batch_seconds=0.05, queue_batches=3
+        url=f"http://127.0.0.1:{free_port(socket.SOCK_STREAM)}",
+        batch_rows=100,
+        batch_seconds=0.05,
+        queue_batches=3,
     )
     writer = Writer(settings)
     writer.start()
