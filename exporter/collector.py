@@ -30,6 +30,7 @@ from exporter.incidents.http import routes
 from exporter.incidents.recorder import AlertRecorder
 from exporter.loaded import Loaded, waiting
 from exporter.metrics.counters import TrafficCounters
+from exporter.own_file import OwnFile
 from exporter.pipeline import Pipeline
 from exporter.policies.evaluator import PolicyEvaluator
 from exporter.policies.gone import NETWORKS, SERVICES, Names
@@ -61,7 +62,7 @@ class CollectorProcess(Collector):
     the database is brought to the current schema as soon as it answers.
 
     Raises:
-        ConfigError: a file that the configuration names cannot be used.
+        ConfigError: a file that the configuration names cannot be used, or another collector has.
         exporter.receive.udp.ReceiveError, exporter.http.HttpServerError: an address is taken.
         exporter.store.migrate.MigrationError: the migrations that come with it are damaged.
     """
@@ -107,6 +108,9 @@ class CollectorProcess(Collector):
         self._as_names = AsNames(
             lambda: connect(config.clickhouse), self._names.geo, config.geo.as_names_file
         )
+        self._template_file = OwnFile("decode.template_file")
+        if config.decode.template_file:
+            self._template_file.hold(Path(config.decode.template_file))
         self._decoder = Decoder(config.decode, self._names.config.devices)
         counters = TrafficCounters(config.counters)
         self._guard = Guard(loaded.web, alerts_have_token=bool(token))
@@ -183,6 +187,7 @@ class CollectorProcess(Collector):
             meanwhile.submit(self._evaluator.stop)
             self._dnstap.stop()
             self._pipeline.stop()
+            self._template_file.release()
             self._names.stop()
             self._http.stop()
             self._recorder.stop()

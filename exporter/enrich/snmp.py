@@ -27,6 +27,7 @@ from exporter.config.load import read_bytes
 from exporter.enrich.learned_interfaces import LearnedInterface, LearnedInterfaces
 from exporter.logs import RareLog
 from exporter.metric_families import by_label
+from exporter.own_file import OwnFile
 
 if TYPE_CHECKING:
     from exporter.enrich.snmp_walk import Walker
@@ -61,6 +62,7 @@ class SnmpPoller(Collector):
         self._walks = Counter({"ok": 0, "failed": 0})
         self._walkers: dict[SnmpAccess, Walker] = {}
         self._saved = -1
+        self._cache_file = OwnFile("snmp.cache_file")
         self._errors = 0
         self._log = RareLog(log)
         self._stop = threading.Event()
@@ -102,6 +104,7 @@ class SnmpPoller(Collector):
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5.0)
+        self._cache_file.release()
 
     def collect(self) -> Iterator[Metric]:
         """``flow_exporter_snmp_*``."""
@@ -223,6 +226,12 @@ class SnmpPoller(Collector):
         changes = self._interfaces.changes
         if not self._settings.cache_file or changes == self._saved:
             return
+        file = Path(self._settings.cache_file)
+        try:
+            self._cache_file.hold(file)
+        except ConfigError as error:
+            self._log.error("cache", str(error))
+            return
         self._saved = changes
         known = self._interfaces.snapshot()
         document = {
@@ -233,7 +242,6 @@ class SnmpPoller(Collector):
             for address in self._targets
             if pack_address(address) in known
         }
-        file = Path(self._settings.cache_file)
         try:
             new = file.with_name(file.name + ".new")
             new.write_text(json.dumps(document), encoding="utf-8")

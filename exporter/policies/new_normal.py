@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from pydantic import AwareDatetime, Field, field_validator
 
 from exporter.config import Section, lines_of, load_yaml
+from exporter.file_lock import turn_in
 from exporter.policies.model import Policy
 from exporter.policies.tables import TABLES
 
@@ -111,11 +112,12 @@ def add_new_normal(file: Path, new: NewNormal) -> None:
         ConfigError: the file that is there is wrong.
         OSError: it cannot be written.
     """
-    entries = [entry for entry in load_new_normals(file) if not entry.is_of(new)]
-    document = NewNormalFile(new_normal=[*entries, new]).model_dump(mode="json")
-    draft = file.with_suffix(".tmp")
-    draft.write_text(_HEAD + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    draft.replace(file)
+    with turn_in(file.parent):  # or of two that are said at once one is lost
+        entries = [entry for entry in load_new_normals(file) if not entry.is_of(new)]
+        document = NewNormalFile(new_normal=[*entries, new]).model_dump(mode="json")
+        draft = file.with_suffix(".tmp")
+        draft.write_text(_HEAD + yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        draft.replace(file)
 
 
 class NewNormalCollector(Collector):

@@ -19,6 +19,7 @@ from exporter.config import ConfigError
 from exporter.config import Spool as SpoolSettings
 from exporter.file_lock import FileHeldError, hold
 from exporter.logs import RareLog
+from exporter.own_file import in_use
 from exporter.store.insert import Insert
 from exporter.store.insert_file import (
     UNFINISHED,
@@ -93,10 +94,7 @@ class Spool:
             self._held = hold(self._folder / "lock")
             self._find()
         except FileHeldError as error:
-            raise ConfigError(
-                f"clickhouse.spool.directory: {self._folder}: another collector uses it "
-                f"(process {error.holder}); give each its own"
-            ) from error
+            raise in_use("clickhouse.spool.directory", self._folder, error) from error
         except OSError as error:
             raise ConfigError(
                 f"clickhouse.spool.directory: {self._folder}: {error.strerror}"

@@ -13,6 +13,7 @@ from exporter.config import Device, Snmp
 from exporter.enrich.devices import DeviceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.snmp import SnmpPoller
+from exporter.own_file import OwnFile
 from tests.support.programs import program
 from tests.support.stack import free_port, soon
 
@@ -161,13 +162,18 @@ def test_a_name_that_is_a_number_does_not_become_as_many_octets(liar, tmp_path, 
     assert "a name of type Integer" in caplog.text
 
 
-def test_what_was_learned_outlives_a_restart(agent, tmp_path):
+def test_what_was_learned_outlives_a_restart(agent, tmp_path, caplog):
     cache = tmp_path / "interfaces.json"
     way = {"version": "2c", "community_file": str(tmp_path / "community")}
     settings = {"access": [access(tmp_path, agent, **way)], "cache_file": str(cache)}
     asked = poller(LearnedInterfaces(), settings, "127.0.0.1")
+    other = OwnFile("snmp.cache_file")
+    other.hold(cache)  # as another collector's is
     asked.start()
     try:
+        soon(lambda: "another collector uses it" in caplog.text)
+        assert not cache.exists()
+        other.release()
         soon(cache.exists)
     finally:
         asked.stop()

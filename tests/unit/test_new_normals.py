@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 from exporter.policies.model import Policy
-from exporter.policies.new_normal import idle_new_normals, load_new_normals
+from exporter.policies.new_normal import (
+    NewNormal,
+    add_new_normal,
+    idle_new_normals,
+    load_new_normals,
+)
 
 _ENTRY = """\
   - policy: {policy}
@@ -47,3 +53,15 @@ def test_each_that_does_nothing_is_told_unless_it_is_forgotten(tmp_path: Path) -
         f"{file}:15: policy known has no dimension 'dst_port': {nothing}",
         f"{file}:26: no policy is named 'gone': {nothing}",
     ]
+
+
+def test_of_those_that_are_said_at_once_none_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "new-normal.yaml"
+    keys = [{"dst_addr": f"10.0.0.{number}"} for number in range(30)]
+
+    def say(key: dict[str, str]) -> None:
+        add_new_normal(file, NewNormal(policy="p", key=key, since=_SINCE, p05=1, p50=2, p95=3))
+
+    with ThreadPoolExecutor(8) as people:
+        list(people.map(say, keys))
+    assert sorted(str(entry.key) for entry in load_new_normals(file)) == sorted(map(str, keys))
