@@ -20,7 +20,9 @@ class Spool(Section):
         10 << 30, ge=1 << 20, description="Size of the spool; beyond it the oldest are dropped."
     )
     max_age_seconds: Seconds = Field(
-        3 * 86400.0, gt=0, description="Inserts that wait for longer are dropped."
+        3 * 86400.0,
+        gt=0,
+        description="Inserts that wait for longer are dropped; a start begins anew.",
     )
     quarantine_max_bytes: int = Field(
         1 << 30,

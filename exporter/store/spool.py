@@ -69,8 +69,9 @@ class Spool:
 
     What ClickHouse may have taken already comes out first, as its tokens are remembered for a
     number of inserts only; then the oldest. Beyond ``max_bytes`` and ``max_age_seconds`` the oldest
-    are dropped and counted. Ages are measured, whatever the machine's clock is set to meanwhile;
-    only that of files of an earlier run is told by it.
+    are dropped and counted. Ages are measured, whatever the machine's clock is set to meanwhile.
+    That of files of an earlier run is told by it, so these are dropped only when they have waited
+    for as long in this run: the clock may be wrong.
 
     Raises:
         ConfigError: the folder cannot be used, or another collector has it.
@@ -86,6 +87,7 @@ class Spool:
         self._bytes = 0
         self._rows = 0
         self._last = 0
+        self._began = time.monotonic()
         self._closed = False
         self._log = RareLog(log)
         self._quarantine = Quarantine(self._folder, settings.quarantine_max_bytes)
@@ -267,7 +269,9 @@ class Spool:
 
     def _drop_aged(self) -> None:
         limit = time.monotonic() - self._settings.max_age_seconds
-        while (oldest := self._oldest()) is not None and oldest.since < limit:
+        while (
+            self._began < limit and (oldest := self._oldest()) is not None and oldest.since < limit
+        ):
             self._drop(oldest, "age")
 
     def _drop(self, entry: Spooled, reason: str) -> None:
