@@ -273,7 +273,8 @@ def test_flows_that_are_too_old_are_dropped_and_counted(
     again = Opened(opened.folder, max_age_seconds=600)
     assert again.metric("spool_oldest_age_seconds") == pytest.approx(601, abs=60)
     # A clock that is ahead says so, too: none is dropped yet.
-    assert (first := again.spool.next()) is not None
+    first = again.spool.next()
+    assert first is not None
     again.spool.failed(first[0], by_clickhouse=False)
     assert again.metric("spool_dropped_rows_total", reason="age") == 0
     assert again.metric("spool_rows") == 24
