@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from clickhouse_connect.driver.client import Client
 
+from tests.support.dashboards import filled_store
 from tests.support.database import Database, migrated_database
 from tests.support.store import RunningStore, running_store
 
@@ -22,3 +24,10 @@ def database() -> Iterator[Database]:
     """A store of the module's own, with all tables: for tests that empty them."""
     with migrated_database() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Client]:
+    """A store with an hour of flows for dashboards, as the user that Grafana is."""
+    with filled_store() as client:
+        yield client
