@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -21,6 +22,14 @@ _TURNING: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066
 _CONTROLS: Final = dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0), *_TURNING])
 #: The same in JSON, which escapes those below a space itself; the value stays the same.
 _ESCAPED: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_TURNING)}
+#: Beside the system's own words.
+_ADVICE: Final = {
+    errno.EACCES: "name a folder in which who runs this may write, or give it to them",
+    errno.EROFS: "name a folder on a disk that may be written",
+    errno.ENOSPC: "the disk is full (`df -h` tells which): free some of it",
+    errno.EEXIST: "a file is in the place of a folder",
+    errno.ENOTDIR: "a file is in the place of a folder",
+}
 
 
 def show_table(table: RenderableType) -> None:
@@ -45,6 +54,15 @@ def show_line(text: str) -> None:
 def show_error(text: str) -> None:
     """Say on the standard error what is wrong; others' names may be part of it."""
     typer.echo(text.translate(_CONTROLS), err=True)
+
+
+def of_files(error: OSError) -> str:
+    """What the system refused, with the file where it names one, and what to do about it."""
+    if error.errno is None or error.strerror is None:
+        return str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    advice = _ADVICE.get(error.errno)
+    return f"{place}{error.strerror}" + (f": {advice}" if advice else "")
 
 
 def fail(text: str, code: int) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from exporter.cli.app import app
+from exporter.cli.output import fail, of_files
 
 
 @app.command()
@@ -94,9 +95,10 @@ def store(
     )
     try:
         serve(options)
-    except (StoreInUseError, EngineError, OSError) as error:
-        typer.echo(f"flow-exporter store: {error}", err=True)
-        raise typer.Exit(1) from error
+    except (StoreInUseError, EngineError) as error:
+        fail(f"flow-exporter store: {error}", 1)
+    except OSError as error:
+        fail(f"flow-exporter store: {of_files(error)}", 1)
 
 
 def _address(text: str) -> tuple[str, int]:

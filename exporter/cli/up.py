@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.app import ConfigOption, app, read_config
+from exporter.cli.output import fail, of_files
 from exporter.cli.times import parse_length
 from exporter.config import Config, ConfigError
 
@@ -81,9 +82,10 @@ def up(
                 told = make_demo(data, int(time.time()), past)
             plan = make_plan(settings, data, Ports.choose(settings, ports), demo=told)
             asyncio.run(_run(plan, ports, console))
-    except (ConfigError, UpError, OSError) as error:
-        typer.echo(f"flow-exporter up: {error}", err=True)
-        raise typer.Exit(1) from error
+    except (ConfigError, UpError) as error:
+        fail(f"flow-exporter up: {error}", 1)
+    except OSError as error:
+        fail(f"flow-exporter up: {of_files(error)}", 1)
 
 
 def _length(text: str) -> int:
@@ -173,7 +175,8 @@ def _print_places(plan: Plan, console: Console) -> None:
     table = Table(title="Everything runs. Where to look", title_justify="left", show_header=False)
     for what, where in plan.places:
         table.add_row(what, where)
-    console.print(table)
+    # Paths are for copying: never cut, never folded.
+    console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
     if not any(step.name == "grafana" for step in plan.steps):
         console.print(
             "Grafana is not installed here, so the dashboards are not shown: "

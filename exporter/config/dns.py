@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from exporter.config.names import parse_prefix
 from exporter.config.section import FileName, Port, Seconds, Section
 
 #: RFC 1918, RFC 6598 and RFC 4193: whose reverse zones are one's own resolver's.
@@ -78,7 +79,7 @@ class ReverseDns(Section):
     @field_validator("networks")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
-        return [str(ipaddress.ip_network(prefix)) for prefix in value]
+        return [parse_prefix(prefix) for prefix in value]
 
     @field_validator("servers")
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -12,7 +11,7 @@ from pydantic import BaseModel, Field, RootModel, ValidationError, model_validat
 
 from exporter.config.faults import faults_of, shown
 from exporter.config.load import load_yaml, read_text
-from exporter.config.names import Device, Host, Interface, Network
+from exporter.config.names import Device, Host, Interface, Network, parse_prefix
 from exporter.config.section import ConfigError, Section
 
 Row = TypeVar("Row", bound=BaseModel)
@@ -117,7 +116,7 @@ def load_networks(path: Path) -> list[Network]:
     prefixes: dict[str, list[str]] = {}
     for line, row in _csv_rows(path, _NetworkRow):
         try:
-            prefix = str(ipaddress.ip_network(row.prefix.strip()))
+            prefix = parse_prefix(row.prefix)
         except ValueError as error:
             raise ConfigError(f"{path}:{line}: prefix: {error}") from error
         network = found.setdefault(

@@ -15,14 +15,27 @@ def _address(value: str) -> str:
     return str(ipaddress.ip_address(value.strip()))
 
 
-def _prefix(value: str) -> str:
-    return str(ipaddress.ip_network(value.strip()))
+def parse_prefix(value: str) -> str:
+    """A prefix in its usual form.
+
+    Raises:
+        ValueError: it is none; says which one is meant where only bits of hosts are too many.
+    """
+    text = value.strip()
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        try:
+            meant = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise error from None
+        raise ValueError(f"{text} is an address in a network: is {meant} meant?") from error
 
 
 #: An IPv4 or IPv6 address in its usual form.
 Address = Annotated[str, AfterValidator(_address)]
 #: A prefix in CIDR notation; an address alone is a prefix that holds nothing else.
-Prefix = Annotated[str, AfterValidator(_prefix)]
+Prefix = Annotated[str, AfterValidator(parse_prefix)]
 
 
 class Interface(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -115,7 +116,7 @@ def explain(error: Exception, settings: ClickHouse) -> StoreError:
     if code in _AUTHENTICATION_CODES:
         advice = (
             f"{where} refuses user {settings.user!r}: wrong user or password. "
-            f"Check clickhouse.user and {_password_source(settings)}."
+            f"{_password_advice(settings)}"
         )
     elif code == _ACCESS_DENIED:
         advice = f"{where} denies user {settings.user!r} a right: {text}"
@@ -170,5 +171,13 @@ def _root_cause(error: BaseException) -> str:
     return " ".join((text or str(error) or type(error).__name__).split())[:300]
 
 
-def _password_source(settings: ClickHouse) -> str:
-    return settings.password_file or "the environment variable FLOW_CLICKHOUSE_PASSWORD"
+def _password_advice(settings: ClickHouse) -> str:
+    variable = "the environment variable FLOW_CLICKHOUSE_PASSWORD"
+    if settings.password_file or os.environ.get("FLOW_CLICKHOUSE_PASSWORD"):
+        return f"Check clickhouse.user and {settings.password_file or variable}."
+    # Most often --config was left out, or names what `up` was given and not what it made.
+    return (
+        f"None was given, by clickhouse.password_file or {variable}. Beside `make up` say "
+        "--config .data/demo/config/flow-exporter.yaml, of your own network "
+        "--config .data/config/flow-exporter.yaml: it writes them with the password."
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 import typer
 from rich.table import Table
 
-from exporter.cli.output import fail, show_json, show_line, show_table
+from exporter.cli.output import fail, of_files, show_json, show_line, show_table
 
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\x9b2J\x7f\u202e"
 HARMLESS = "]0;title[31mred2J"
@@ -47,3 +49,21 @@ def test_json_holds_none_and_means_the_same(capsys: pytest.CaptureFixture[str]) 
     assert shown.rstrip("\n").isprintable()
     assert "é" in shown
     assert json.loads(shown) == {"name": HOSTILE + "é"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/root/x"),
+            "/root/x: Permission denied: name a folder in which who runs this may write",
+        ),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            "No space left on device: the disk is full",
+        ),
+        (OSError("no free TCP port"), "no free TCP port"),
+    ],
+)
+def test_what_the_system_refuses_is_told_without_its_number(error: OSError, said: str) -> None:
+    assert of_files(error).startswith(said)

@@ -59,6 +59,10 @@ def test_a_fault_is_told_with_its_line(tmp_path: Path, content: bytes, said: str
             ":3: networks.0.prefixes.0: '10.0.0.0/33' does not appear to be",
         ),
         (
+            "networks:\n  - name: a\n    prefixes: [10.0.0.1/16]",
+            ":3: networks.0.prefixes.0: 10.0.0.1/16 is an address in a network: is 10.0.0.0/16 mea",
+        ),
+        (
             "hosts:\n  - {address: 10.0.0.1, name: a}\n  - {address: 10.0.0.1, name: b}",
             ":3: hosts.1: 10.0.0.1 is listed twice",
         ),

@@ -43,3 +43,14 @@ def test_an_old_server_is_refused(version: str) -> None:
 @pytest.mark.parametrize("version", ["25.8.1.1", "25.10.2.39", "26.9.2.1", "25.8.9.2041.altinity"])
 def test_a_new_server_is_taken(version: str) -> None:
     refuse_old_version(version, SETTINGS)
+
+
+def test_whoever_gives_no_password_is_told_which_file_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = DatabaseError("Authentication failed", code=516, name="NAME")
+    monkeypatch.delenv("FLOW_CLICKHOUSE_PASSWORD", raising=False)
+    assert "--config .data/demo/config/flow-exporter.yaml" in str(explain(refused, ClickHouse()))
+    monkeypatch.setenv("FLOW_CLICKHOUSE_PASSWORD", "wrong")
+    told = str(explain(refused, ClickHouse()))
+    assert told.endswith("and the environment variable FLOW_CLICKHOUSE_PASSWORD.")
