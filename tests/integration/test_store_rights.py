@@ -318,6 +318,8 @@ refused(lambda: (mine.parent / "secret").write_text(""))
 refused(lambda: (mine.parent / "other").mkdir())
 refused(lambda: Path("/proc/self/environ").read_text())
 refused(lambda: subprocess.run(["/bin/true"]))
+assert os.environ["PASSWORD"] == "secret"
+assert not Path("/proc/thread-self/environ").read_bytes().strip(bytes(1))
 """
     with_network = """
 refused(lambda: socket.create_connection(("127.0.0.1", 1)))
@@ -325,7 +327,10 @@ refused(lambda: socket.create_connection(("127.0.0.1", 1)))
     # Connections are the kernel's matter since Linux 6.7 only.
     if tuple(map(int, platform.release().split(".")[:2])) >= (6, 7):
         program += with_network
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    environment = os.environ | {"PASSWORD": "secret"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "secret").read_text() == "secret"
 
@@ -334,6 +339,17 @@ def test_the_store_is_kept_to_its_folder(store: RunningStore) -> None:
     status = Path(f"/proc/{store.pid}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     assert "Landlock" not in store.log.read_text()
+
+
+def test_the_kernel_refuses_nothing_that_the_engine_needs(store: RunningStore) -> None:
+    """What its threads cannot read they try again and again, each time with a stack trace."""
+    with store.client() as client:
+        client.command("SELECT sum(number) FROM numbers_mt(1000000)")
+        refused = client.query(
+            "SELECT name, last_error_message FROM system.errors "
+            "WHERE last_error_message LIKE '%/proc/%Permission denied%'"
+        )
+    assert refused.result_rows == []
 
 
 @pytest.mark.parametrize(

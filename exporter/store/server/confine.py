@@ -3,7 +3,8 @@
 Rights and guards close what is known to reach files, servers and commands. This closes the rest,
 such as a function of a later engine: no statement can open a file elsewhere, start a program, or
 make a TCP connection. Of what the process may read beside its folders (Python, facts of the
-machine) nothing is secret; the folder's own passwords are not among it.
+machine and of its threads) nothing is secret: the folder's own passwords are not among it, and the
+environment is overwritten where the kernel shows it.
 
 Source: Linux, ``Documentation/userspace-api/landlock.rst`` and ``include/uapi/linux/landlock.h``.
 """
@@ -25,6 +26,8 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _VERSION: Final = 1
 _PATH_BENEATH: Final = 1
+#: Where the environment begins, of the fields of ``/proc/self/stat`` behind the name; then its end.
+_ENV_START: Final = 47
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 #: Rights by the first version that has them; from the second on files may move between folders,
@@ -36,12 +39,13 @@ _NET_RIGHTS: Final = {4: 0b11}
 #: Of the rights those that a file can have.
 _OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | 1 << 15
 
-#: What the engine and Python look up while they run.
+#: What the engine and Python look up while they run. Each of the engine's threads reads its own
+#: times as it is given work; refused, it throws and unwinds twice: a quarter of a small insert.
 _FACTS: Final = (
     "/dev/null", "/dev/urandom", "/etc/ld.so.cache", "/etc/localtime", "/lib", "/lib64",
     "/proc/cpuinfo", "/proc/meminfo", "/proc/self/auxv", "/proc/self/maps", "/proc/self/stat",
-    "/proc/self/statm", "/proc/self/status", "/proc/stat", "/proc/sys/vm/overcommit_memory", "/sys",
-    "/usr/lib", "/usr/share/zoneinfo",
+    "/proc/self/statm", "/proc/self/status", "/proc/self/task", "/proc/stat",
+    "/proc/sys/vm/overcommit_memory", "/sys", "/usr/lib", "/usr/share/zoneinfo",
 )  # fmt: skip
 
 
@@ -68,11 +72,21 @@ def confine(folders: Iterable[Path]) -> bool:
         for path in [*_code(), *map(Path, _FACTS)]:
             if path.exists():
                 _allow(libc, ruleset, path, _READ_FILE | _READ_DIR)
+        _hide_environment()
         _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
     return True
+
+
+def _hide_environment() -> None:
+    """Overwrite the environment that ``/proc/self/task/*/environ`` shows; variables stay set."""
+    for name, value in os.environb.items():
+        os.putenv(name, value)  # libc copies it elsewhere
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    begin, end = map(int, fields[_ENV_START : _ENV_START + 2])
+    ctypes.memset(begin, 0, end - begin)
 
 
 def _code() -> Iterable[Path]:
