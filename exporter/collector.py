@@ -318,7 +318,7 @@ class CollectorProcess(Collector):
         GCCollector(registry=self._registry)
 
     def _given_names(self) -> Names:
-        services = {service.name for service in self._names.config.services}
+        services = self._names.enricher.service_names
         networks = {network.name for network in self._names.config.networks}
         return dict.fromkeys(SERVICES, services) | dict.fromkeys(NETWORKS, networks)
 

@@ -41,6 +41,8 @@ class Enricher(Collector):
     ) -> None:
         networks = Networks(config.networks)
         services = ServiceNames(config.services, networks)
+        #: All names of services that a flow can get.
+        self.service_names = services.names
         self._devices = DeviceNames(config.devices, interfaces)
         scope = [services.scope] if services.scope is not None else []
         self._ends = EndFacts([*facts, NetworkFact(networks), *scope])

@@ -49,6 +49,8 @@ class ServiceNames:
         known = [(_REGISTERED, *entry) for entry in registered_ports()]
         known += [(_WELL_KNOWN, port, t, name) for port, ts, name in WELL_KNOWN for t in ts]
         known += [(_CONFIGURED, s.port, s.protocol, s.name) for s in services]
+        #: All names that a flow can get.
+        self.names = frozenset(name for *_, name in known)
         # Places are in such an order that of two ports the service has the higher one.
         ordered = sorted(set(known), key=lambda entry: (entry[0], -entry[1], entry[2:]))
         place_of = {entry: place for place, entry in enumerate(ordered, 1)}

@@ -25,11 +25,13 @@ class GoneNames:
     """The names that went, and when, in seconds since the epoch.
 
     Flows of before have them still, so windows that reach back do, too: a key would be picked up
-    once more, to read 0 from then on.
+    once more, to read 0 from then on. With the first :meth:`replace`, at the start, all names went
+    that are not known then: the configuration before had given them.
     """
 
     def __init__(self) -> None:
         self._known: Names = {}
+        self._began: float | None = None
         self._gone: dict[tuple[str, str], float] = {}
 
     def replace(self, known: Names, now: float) -> dict[str, set[str]]:
@@ -38,6 +40,8 @@ class GoneNames:
             column: set(names - known.get(column, set())) for column, names in self._known.items()
         }
         self._known = known
+        if self._began is None:
+            self._began = now
         self._gone = {
             (column, name): at
             for (column, name), at in self._gone.items()
@@ -50,6 +54,15 @@ class GoneNames:
     def left_out(self, rows: Iterable[Row], start: float) -> list[Row]:
         """The rows of a window from ``start`` on, less those of names that went since."""
         since = {place for place, at in self._gone.items() if start < at + _GRACE_SECONDS}
-        if not since:
-            return list(rows)
-        return [row for row in rows if since.isdisjoint(row.labels.items())]
+        early = self._began is not None and start < self._began + _GRACE_SECONDS
+        return [
+            row
+            for row in rows
+            if since.isdisjoint(row.labels.items()) and not (early and self._strange(row))
+        ]
+
+    def _strange(self, row: Row) -> bool:
+        return any(
+            text and column in self._known and text not in self._known[column]
+            for column, text in row.labels.items()
+        )

@@ -87,12 +87,12 @@ def test_a_service_that_the_configuration_renames_has_not_stopped(
     evaluated = Evaluated(
         database, policy(**SERVED), policy(name="kept", pin=[{"dst_service": "ingest"}], **SERVED)
     )
-    evaluated.evaluator.use_names({"dst_service": {"ingest", "other"}})
+    evaluated.evaluator.use_names({"dst_service": {"ingest", "other", "ssh"}})
     evaluated.evaluate()
     told = evaluated.values("policy", "dst_service")
     assert set(told) == {(name, service) for name in ("p", "kept") for service in ("ingest", "ssh")}
     evaluated.clock.now += 30
-    evaluated.evaluator.use_names({"dst_service": {"intake", "other"}})
+    evaluated.evaluator.use_names({"dst_service": {"intake", "other", "ssh"}})
     evaluated.evaluate(30)
     told = evaluated.values("policy", "dst_service")
     assert {service: value for (name, service), value in told.items() if name == "p"} == {
@@ -100,6 +100,25 @@ def test_a_service_that_the_configuration_renames_has_not_stopped(
         "intake": 10_000.0,
     }
     assert told["kept", "ingest"] == 0.0, "a pin is told until it is taken back"
+
+
+def test_nor_has_one_that_is_renamed_by_a_restart(database: Database, flows: Client) -> None:
+    """Neither the hour before the start nor the window around it brings the old name back."""
+    served = {"dst_service": "ingest", "bytes": 75_000}
+    unnamed = {**served, "dst_addr": "10.0.0.2", "dst_service": ""}
+    stopped = {**served, "dst_addr": "10.0.0.3", "dst_service": "ssh", "ago": 600}
+    insert(flows, *({**served, "ago": ago} for ago in (600, 10)), unnamed, stopped)
+    insert(flows, {**served, "dst_service": "intake", "ago": -40})
+    evaluated = Evaluated(database, policy(**SERVED))
+    evaluated.evaluator.use_names({"dst_service": {"intake", "ssh"}})
+    evaluated.evaluate()
+    assert evaluated.values("dst_service") == {("",): 10_000.0, ("ssh",): 0.0}
+    evaluated.evaluate(60)
+    told = {("",): 0.0, ("ssh",): 0.0, ("intake",): 10_000.0}
+    assert evaluated.values("dst_service") == told
+    insert(flows, {**served, "dst_service": "of another collector", "ago": -130})
+    evaluated.evaluate(120)
+    assert ("of another collector",) in evaluated.values("dst_service")
 
 
 def test_a_name_that_comes_back_or_that_others_go_on_giving_is_followed(
