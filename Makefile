@@ -8,9 +8,11 @@ RUN_PACKAGES := prometheus prometheus-alertmanager
 TEST_PACKAGES := $(RUN_PACKAGES) softflowd nfdump pmacct tshark openvswitch-switch systemd snmpd unbound bind9
 
 # The engine of the oldest ClickHouse that is supported (OLDEST_VERSION of exporter/store/client.py):
-# chDB of that version, in a folder beside the virtual environment, which has a newer one.
+# chDB of that version, in a folder beside the virtual environment, which has a newer one. Another
+# version has another stamp, so that it is installed.
 OLDEST_ENGINE := .engines/clickhouse-25.8
-OLDEST_CHDB := chdb==3.7.*
+OLDEST_CHDB := 3.7
+OLDEST_INSTALLED := $(OLDEST_ENGINE)/.chdb-$(OLDEST_CHDB)
 
 # DEMO=0: no demo traffic. DEMO=1: demo traffic even with a CONFIG. CONFIG=file: your own settings.
 DEMO ?=
@@ -27,7 +29,7 @@ up: $(VENV)/.run ## Run everything on this machine; Ctrl-C ends all of it. DEMO=
 	@exporter/up/packages.sh $(RUN_PACKAGES)
 	@exec $(BIN)/flow-exporter up $(UP_FLAGS)
 
-test: lint $(OLDEST_ENGINE)/.installed ## Lint, check types, run all tests.
+test: lint $(OLDEST_INSTALLED) ## Lint, check types, run all tests.
 	@exporter/up/packages.sh $(TEST_PACKAGES)
 	@# Most tests wait for other programs: three files at a time keep two cores busy. Not those of
 	@# the most tests first: few long tests come before many short ones, which fill the end.
@@ -84,8 +86,8 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker,embedded,snmp,dev]'
 	@touch $@ $(VENV)/.run
 
-$(OLDEST_ENGINE)/.installed: | $(VENV)/bin/python
+$(OLDEST_INSTALLED): | $(VENV)/bin/python
 	@echo "Installing the oldest supported ClickHouse for tests into $(OLDEST_ENGINE) (150 MB)"
 	@rm -rf $(@D)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) '$(OLDEST_CHDB)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) 'chdb==$(OLDEST_CHDB).*'
 	@touch $@

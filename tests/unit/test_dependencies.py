@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -77,3 +78,17 @@ def test_requirements_have_both_bounds() -> None:
     groups = PROJECT["optional-dependencies"]
     for requirement in [*PROJECT["dependencies"], *(each for g in groups.values() for each in g)]:
         assert re.search(r">=[\d.]+,<|==\d", requirement), requirement
+
+
+def test_make_installs_the_oldest_engine_anew_when_its_version_changes(tmp_path: Path) -> None:
+    def would_install(version: str) -> bool:
+        told = subprocess.run(
+            ["make", "--dry-run", "test", f"OLDEST_ENGINE={tmp_path}", f"OLDEST_CHDB={version}"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return f"'chdb=={version}.*'" in told.stdout
+
+    assert would_install("3.7")
+    (tmp_path / ".chdb-3.7").touch()
+    assert not would_install("3.7")
+    assert would_install("3.8")
