@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -20,6 +21,10 @@ _MAX_QUERY_BYTES: Final = 4 << 20
 
 #: A device that reported nothing for so long is silent, and says nothing about a dip.
 FRESH_SECONDS: Final = 120
+
+#: For so long policies with windows of one end share an answer about that. Measured: after a clock
+#: was set back the same end comes once more, with other flows.
+_SHARED_SECONDS: Final = 60.0
 
 _FRESH: Final = """SELECT DISTINCT toString(device)
 FROM {table:Identifier}
@@ -45,7 +50,8 @@ class Asker:
         self._timeout = timeout_seconds
         self.lists = lists
         self._speeds = speeds
-        self._fresh: dict[tuple[str, float], frozenset[str]] = {}
+        #: By table and end: when it was asked (``time.monotonic``), and the answer.
+        self._fresh: dict[tuple[str, float], tuple[float, frozenset[str]]] = {}
 
     def values(self, policy: Policy, end: float, followed: Collection[int]) -> list[Row]:
         """The rows of a policy's window that ends at ``end``; ``followed`` are hashes of keys."""
@@ -74,7 +80,10 @@ class Asker:
 
     def fresh_devices(self, policy: Policy, end: float) -> frozenset[str]:
         """The devices that reported something of the policy's table just before ``end``."""
-        table = policy.source.name
+        table, now = policy.source.name, time.monotonic()
+        self._fresh = {
+            asked: found for asked, found in self._fresh.items() if now - found[0] < _SHARED_SECONDS
+        }
         if (table, end) not in self._fresh:
             parameters = {
                 "table": table,
@@ -82,9 +91,8 @@ class Asker:
                 "end_ms": int(end * 1000),
             }
             rows = self._session.client.query(_FRESH, parameters=parameters).result_rows
-            kept = {at: names for at, names in self._fresh.items() if at[1] >= end}
-            self._fresh = kept | {(table, end): frozenset(name for (name,) in rows)}
-        return self._fresh[table, end]
+            self._fresh[table, end] = now, frozenset(name for (name,) in rows)
+        return self._fresh[table, end][1]
 
     def disconnect(self) -> None:
         """Close the client; the next question opens another."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from exporter.config import ConfigError
+from exporter.policies.asking import Asker
+from exporter.policies.list_store import ListKeeper
 from exporter.policies.model import PolicySet, load_policies
+from exporter.policies.speeds import SpeedKeeper
 from tests.support.database import Database, emptied
 from tests.support.evaluated import NOW, Evaluated, insert, policy
 
@@ -349,3 +353,18 @@ def test_use_of_an_interface_is_in_percent_of_its_speed(database: Database, flow
     evaluated = Evaluated(database, watched, speeds=speeds)
     evaluated.evaluate()
     assert evaluated.values("in_if") == {("1",): 100.0, ("2",): 50.0}
+
+
+def test_who_reported_is_asked_again_when_a_clock_that_was_set_back_comes_to_that_time(
+    database: Database, flows: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker(database.connect, 30, ListKeeper({}), SpeedKeeper(dict))
+    insert(flows, {"device": "r1"})
+    watched = policy(**DIPS)
+    assert asker.fresh_devices(watched, NOW) == {"r1"}
+    insert(flows, {"device": "r2"})
+    assert asker.fresh_devices(watched, NOW) == {"r1"}, "policies of one turn share the answer"
+    measured = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: measured() + 61)
+    assert asker.fresh_devices(watched, NOW) == {"r1", "r2"}
+    asker.disconnect()
