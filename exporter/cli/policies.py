@@ -95,7 +95,8 @@ def evaluate_policy(
     ] = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate one policy now and show its keys, the largest first.
+    """Evaluate one policy now and show its keys, the largest first. Pinned ones without traffic
+    are there, at 0.
 
     Try it:
 
@@ -105,31 +106,34 @@ def evaluate_policy(
 
     from rich.table import Table
 
+    from exporter.policies.asking import rows_of
+    from exporter.policies.keys import FollowedKeys
     from exporter.policies.list_store import store_lists
     from exporter.policies.query import policy_query
 
     settings = read_config(config)
     loaded = load_chosen(settings, file)
     policy = _named(loaded, name)
-    query = policy_query(policy, int((time.time() - ago) * 1000), lists=loaded.loaded_lists)
+    end = time.time() - ago
+    query = policy_query(policy, int(end * 1000), lists=loaded.loaded_lists)
     with connected(settings.clickhouse) as client:
         store_lists(client, policy, loaded.loaded_lists)
         rows = client.query(query.sql, parameters=query.parameters).result_rows
-    rows = sorted(rows, key=lambda row: row[-2], reverse=True)
+    followed = FollowedKeys(policy)
+    followed.update(rows_of(policy, rows), end)
+    keys = [
+        ({each: key.labels.get(each, "") for each in policy.dimensions}, key.value)
+        for key in sorted(followed, key=lambda key: key.value, reverse=True)
+    ]
     if as_json:
-        show_json(
-            [
-                dict(zip((*policy.dimensions, "value"), row, strict=True))
-                for row in (row[1:-1] for row in rows)
-            ]
-        )
+        show_json([labels | {"value": value} for labels, value in keys])
         return
     table = Table(*policy.dimensions, box=None)
     table.add_column(policy.measured.unit, justify="right")
-    for _, *texts, value, _ in rows:
-        table.add_row(*texts, f"{value:,.10g}")
+    for labels, value in keys:
+        table.add_row(*labels.values(), f"{value:,.10g}")
     show_table(table)
-    typer.echo(f"{len(rows)} keys; alerts {_bounds(policy)}")
+    typer.echo(f"{len(keys)} keys; alerts {_bounds(policy)}")
 
 
 @policies_app.command("new-normal")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final
 
 from exporter.policies.keys import Row
 from exporter.policies.list_store import ListKeeper
@@ -68,15 +68,7 @@ class Asker:
                 "max_query_size": _MAX_QUERY_BYTES,
             },
         )
-        return [
-            Row(
-                int(key),
-                dict(zip(policy.dimensions, texts, strict=True)),
-                float(value),
-                tuple(devices),
-            )
-            for key, *texts, value, devices in result.result_rows
-        ]
+        return rows_of(policy, result.result_rows)
 
     def fresh_devices(self, policy: Policy, end: float) -> frozenset[str]:
         """The devices that reported something of the policy's table just before ``end``."""
@@ -97,3 +89,16 @@ class Asker:
     def disconnect(self) -> None:
         """Close the client; the next question opens another."""
         self._session.close()
+
+
+def rows_of(policy: Policy, answer: Iterable[Sequence[Any]]) -> list[Row]:
+    """What a policy's query answers (:func:`~exporter.policies.query.policy_query`)."""
+    return [
+        Row(
+            int(key),
+            dict(zip(policy.dimensions, texts, strict=True)),
+            float(value),
+            tuple(devices),
+        )
+        for key, *texts, value, devices in answer
+    ]

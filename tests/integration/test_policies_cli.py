@@ -91,7 +91,8 @@ def test_evaluate_shows_the_keys_of_now(database: Database, config: Path) -> Non
     client = database.connect()
     client.command(
         "INSERT INTO flows (time_received, dst_addr, dst_host, bytes) "
-        "SELECT now64(3) - 30, toIPv6('10.0.1.13'), 'fl13', 75000000"
+        "SELECT now64(3) - 30 + 60 * number, toIPv6('10.0.1.13'), 'fl13', 75000000 "
+        "FROM numbers(60)"
     )
     client.close()
     said = run("policies", "evaluate", "hosts", "--config", str(config))
@@ -103,6 +104,16 @@ def test_evaluate_shows_the_keys_of_now(database: Database, config: Path) -> Non
     assert "no policy is named 'x': hosts" in run(
         "policies", "evaluate", "x", "--config", str(config), code=2
     )
+
+
+def test_evaluate_shows_pinned_keys_without_traffic_too(config: Path, tmp_path: Path) -> None:
+    pinned = tmp_path / "pinned.yaml"
+    pinned.write_text(POLICIES + "    pin: [{dst_addr: 192.0.2.77, dst_host: quiet}]\n")
+    arguments = ("policies", "evaluate", "hosts", "--file", str(pinned), "--config", str(config))
+    shown = [line.split() for line in run(*arguments).splitlines()]
+    assert ["192.0.2.77", "quiet", "0"] in shown
+    keys = json.loads(run(*arguments, "--json"))
+    assert keys[-1] == {"dst_addr": "192.0.2.77", "dst_host": "quiet", "value": 0}
 
 
 def test_incidents_are_listed_and_shown(database: Database, config: Path) -> None:
@@ -168,7 +179,7 @@ def test_the_present_level_of_a_key_becomes_its_new_normal(
     assert "usual is 1,000,000 bit/s, from 1,000,000 to 1,000,000" in said
     (entry,) = load_new_normals(config.parent / "said.yaml")
     assert (entry.policy, entry.key) == ("hosts", {"dst_addr": "10.0.2.1", "dst_host": "ag"})
-    assert timedelta(hours=3) < datetime.now(UTC) - entry.since < timedelta(hours=3, minutes=3)
+    assert timedelta(hours=3) < datetime.now(UTC) - entry.since < timedelta(hours=3, minutes=30)
 
     collector = NewNormalCollector([entry])
     told = {
