@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from exporter.incidents.alert import BodyError, fingerprint, from_prometheus, from_webhook
+from exporter.incidents.alert import BodyError, Observation, fingerprint, from_prometheus, from_webhook
 from exporter.incidents.history import AlertRow, History
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -38,7 +39,7 @@ class Told:
             }
         ]
         for seen in from_prometheus(json.dumps(body).encode(), at(now)):
-            self.history.observe(seen)
+            assert self.history.observe(seen)
         self.history.expire(at(now))
 
     def by_webhook(self, now: float, starts: float = 0, ends: float | None = None) -> None:
@@ -54,7 +55,7 @@ class Told:
         # The group is firing as long as any of its alerts is.
         body = {"version": "4", "status": "firing", "alerts": [alert]}
         for seen in from_webhook(json.dumps(body).encode(), at(now)):
-            self.history.observe(seen)
+            assert self.history.observe(seen)
         self.history.expire(at(now))
 
     def rows(self) -> list[tuple[float, float | None]]:
@@ -185,8 +186,11 @@ def test_a_notification_that_waited_does_not_reopen_an_ended_alert(told: Told) -
 def test_a_replica_that_still_sees_it_reopens_it(told: Told) -> None:
     told.by_prometheus(now=0)
     told.by_prometheus(now=600, ends=600)
-    told.by_prometheus(now=610, starts=7)
+    assert told.written(600)
+    told.by_prometheus(now=610, starts=7, value="3")
     assert told.rows() == [(0, None)]
+    (reopened,) = told.written(610)
+    assert reopened.value == 3
 
 
 def test_an_alert_that_nobody_vouches_for_any_more_ends(told: Told) -> None:
@@ -206,6 +210,16 @@ def test_one_that_only_notifications_tell_of_ends_a_day_after_the_last(told: Tol
     assert told.rows() == [(0, 30 * 3600)]
 
 
+def test_one_that_prometheus_tells_too_ends_when_prometheus_stops_though_it_is_notified(
+    told: Told,
+) -> None:
+    told.by_webhook(now=0)
+    told.by_prometheus(now=60)
+    told.by_webhook(now=120)
+    told.history.expire(at(301))
+    assert told.rows() == [(0, 300)]
+
+
 def test_each_alert_of_a_notification_has_its_own_status(told: Told) -> None:
     told.by_webhook(now=0)
     told.by_webhook(now=60, ends=50)  # the group's status is still firing
@@ -214,9 +228,10 @@ def test_each_alert_of_a_notification_has_its_own_status(told: Told) -> None:
 
 def test_after_a_restart_the_table_is_taken_up_where_it_was(told: Told) -> None:
     told.by_prometheus(now=0)
-    rows = told.written(0)
+    rows = [replace(row, dirty=True, written_at=None) for row in told.written(0)]
     again = Told()
     again.history.restore(rows, at(100))
+    assert again.written(100) == []
     again.by_prometheus(now=110, starts=7)
     assert again.rows() == [(0, None)]
     assert again.written(110) == []
@@ -232,6 +247,33 @@ def test_what_ended_long_ago_is_forgotten_once_written(told: Told) -> None:
     told.written(86_400)
     told.history.expire(at(86_400 * 2))
     assert len(told.history) == 0
+
+
+def test_beyond_so_many_alerts_new_ones_are_refused_and_known_ones_go_on() -> None:
+    history = History()
+    room = 20_000
+
+    def tell(number: int, now: float, *, resolved: bool = False) -> bool:
+        labels = {"alertname": "A", "n": str(number)}
+        ends = at(now + (0 if resolved else 240))
+        return history.observe(
+            Observation(str(number), labels, {}, T0, ends, resolved, "", "prometheus", at(now))
+        )
+
+    assert all(tell(number, 0) for number in range(room))
+    assert not tell(room, 0)
+    assert tell(0, 60, resolved=True)
+    assert len(history) == room
+    assert sum(row.resolved for row in history) == 1
+    for row in history.unwritten():
+        row.dirty = False
+    history.expire(at(86_400))
+    history.expire(at(86_400 * 2))
+    for row in history.unwritten():
+        row.dirty = False
+    history.expire(at(86_400 * 3))
+    assert len(history) == 0
+    assert tell(room, 86_400 * 3)
 
 
 def test_what_ended_without_saying_when_ended_now_and_never_before_it_began() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -185,6 +187,24 @@ def test_every_torn_write_and_every_changed_byte_is_noticed(tmp_path: Path) -> N
             read_insert(path)
 
 
+@pytest.mark.parametrize("field", ["token", "body"])
+def test_lengths_beyond_the_file_are_not_believed(opened: Opened, field: str) -> None:
+    """Whoever made such a file made its checksum, too."""
+    opened.spool.append(insert("a"), tried=False)
+    opened.spool.append(insert("b"), tried=False)
+    file = opened.files()[0]
+    data = bytearray(file.read_bytes())
+    if field == "token":
+        struct.pack_into("<I", data, 12, len(data))
+    else:
+        struct.pack_into("<Q", data, 24, 1 << 60)
+    struct.pack_into("<I", data, 8, zlib.crc32(data[12:]))
+    file.write_bytes(data)
+    assert opened.replay() == ["b"]
+    (aside,) = Quarantine(opened.folder, MIB).files()
+    assert aside.reason == "damaged: its lengths make no sense"
+
+
 def test_a_damaged_file_that_cannot_be_set_aside_stays_and_holds_up_no_others(
     opened: Opened,
 ) -> None:
@@ -330,6 +350,8 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
     assert opened.metric("spool_write_failures_total") == 1
     assert opened.metric("spool_bytes") == opened.files()[0].stat().st_size
     opened.spool.append(insert("c"), tried=False)
+    # What could not be written takes no room: else the oldest would be dropped for it.
+    assert opened.metric("spool_bytes") == sum(file.stat().st_size for file in opened.files())
     assert opened.replay() == ["a", "c"]
     assert sorted(p.name for p in opened.folder.iterdir()) == ["lock"]
 
@@ -351,6 +373,7 @@ def test_one_that_clickhouse_never_takes_lets_others_pass_and_is_found_out(opene
         pytest.fail("never found out")
     assert passed == ["b", "c", "d", "e"][: len(passed)]
     assert len(passed) >= 3
+    assert entry.failures == 8  # until then it may be ClickHouse that has a bad time
 
 
 def test_no_insert_is_to_blame_while_clickhouse_takes_none(opened: Opened) -> None:
