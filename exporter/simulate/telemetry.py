@@ -10,7 +10,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from exporter.policies.past import Sample
@@ -22,6 +27,8 @@ from exporter.simulate.streams import Floats, Rhythm, factors
 
 #: As node_exporter names it; one CPU stands for all of a node's.
 CPU_METRIC: Final = "node_cpu_seconds"
+#: As Prometheus itself tells of each node that it scrapes: dashboards choose nodes by it.
+UP_METRIC: Final = "up"
 LATENCY_METRIC: Final = "query_duration_seconds"
 _LABELS: Final = (("job", "node"), ("cpu", "0"))
 _APPLICATION: Final = (("job", "query-frontend"), ("instance", "web01:8080"))
@@ -113,7 +120,7 @@ class SiteMetrics(Collector):
         self._sum += _mean(float(self._telemetry.slow(at)[0])) * float(queries[-1])
 
     def collect(self) -> Iterator[Metric]:
-        """``node_cpu_seconds_total`` and ``query_duration_seconds``."""
+        """``node_cpu_seconds_total``, ``up`` and ``query_duration_seconds``."""
         cpu = CounterMetricFamily(
             CPU_METRIC, "Seconds that the CPU spent in each mode.",
             labels=["job", "cpu", "instance", "mode"],
@@ -122,6 +129,10 @@ class SiteMetrics(Collector):
             for mode, value in _modes(busy, self._seconds).items():
                 cpu.add_metric(["node", "0", f"{node}:{_PORT}", mode], value)
         yield cpu
+        up = GaugeMetricFamily(UP_METRIC, "Whether the node answers.", labels=["job", "instance"])
+        for node in self._busy:
+            up.add_metric(["node", f"{node}:{_PORT}"], 1.0)
+        yield up
         latency = HistogramMetricFamily(
             LATENCY_METRIC, "How long queries of users took.", labels=["job", "instance"]
         )
@@ -145,6 +156,9 @@ def past_samples(telemetry: Telemetry, begin: int, end: int, step: int = 120) ->
             for mode, value in _modes(float(busy[number - 1]), float(number * step)).items():
                 labels = (*_LABELS, ("instance", f"{node}:{_PORT}"), ("mode", mode))
                 yield Sample(f"{CPU_METRIC}_total", labels, at, value)
+    for node in MACHINES:
+        for at in told:
+            yield Sample(UP_METRIC, (("job", "node"), ("instance", f"{node}:{_PORT}")), at, 1.0)
     queries = np.cumsum(telemetry.queries(moments), axis=0) * step
     for bucket, upper in enumerate(BUCKETS):
         until = (*_APPLICATION, ("le", _le(upper)))

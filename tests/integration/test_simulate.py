@@ -163,6 +163,8 @@ def test_metrics_of_nodes_and_application_are_served(tmp_path: Path) -> None:
             assert process.wait(20) == 0, (tmp_path / "log").read_text()
     for busy in ("fl13", "ag04"):
         assert values[idle(busy)] < 0.3 * values[idle("fl12")]
+        # By this the Incident dashboard chooses whose CPU it shows.
+        assert values[f'up{{instance="{busy}:9100",job="node"}}'] == 1
     assert values[quick] / values[count] < 0.95
 
 

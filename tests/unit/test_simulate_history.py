@@ -145,11 +145,14 @@ def test_nodes_and_application_follow_the_story() -> None:
     assert within_four[6] / within_four[-1] < 0.95
 
     begin = origin // 1000 - 600
-    values = [
-        (sample.time, sample.value)
+    told = [
+        sample
         for sample in past_samples(spike, begin, begin + 1200)
-        if ("instance", "fl13:9100") in sample.labels and ("mode", "idle") in sample.labels
+        if ("instance", "fl13:9100") in sample.labels
     ]
+    values = [(sample.time, sample.value) for sample in told if ("mode", "idle") in sample.labels]
+    up = [(sample.time, sample.value) for sample in told if sample.metric == "up"]
+    assert up == [(time, 1.0) for time, _ in values]
     steps = np.diff([value for _, value in values]) / np.diff([time for time, _ in values])
     assert steps[0] > 0.4
     assert steps[-1] < 0.1
