@@ -117,7 +117,7 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
         "What a policy states about its alerts.",
         labels=[
             "policy", "severity", "team", "incident", "dashboard", "measure", "unit", "combine",
-            "no_baseline",
+            "no_baseline", "description",
         ],
     )  # fmt: skip
     filters = InfoMetricFamily(
@@ -145,7 +145,7 @@ def _thresholds(policies: list[Policy]) -> Iterator[Metric]:
             [
                 policy.name, policy.severity, policy.team, policy.incident, policy.dashboard,
                 policy.measure, policy.measured.unit, policy.combine,
-                choice if isinstance(choice, str) else "value",
+                choice if isinstance(choice, str) else "value", policy.description,
             ],
             {},
         )  # fmt: skip
