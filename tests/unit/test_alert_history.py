@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from exporter.incidents.alert import BodyError, Observation, fingerprint, from_prometheus, from_webhook
+from exporter.incidents.alert import (
+    BodyError,
+    Observation,
+    fingerprint,
+    from_prometheus,
+    from_webhook,
+)
 from exporter.incidents.history import AlertRow, History
 
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
