@@ -1,7 +1,9 @@
 """Devices, networks and hosts from files that are read again when they change.
 
 A new version that is wrong changes nothing: the last good one stays in force, and the fault is
-logged, counted, and shown until it is mended.
+logged, counted, and shown until it is mended. So it is where a name or pattern finds no file any
+more. A file that goes while others of its pattern are there was taken away: it is forgotten, which
+is logged and counted.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import glob
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,8 +35,10 @@ _KINDS: Final[dict[str, tuple[str, Callable[[Path], Sequence[Any]]]]] = {
 
 @dataclass(slots=True)
 class _File:
-    """One file: its last good content, and what was last seen of it."""
+    """One file: its last good content, what was last seen of it, and what of the configuration
+    names it."""
 
+    pattern: str
     entries: Sequence[Any] = ()
     version: FileVersion | None = None
     loaded_at: float = 0.0
@@ -45,6 +49,7 @@ class _File:
 class _Kind:
     files: dict[Path, _File] = field(default_factory=dict)
     errors: int = 0
+    forgotten: int = 0
 
 
 class NameFiles(Collector):
@@ -58,15 +63,19 @@ class NameFiles(Collector):
         changed = set()
         for name, kind in self._kinds.items():
             setting, load = _KINDS[name]
-            found = _matching(getattr(config, setting))
-            gone = kind.files.keys() - found
-            for path in gone:
-                del kind.files[path]
+            patterns: list[str] = getattr(config, setting)
+            found = _matching(patterns)
+            missing = self._missing(name, kind, patterns, found)
+            if kind.files.keys() - found.keys() - missing.keys():
                 changed.add(name)
-            kind.files = {path: kind.files.get(path, _File()) for path in found}
-            for path, file in kind.files.items():
+            there = {
+                path: kind.files.get(path) or _File(pattern) for path, pattern in found.items()
+            }
+            for path, file in there.items():
+                file.pattern = found[path]
                 if self._read(kind, path, file, load):
                     changed.add(name)
+            kind.files = dict(sorted((there | missing).items()))
         return frozenset(changed)
 
     def merged(self, config: Config) -> Config:
@@ -124,17 +133,44 @@ class NameFiles(Collector):
             "Versions of files that were not taken over because they are wrong.",
             labels=["kind"],
         )
+        forgotten = CounterMetricFamily(
+            "flow_exporter_names_files_forgotten",
+            "Files that are gone while others of their pattern are there.",
+            labels=["kind"],
+        )
         for name, kind in self._kinds.items():
             errors.add_metric([name], kind.errors)
+            forgotten.add_metric([name], kind.forgotten)
             for path, file in list(kind.files.items()):
                 valid.add_metric([name, str(path)], not file.fault)
                 entries.add_metric([name, str(path)], len(file.entries))
                 loaded.add_metric([name, str(path)], file.loaded_at)
-        yield from (valid, entries, loaded, errors)
+        yield from (valid, entries, loaded, errors, forgotten)
 
     def _entries(self, kind: str) -> Iterator[Any]:
         for file in self._kinds[kind].files.values():
             yield from file.entries
+
+    @staticmethod
+    def _missing(
+        name: str, kind: _Kind, patterns: Sequence[str], found: Mapping[Path, str]
+    ) -> dict[Path, _File]:
+        """Files that are gone and yet stay in force; those that do not are told."""
+        missing = {}
+        for path, file in kind.files.items():
+            if path in found or file.pattern not in patterns:
+                continue
+            if file.pattern in found.values():
+                kind.forgotten += 1
+                log.warning("%s is gone: its %d %s are forgotten", path, len(file.entries), name)
+                continue
+            missing[path] = file
+            if file.version is not None:
+                file.version = None
+                file.fault = f"{path}: nothing is there any more that {file.pattern!r} names"
+                kind.errors += 1
+                log.error("the version before stays in force: %s", file.fault)
+        return missing
 
     def _read(
         self, kind: _Kind, path: Path, file: _File, load: Callable[[Path], Sequence[Any]]
@@ -157,6 +193,10 @@ class NameFiles(Collector):
         return different
 
 
-def _matching(patterns: Sequence[str]) -> list[Path]:
-    found = {Path(name) for pattern in patterns for name in glob.glob(pattern)}  # noqa: PTH207
-    return sorted(found)
+def _matching(patterns: Sequence[str]) -> dict[Path, str]:
+    """The files that are there, with the first pattern that each matches."""
+    found: dict[Path, str] = {}
+    for pattern in patterns:
+        for name in sorted(glob.glob(pattern)):  # noqa: PTH207
+            found.setdefault(Path(name), pattern)
+    return found

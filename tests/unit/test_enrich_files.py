@@ -204,6 +204,35 @@ def test_a_broken_version_leaves_the_old_one_in_force_until_it_is_mended(tmp_pat
     file.unlink()
     assert files.read(config) == {"devices"}
     assert names() == ["more"]
+    assert f"{file} is gone: its 1 devices are forgotten" in caplog.text
+    assert metrics(files)["flow_exporter_names_files_forgotten_total", "devices"] == 1
+
+
+@pytest.mark.parametrize("pattern", ["*.yml", "a.yml"])
+def test_where_no_file_is_left_the_last_stays_in_force_and_that_is_told(tmp_path, caplog, pattern):
+    file = written(tmp_path / "a.yml", DEVICES)
+    config = Config.model_validate({"device_files": [str(tmp_path / pattern)]})
+    files = NameFiles()
+    files.read(config)
+    before = files.merged(config).devices
+    file.rename(tmp_path / "elsewhere")
+    for _ in range(3):
+        assert files.read(config) == set()
+    assert files.merged(config).devices == before
+    valid = "flow_exporter_names_file_valid", "devices", str(file)
+    assert metrics(files)[valid] == 0
+    assert metrics(files)["flow_exporter_names_file_errors_total", "devices"] == 1
+    assert metrics(files)["flow_exporter_names_files_forgotten_total", "devices"] == 0
+    assert caplog.text.count("nothing is there any more that") == 1
+    (tmp_path / "elsewhere").rename(file)
+    assert files.read(config) == set()
+    assert metrics(files)[valid] == 1
+    file.rename(tmp_path / "elsewhere")
+    assert files.read(config) == set()
+    assert metrics(files)["flow_exporter_names_file_errors_total", "devices"] == 2
+    # Who takes the file out of the configuration means it.
+    assert files.read(Config()) == {"devices"}
+    assert metrics(files)["flow_exporter_names_files_forgotten_total", "devices"] == 0
 
 
 def test_the_configuration_wins_over_files(tmp_path):
