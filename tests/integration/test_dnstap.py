@@ -149,7 +149,7 @@ def test_many_resolvers_are_read_at_a_time(tmp_path: Path) -> None:
 def test_slow_and_broken_peers_stop_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "_PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(receiver, "_PATIENCE_SECONDS", 5.0)
     with receiving(tmp_path) as found, Sender(found.path) as good:
         good.shake_hands()
         mute = Sender(found.path)  # connects and says nothing
@@ -172,7 +172,8 @@ def test_slow_and_broken_peers_stop_no_others(
         stats = found.receiver.stats
         for peer in (long, wrong, mute, half):
             assert peer.closed()
-        assert (stats.closed["frame_length"], stats.closed["timeout"]) == (2, 2)
+        closed = {"frame_length": 2, "timeout": 2}
+        until("count", 30, lambda: closed.items() <= stats.closed.items())
         assert stats.errors["protobuf"] == 2
         # Silence between frames is no fault.
         until("idle connections", 30, lambda: stats.connections == 2)
@@ -238,7 +239,7 @@ def test_while_rows_cannot_be_stored_names_are_learned_and_the_loss_is_counted(
     stored: list[DnsBatch] = []
 
     def write(batch: DnsBatch) -> None:
-        free.wait(30)
+        free.wait(300)
         stored.append(batch)
 
     with receiving(tmp_path, write) as found, Sender(found.path) as sender:

@@ -77,7 +77,7 @@ class Rig:
 
     def send(self, *records: pb.Record, channel: grpc.Channel | None = None) -> pb.CollectorReply:
         stub = CollectorStub(channel or self.channel)
-        return stub.Send(pb.Records(entries=records), timeout=30)
+        return stub.Send(pb.Records(entries=records), timeout=120)
 
     def metric(self, name: str, **labels: str) -> float:
         return sum(
@@ -134,7 +134,7 @@ def test_a_full_pipeline_slows_agents() -> None:
         while not rig.metric("waiting_messages"):
             assert not call.done()
         rig.taken.room.set()
-        call.result(30)
+        call.result(120)
         assert len(rig.taken.rows) == 1
         assert rig.metric("waiting_messages") == 0
         assert rig.metric("refused_flows_total") == 0
@@ -162,7 +162,7 @@ def test_more_calls_than_allowed_are_refused() -> None:
         assert refused(rig, record(), channel=other) is grpc.StatusCode.RESOURCE_EXHAUSTED
         other.close()
         rig.taken.room.set()
-        call.result(30)
+        call.result(120)
 
 
 def open_ones(sockets: list[socket.socket]) -> list[socket.socket]:
@@ -215,7 +215,7 @@ def test_who_connects_and_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPa
         running() as rig,
         socket.create_connection(("127.0.0.1", rig.server.port)) as silent,
     ):
-        silent.settimeout(30)
+        silent.settimeout(120)
         while silent.recv(4096):
             pass
 
@@ -261,15 +261,15 @@ def test_calls_whose_message_never_comes_do_not_keep_agents_out_for_long(
             return refused_or_none(rig, rig.channel) is grpc.StatusCode.RESOURCE_EXHAUSTED
 
         until("the one call is taken", 30, is_taken)
-        assert stalled.call.exception(timeout=30) is not None
+        assert stalled.call.exception(timeout=120) is not None
         until("there is room", 30, lambda: refused_or_none(rig, rig.channel) is None)
-        assert rig.metric("faults_total", reason="too_slow") == (limit == "MESSAGE_SECONDS")
+        assert (rig.metric("faults_total", reason="too_slow") > 0) == (limit == "MESSAGE_SECONDS")
 
 
 def test_a_call_without_a_message_is_refused_and_counted() -> None:
     with running() as rig:
         with pytest.raises(grpc.RpcError) as error:
-            rig.channel.stream_unary("/pbflow.Collector/Send")(iter(()), timeout=30)
+            rig.channel.stream_unary("/pbflow.Collector/Send")(iter(()), timeout=120)
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert rig.metric("faults_total", reason="malformed") == 1
 
@@ -293,7 +293,7 @@ def test_long_messages_are_refused_also_when_compressed() -> None:
         assert refused(rig, large) is grpc.StatusCode.RESOURCE_EXHAUSTED
         with pytest.raises(grpc.RpcError) as error:
             CollectorStub(rig.channel).Send(
-                pb.Records(entries=[large]), timeout=30, compression=grpc.Compression.Gzip
+                pb.Records(entries=[large]), timeout=120, compression=grpc.Compression.Gzip
             )
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         rig.send(record())
@@ -304,7 +304,7 @@ def test_what_is_no_message_is_counted() -> None:
     with running() as rig:
         send = rig.channel.unary_unary("/pbflow.Collector/Send")
         with pytest.raises(grpc.RpcError) as error:
-            send(b"\xff\xff\xff", timeout=30)
+            send(b"\xff\xff\xff", timeout=120)
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert rig.metric("faults_total", reason="malformed") == 1
         rig.send(record())
@@ -314,7 +314,7 @@ def test_a_message_of_too_many_records_is_refused_and_counted() -> None:
     with running() as rig:
         call = rig.channel.unary_unary("/pbflow.Collector/Send")
         with pytest.raises(grpc.RpcError) as error:
-            call(b"\x0a\x00" * 60_000, timeout=30)
+            call(b"\x0a\x00" * 60_000, timeout=120)
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert rig.metric("faults_total", reason="too_many_records") == 1
         rig.send(record())
@@ -334,7 +334,7 @@ def test_health_and_reflection() -> None:
     with running() as rig:
         stub = health_pb2_grpc.HealthStub(rig.channel)
         for service in ("", "pbflow.Collector"):
-            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=120)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
         database = ProtoReflectionDescriptorDatabase(rig.channel)
         assert "pbflow.Collector" in database.get_services()

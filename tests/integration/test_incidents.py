@@ -72,7 +72,7 @@ class Collector:
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -80,7 +80,7 @@ class Collector:
     def announce(self, path: str, length: int) -> int:
         """The answer to a body that is said to be this long, before any of it is sent."""
         host, _, port = self.address.partition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
         try:
             connection.putrequest("POST", path)
             connection.putheader("Content-Length", str(length))
@@ -193,7 +193,7 @@ def test_a_body_that_does_not_tell_its_length_is_cut_off_at_the_limit(
 ) -> None:
     with Collector(database) as collector:
         host, _, port = collector.address.partition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(
                 b"POST /api/v2/alerts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
             )
@@ -256,13 +256,13 @@ def test_prometheus_and_alertmanager_bring_alerts_home(
     )
     table.command(
         "INSERT INTO flows (time_received, dst_addr, dst_host, bytes) "
-        "SELECT now64(3) - 30 + number, toIPv6('10.0.1.13'), 'fl13', 75000 FROM numbers(60)"
+        "SELECT now64(3) - 30 + number, toIPv6('10.0.1.13'), 'fl13', 75000 FROM numbers(3600)"
     )
     evaluator = PolicyEvaluator(
         database.connect,
         PolicySet(policies=[policy]),
         delay_seconds=0,
-        query_timeout_seconds=5,
+        query_timeout_seconds=60,
     )
     with Collector(database) as collector:
         collector.registry.register(PolicyCollector(evaluator))
@@ -376,9 +376,13 @@ def _check_alerts_come_home(
     assert "grafana_url" not in host["labels"]
 
     until("two more alerts", 30, lambda: len(rows(table, "alertname = 'Toggled'")) == 2)
-    with urllib.request.urlopen(f"{alertmanager}/api/v2/alerts", timeout=5) as response:
-        known = {alert["fingerprint"] for alert in json.load(response)}
-    assert known == {row["fingerprint"] for row in rows(table)}
+
+    def all_known() -> bool:
+        with urllib.request.urlopen(f"{alertmanager}/api/v2/alerts", timeout=60) as response:
+            known = {alert["fingerprint"] for alert in json.load(response)}
+        return known == {row["fingerprint"] for row in rows(table)}
+
+    until("the same alerts in both", 30, all_known)
     until(
         "notifications by webhook",
         30,
@@ -404,5 +408,7 @@ def _check_alerts_come_home(
         "b": "resolved",
     }
     assert len(rows(table)) == 3
-    assert collector.deliveries()[("alerts", "accepted")] > 3  # repeated, yet one row each
+    posts = ("alerts", "accepted")  # repeated, yet one row each
+    until("more posts than alerts", 30, lambda: collector.deliveries()[posts] > 3)
+    assert len(rows(table)) == 3
     assert set(collector.deliveries()) == {("alerts", "accepted"), ("webhook", "accepted")}

@@ -232,14 +232,15 @@ def test_a_reload_keeps_what_an_unchanged_query_follows(database: Database, flow
 def test_the_thread_evaluates_when_a_window_has_ended(database: Database, flows: Client) -> None:
     now = time.time()
     flows.command(
-        "INSERT INTO flows (time_received, dst_addr, bytes) "
-        f"VALUES (fromUnixTimestamp64Milli({int(now * 1000) - 5000}), toIPv6('10.0.0.1'), 7500)"
+        "INSERT INTO flows (time_received, dst_addr, bytes) "  # one in any minute of an hour
+        f"SELECT fromUnixTimestamp64Milli({int(now * 1000) - 5000} + 60000 * toInt64(number)),"
+        " toIPv6('10.0.0.1'), 7500 FROM numbers(60)"
     )
     evaluator = PolicyEvaluator(
         database.connect,
         PolicySet(policies=[policy(interval="5s")]),
         delay_seconds=0,
-        query_timeout_seconds=5,
+        query_timeout_seconds=60,
     )
     evaluator.start()
     try:

@@ -50,15 +50,20 @@ def send(port: int, payloads: list[bytes], address: str = "127.0.0.1") -> tuple[
         return name[0], name[1]
 
 
-def take(receivers: UdpReceivers, count: int) -> list[bytes]:
-    """Copies of the next ``count`` payloads."""
-    taken: list[bytes] = []
-    deadline = time.monotonic() + 30
-    while len(taken) < count and time.monotonic() < deadline:
+def take_batches(receivers: UdpReceivers, count: int) -> list[list[bytes]]:
+    """Copies of the next ``count`` payloads, by batch."""
+    taken: list[list[bytes]] = []
+    deadline = time.monotonic() + 300
+    while sum(map(len, taken)) < count and time.monotonic() < deadline:
         batch = receivers.receive(0.2)
         if batch is not None:
-            taken.extend(bytes(payload) for payload in batch.payloads)
+            taken.append([bytes(payload) for payload in batch.payloads])
     return taken
+
+
+def take(receivers: UdpReceivers, count: int) -> list[bytes]:
+    """Copies of the next ``count`` payloads."""
+    return [payload for batch in take_batches(receivers, count) for payload in batch]
 
 
 def test_payloads_arrive_whole_and_in_order(receivers: UdpReceivers) -> None:
@@ -67,10 +72,13 @@ def test_payloads_arrive_whole_and_in_order(receivers: UdpReceivers) -> None:
     assert take(receivers, len(sent)) == sent
 
 
-def test_a_batch_tells_sender_port_and_time(receivers: UdpReceivers) -> None:
+def test_a_batch_tells_sender_port_and_time() -> None:
     before = time.time_ns() // 1_000_000
-    _, port = send(receivers.receivers[0].port, [b"x", b"y"])
-    batch = receivers.receive(2)
+    opened = open_receivers(settings("127.0.0.1"))
+    # Before somebody reads: so they come together.
+    _, port = send(opened.receivers[0].port, [b"x", b"y"])
+    with opened as receivers:
+        batch = receivers.receive(60)
     assert batch is not None
     assert [format_address(row.tobytes()) for row in batch.senders] == ["127.0.0.1"] * 2
     assert batch.ports.tolist() == [port, port]
@@ -80,11 +88,11 @@ def test_a_batch_tells_sender_port_and_time(receivers: UdpReceivers) -> None:
 
 
 def test_datagrams_sent_within_a_moment_share_a_batch(receivers: UdpReceivers) -> None:
-    for _ in range(10):  # where the sender did not get the time for it within a moment, once more
+    for _ in range(100):  # where the sender did not get the time for it within a moment, once more
         for _ in range(5):
             send(receivers.receivers[0].port, [b"a"])
             time.sleep(0.005)
-        batch = receivers.receive(30)
+        batch = receivers.receive(60)
         assert batch is not None
         if len(batch) == 5:
             break
@@ -92,20 +100,17 @@ def test_datagrams_sent_within_a_moment_share_a_batch(receivers: UdpReceivers) -
     assert len(batch) == 5
 
 
-def test_a_backlog_is_read_without_waiting() -> None:
-    sent = 20_000
+def test_a_backlog_is_read_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    linger = 30.0
+    monkeypatch.setattr(exporter.receive.udp, "LINGER_SECONDS", linger)
+    sent = 2 * BATCH_DATAGRAMS
     with open_receivers(settings("127.0.0.1")) as receivers:
         if receivers.receivers[0].buffer_bytes < 32 << 20:
             pytest.skip("needs a receive buffer of 32 MiB: CAP_NET_ADMIN or net.core.rmem_max")
-        took = []
-        for _ in range(5):  # of which a busy machine may hold up some
-            send(receivers.receivers[0].port, [b"x" * 1000] * sent)
-            begin = time.monotonic()
-            assert len(take(receivers, sent)) == sent
-            took.append(time.monotonic() - begin)
-            if took[-1] < 1:
-                break
-        assert min(took) < 1
+        send(receivers.receivers[0].port, [b"x" * 1000] * sent)
+        begin = time.monotonic()
+        assert len(take(receivers, sent)) == sent
+        assert time.monotonic() - begin < linger
         assert receivers.receivers[0].kernel_drops() == 0
 
 
@@ -118,7 +123,7 @@ def test_all_listeners_are_read_and_senders_keep_their_family() -> None:
         send(both, [b"both-v4"])
         seen = {}
         while len(seen) < 4:
-            batch = receivers.receive(2)
+            batch = receivers.receive(60)
             assert batch is not None
             for payload, sender in zip(batch.payloads, batch.senders, strict=True):
                 seen[bytes(payload)] = format_address(sender.tobytes())
@@ -151,7 +156,7 @@ def test_a_decoder_that_takes_nothing_holds_up_no_stop(
         time.sleep(0.05)
     stopping = threading.Thread(target=receivers.stop, daemon=True)
     stopping.start()
-    stopping.join(30)
+    stopping.join(120)
     assert not stopping.is_alive()
     assert "came before the stop and were not decoded" in caplog.text
 
@@ -167,10 +172,10 @@ def test_a_slow_decoder_fills_the_kernel_buffer_and_its_drops_are_counted(
             sent += 100
             time.sleep(0.002)
         drops = receiver.kernel_drops()
-        taken = len(take(receivers, sent - drops))
-        assert taken + drops == sent
+        batches = take_batches(receivers, sent - drops)
+        assert sum(map(len, batches)) + drops == sent
         assert drops > 0
-        assert taken >= BATCH_DATAGRAMS * (BATCHES_AHEAD + 1)
+        assert len(batches) > BATCHES_AHEAD
         assert receivers.stalled_seconds > 0
     assert receiver.kernel_drops() == drops
     assert "the kernel dropped" in caplog.text

@@ -14,8 +14,9 @@ from exporter.enrich.devices import DeviceNames
 from exporter.enrich.learned_interfaces import LearnedInterfaces
 from exporter.enrich.snmp import SnmpPoller
 from exporter.own_file import OwnFile
+from tests.support.peers import udp_bound
 from tests.support.programs import program
-from tests.support.stack import free_port, soon
+from tests.support.stack import free_port, soon, until
 
 COMMUNITY, PASSWORD, KEY = "not public", "a long password", "another long password"
 #: The loopback interface is there wherever the tests run.
@@ -33,9 +34,10 @@ def serving(folder, text):
         stdout=log, stderr=subprocess.STDOUT,
         env={"SNMP_PERSISTENT_DIR": str(folder / "state"), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
+    until("snmpd", 30, lambda: udp_bound(port))
     yield port
     process.terminate()
-    process.wait(30)
+    process.wait(60)
     log.close()
 
 
@@ -107,7 +109,7 @@ def test_a_device_that_does_not_answer_or_refuses_holds_up_no_other(agent, tmp_p
     learned = LearnedInterfaces()
     way = {"version": "2c", "community_file": str(tmp_path / "community")}
     settings = {
-        "access": [access(tmp_path, agent, **way)], "timeout_seconds": 2, "retries": 0,
+        "access": [access(tmp_path, agent, **way)], "timeout_seconds": 5, "retries": 0,
         "parallel": 2,
     }  # fmt: skip
     # Nobody listens on 127.0.0.9, and the community is for 127.0.0.1 alone.

@@ -33,7 +33,7 @@ def running(store: RunningStore) -> list[str]:
     return [query for (query,) in rows if "system.processes" not in query]
 
 
-def eventually(condition: object, seconds: float = 60.0) -> bool:
+def eventually(condition: object, seconds: float = 300.0) -> bool:
     """Whether ``condition()`` comes true in time."""
     assert callable(condition)
     end = time.monotonic() + seconds
@@ -49,8 +49,8 @@ def metric(store: RunningStore, name: str) -> float:
     return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
 
-def send_and_leave(store: RunningStore, statement: str, seconds: float, read: int = 0) -> None:
-    """Post a query, read ``read`` bytes of its answer, and close the connection after a while."""
+def send_and_leave(store: RunningStore, statement: str, read: int = 0) -> None:
+    """Post a query, read ``read`` bytes of its answer, and close the connection while it runs."""
     authorization = store.authorization()["authorization"]
     with socket.create_connection(("127.0.0.1", store.port)) as connection:
         connection.sendall(
@@ -59,19 +59,19 @@ def send_and_leave(store: RunningStore, statement: str, seconds: float, read: in
         )
         while read > 0:
             read -= len(connection.recv(65536))
-        time.sleep(seconds)
+        assert eventually(lambda: running(store))
 
 
 def test_a_query_ends_when_its_client_goes_away(store: RunningStore) -> None:
     before = metric(store, 'flow_store_queries_total{kind="query",outcome="cancelled"}')
-    send_and_leave(store, FOREVER, 0.5)
+    send_and_leave(store, FOREVER)
     assert eventually(lambda: not running(store))
-    after = metric(store, 'flow_store_queries_total{kind="query",outcome="cancelled"}')
-    assert after == before + 1
+    cancelled = 'flow_store_queries_total{kind="query",outcome="cancelled"}'
+    assert eventually(lambda: metric(store, cancelled) == before + 1)
 
 
 def test_a_long_answer_ends_when_its_reader_goes_away(store: RunningStore) -> None:
-    send_and_leave(store, "SELECT number FROM system.numbers", 0.2, read=1 << 20)
+    send_and_leave(store, "SELECT number FROM system.numbers", read=1 << 20)
     assert eventually(lambda: not running(store))
     with store.client() as client:
         assert client.query("SELECT 'fresh'").result_rows == [("fresh",)]
@@ -186,7 +186,7 @@ def ask(store: RunningStore, query: str, *, reader: bool = True) -> urllib3.Base
 
 
 def test_queries_are_bounded(small: RunningStore) -> None:
-    memory = ask(small, "SELECT groupArray(number) FROM numbers(100000000)")
+    memory = ask(small, "SELECT length(range(materialize(50000000)))")  # at once
     assert memory.headers["X-ClickHouse-Exception-Code"] == "241"
     began = time.monotonic()
     endless = ask(small, FOREVER)
@@ -194,9 +194,8 @@ def test_queries_are_bounded(small: RunningStore) -> None:
     assert time.monotonic() - began < 20  # the query itself knows no end
     rows = ask(small, "SELECT number FROM numbers(2000)")
     assert rows.headers["X-ClickHouse-Exception-Code"] == "396"
-    assert f"user flow_reader, id {endless.headers['X-ClickHouse-Query-Id']}" in (
-        small.log.read_text()
-    )
+    told = f"user flow_reader, id {endless.headers['X-ClickHouse-Query-Id']}"
+    assert eventually(lambda: told in small.log.read_text())
 
 
 def test_queries_wait_for_their_turn_and_then_are_refused(small: RunningStore) -> None:
@@ -218,11 +217,11 @@ def test_inserts_do_not_wait_for_queries(small: RunningStore) -> None:
         """Whether an insert is done while the query that began before it still runs."""
         with ThreadPoolExecutor(1) as pool:
             query = pool.submit(ask, small, "SELECT sleep(0.9)")
-            assert eventually(lambda: metric(small, "flow_store_queries_running") == 1)
+            eventually(lambda: metric(small, "flow_store_queries_running") == 1 or query.done())
             assert ask(small, "INSERT INTO t VALUES (1)", reader=False).status == 200
             return not query.done()
 
-    assert any(overtakes() for _ in range(5))
+    assert any(overtakes() for _ in range(20))
 
 
 def test_the_reader_leaves_turns_and_places_in_the_queue_to_the_writer() -> None:
@@ -242,7 +241,7 @@ def test_the_reader_leaves_turns_and_places_in_the_queue_to_the_writer() -> None
                 query.result()
             return waits and most == 3 and served and early
 
-        assert any(writer_is_served() for _ in range(5))
+        assert any(writer_is_served() for _ in range(20))
 
 
 def test_a_statement_that_is_too_large_is_refused(small: RunningStore) -> None:
@@ -253,8 +252,8 @@ def test_a_statement_that_is_too_large_is_refused(small: RunningStore) -> None:
 
 def test_sigterm_lets_running_queries_end() -> None:
     with running_store() as store, ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(ask, store, "SELECT sleep(1), 'whole'")
-        time.sleep(0.3)
+        answer = pool.submit(ask, store, "SELECT sleep(2), 'whole'")
+        eventually(lambda: metric(store, "flow_store_queries_running") == 1 or answer.done())
         assert store.stop() == 0
         assert answer.result().data == b"0\twhole\n"
 
@@ -299,7 +298,7 @@ def test_one_data_directory_belongs_to_one_store(store: RunningStore) -> None:
     second = subprocess.run(
         [sys.executable, "-c", "from exporter.cli import main; main()", "store",
          "--data-dir", store.data_dir, "--listen", "127.0.0.1:0"],
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert second.returncode == 1
     assert f"in use by another flow-exporter store (process {store.pid})" in second.stderr

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.stack import until
+
 
 def _mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
@@ -30,9 +32,17 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """What is opened in ``folder`` from now on cannot be written; skips the test likewise."""
-    _mount("--bind", str(folder), str(folder))
+
+    def mounted() -> bool:
+        """Whether nobody opened a file to write between the two steps of it."""
+        _mount("--bind", str(folder), str(folder))
+        done = subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=False)
+        if done.returncode:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        return not done.returncode
+
+    until("a moment without writers", 60, mounted)
     try:
-        _mount("-o", "remount,bind,ro", str(folder))
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
