@@ -132,6 +132,8 @@ WORKING: Final = {
     "incoming_bytes": "`bytes` of the flow to the subscriber, if no other element tells any",
     "incoming_packets": "`packets` of that flow",
     "behavior": "which of these flows has the record's source: incoming, if `SERVER_IS_LOCAL`",
+    "station_addr": "`src_addr`; of egress flows `dst_addr`",
+    "station_mac": "`src_mac`; of egress flows `dst_mac`",
     **{f"mpls_label_{depth}": "`mpls_labels`" for depth in range(1, 11)},
 }
 
@@ -204,7 +206,7 @@ def _builtin() -> tuple[Element, ...]:
         e(0, 44, "sourceIPv4Prefix", "src_addr", r.ADDRESS, "IANA"),
         e(0, 170, "sourceIPv6Prefix", "src_addr", r.ADDRESS, "IANA"),
         e(V9, 24632, "IPV4_INT_ADDR", "src_addr", r.ADDRESS, "Ericsson NAT log"),
-        e(0, 366, "staIPv4Address", "src_addr", r.ADDRESS, "IANA, Cisco WLC"),
+        e(0, 366, "staIPv4Address", "station_addr", r.ADDRESS, "IANA, Cisco WLC"),
         e(9, 12236, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
         e(V9, 45004, "clientIPv4Address", "src_addr", r.ADDRESS, "AVC"),
         e(9, 12238, "clientIPv6Address", "src_addr", r.ADDRESS, "AVC"),
@@ -294,7 +296,7 @@ def _builtin() -> tuple[Element, ...]:
         e(6876, 954, "flowDirection", "direction", r.DIRECTION, "VMware NSX"),
         e(0, 56, "sourceMacAddress", "src_mac", r.MAC, "IANA"),
         e(0, 81, "postSourceMacAddress", "src_mac", r.MAC, "IANA"),
-        e(0, 365, "staMacAddress", "src_mac", r.MAC, "IANA, Cisco WLC"),
+        e(0, 365, "staMacAddress", "station_mac", r.MAC, "IANA, Cisco WLC"),
         e(0, 414, "dot1qCustomerSourceMacAddress", "src_mac", r.MAC, "IANA"),
         e(8741, 3, "initiatorGatewayMac", "src_mac", r.MAC, "SonicWall"),
         e(0, 80, "destinationMacAddress", "dst_mac", r.MAC, "IANA"),

@@ -20,6 +20,7 @@ from exporter.decode.rates import apply_rates
 from exporter.decode.records import Offsets, Records, locate
 from exporter.decode.sections import merge_section, packet_sections
 from exporter.decode.slices import sliced_bytes
+from exporter.decode.stations import stations
 from exporter.decode.times import Uptimes, flow_times
 from exporter.schema import Direction
 
@@ -95,6 +96,7 @@ def _batches(
     received = records.spread(sets.received)
     per_stream = np.bincount(sets.stream, counts, len(streams)).astype(np.int64).tolist()
     merge_section(columns)
+    stations(columns)
     derived.inner_packets(columns, wanted=layout.inner_packets)
     derived.ether_type(columns, count, layout)
     derived.prefix_lengths(columns, layout)

@@ -157,7 +157,7 @@ _INITIATORS: Final = {232: 231, 299: 298}
 _RESPONDER: Final = ("reverse_bytes", "reverse_packets")
 
 #: What tells the family of a flow.
-_ADDRESSES: Final = ("src_addr", "dst_addr", "inner_src_addr", "inner_dst_addr")
+_ADDRESSES: Final = ("src_addr", "dst_addr", "station_addr", "inner_src_addr", "inner_dst_addr")
 
 #: Readings whose value may have any length at all.
 _OCTETS: Final = frozenset({*TEXT_READINGS, *SECTION_READINGS})
@@ -171,6 +171,7 @@ _NO_REVERSE: Final = frozenset(
         "section_octets", "sampler", "system_init", "firewall_event", "flow_id", "inner_src_addr",
         "inner_dst_addr", "inner_proto", "inner_src_port", "inner_dst_port", "incoming_bytes",
         "incoming_packets", "outgoing_bytes", "outgoing_packets", "behavior",
+        "station_addr", "station_mac",
     }
 )  # fmt: skip
 

@@ -71,6 +71,12 @@ def same(name: str, show: Callable[[Any], Any] = lambda value: value) -> Check:
     return lambda row, value: row[name] == show(value)
 
 
+def of_station(part: str) -> Check:
+    """The source's, but of egress flows the destination's."""
+    sides = {"egress": "dst"}
+    return lambda row, value: row[f"{sides.get(row['direction'], 'src')}_{part}"] == value
+
+
 def instead(name: str) -> Check:
     """Fills the column where the element that goes first is zero."""
     return lambda row, value: value == 0 or row[name] != 0
@@ -156,7 +162,7 @@ STORED: dict[str, Check] = {
     "ipv6_src_addr": same("src_addr"), "ipv6_dst_addr": same("dst_addr"),
     "sourceIPv4Address": same("src_addr"), "destinationIPv4Address": same("dst_addr"),
     "sourceIPv6Address": some("src_addr"), "destinationIPv6Address": some("dst_addr"),
-    "staIPv4Address": same("src_addr"), "staMacAddress": same("src_mac"),
+    "staIPv4Address": of_station("addr"), "staMacAddress": of_station("mac"),
     "ipv4_src_prefix": lambda row, value: True if value == "0.0.0.0" else row["src_addr"] == value,
     "l4_src_port": same("src_port"), "l4_dst_port": same("dst_port"),
     "sourceTransportPort": same("src_port"), "destinationTransportPort": same("dst_port"),

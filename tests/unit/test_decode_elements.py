@@ -136,6 +136,7 @@ def test_an_element_alone_fills_its_column(element: Element) -> None:
         "packet_section": ("src_addr", "192.0.2.1"), "event_time": ("time_flow_end", shown),
         "selected_packets": ("sampling_rate", 5), "client_latency": ("rtt", 0.01),
         "server_latency": ("rtt", 0.01),
+        "station_addr": ("src_addr", shown), "station_mac": ("src_mac", shown),
         **{f"{way}_{name}": (name, 5) for way in ("incoming", "outgoing")
            for name in ("bytes", "packets")},
     }.get(element.column.rstrip("0123456789").rstrip("_"))  # fmt: skip

@@ -302,3 +302,28 @@ def test_tags_of_before_802_1ad_are_vlan_tags() -> None:
         fields: list[FieldSpec] = [(315, len(frame))]
         (row,) = rows(make(), ipfix(template10(256, fields), set_of(256, frame)))
         assert (row["src_vlan"], row["src_addr"]) == (100, "192.0.2.1")
+
+
+@pytest.mark.parametrize("with_ends", [False, True])
+def test_a_station_is_the_destination_of_what_a_wireless_controller_sends_it(
+    with_ends: bool,
+) -> None:
+    """Cisco's tell of each application once per direction (61): to and from the station, with its
+    addresses (365, 366); from AireOS 8.2 on with source and destination besides."""
+    mac, ends = bytes.fromhex("00005e005301"), ip("10.0.0.9") + ip("10.0.0.1")
+    fields: list[FieldSpec] = [(365, 6), (366, 4), (61, 1), (1, 4), (2, 4)]
+    counted = struct.pack("!II", 1500, 1)
+    records = [mac + ip("10.0.0.1") + bytes([egress]) + counted for egress in (0, 1)]
+    if with_ends:
+        fields += [(8, 4), (12, 4)]
+        turned = ip("10.0.0.1") + ip("10.0.0.9")
+        records = [record + end for record, end in zip(records, (turned, ends), strict=True)]
+    datagram = netflow9(template9(256, fields), set_of(256, b"".join(records)))
+    up, down = rows(make(), datagram)
+    nobody = "10.0.0.9" if with_ends else "::"
+    names = ("src_addr", "src_mac", "dst_addr", "dst_mac")
+    station, none = ("10.0.0.1", "00:00:5e:00:53:01"), "00:00:00:00:00:00"
+    told = [tuple(row.get(name, none if "mac" in name else "::") for name in names)
+            for row in (up, down)]  # fmt: skip
+    assert told == [(*station, nobody, none), (nobody, none, *station)]
+    assert {row["etype"] for row in (up, down)} == {0x0800}
