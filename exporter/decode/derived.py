@@ -29,8 +29,12 @@ _CLIENT: Final = "CLIENT_IS_LOCAL"
 _INNER: Final = ("src_addr", "dst_addr", "proto", "src_port", "dst_port")
 
 
-def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
-    """``etype`` from the addresses, or the IP version, where the record does not tell it."""
+def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> bool:
+    """``etype`` from the addresses, or the IP version, where the record does not tell it.
+
+    Returns:
+        Whether it is plain that none of sources and destinations is IPv4.
+    """
     version = columns.pop("ip_version", None)
     told = columns.get("etype")
     present = [columns[name] for name in ("src_addr", "dst_addr") if name in columns]
@@ -39,12 +43,11 @@ def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
             columns["etype"] = np.select([version == 4, version == 6], [_IPV4, _IPV6], 0).astype(
                 np.uint16
             )
-        return
+        return True
     first, second = present[0], present[-1]
-    if layout.ipv4:
-        derived = np.full(count, _IPV4, np.uint16)
-    elif values.no_ipv4(first) and values.no_ipv4(second):
-        derived = np.full(count, _IPV6, np.uint16)
+    only_ipv6 = not layout.ipv4 and values.no_ipv4(first) and values.no_ipv4(second)
+    if layout.ipv4 or only_ipv6:
+        derived = np.broadcast_to(np.uint16(_IPV4 if layout.ipv4 else _IPV6), count)
     else:
         ipv4, other = is_ipv4(first), is_ipv4(second)
         # An address of 0 has no family of its own; two of them have that of the IP version, if it
@@ -57,15 +60,14 @@ def ether_type(columns: dict[str, Any], count: int, layout: Layout) -> None:
         for addresses in present:
             addresses[values.no_address(addresses) & ~ipv4] = 0
     columns["etype"] = derived if told is None else values.fill(told, derived)
+    return only_ipv6
 
 
-def prefix_lengths(columns: dict[str, Any], layout: Layout) -> None:
+def prefix_lengths(columns: dict[str, Any]) -> None:
     """No length of an IPv6 prefix for an IPv4 address.
 
     Records of a packet in a tunnel tell addresses of both headers and perhaps lengths of one.
     """
-    if layout.ipv4:
-        return
     for side in ("src", "dst"):
         addresses, lengths = columns.get(f"{side}_addr"), columns.get(f"{side}_prefix_len")
         if addresses is None or lengths is None or values.no_ipv4(addresses):

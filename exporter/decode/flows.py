@@ -98,8 +98,9 @@ def _batches(
     merge_section(columns)
     stations(columns)
     derived.inner_packets(columns, wanted=layout.inner_packets)
-    derived.ether_type(columns, count, layout)
-    derived.prefix_lengths(columns, layout)
+    only_ipv6 = derived.ether_type(columns, count, layout)
+    if not layout.ipv4 and not only_ipv6:
+        derived.prefix_lengths(columns)
     derived.icmp(columns)
     derived.dns(columns)
     derived.mpls(columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -20,9 +20,9 @@ Offsets = NDArray[np.int64]
 TAIL: Final = PADDING
 
 #: Octets of segments that are gathered at a time, which a processor's second-level cache holds, and
-#: segments at least.
+#: segments (or sets of them) at least.
 _CACHED_OCTETS: Final = 512 << 10
-_FEWEST_SEGMENTS: Final = 256
+_FEWEST: Final = 256
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6
@@ -71,30 +71,53 @@ def locate(layout: Layout, buffer: bytes | memoryview, start: Offsets, length: O
     total = int(counts.sum())
     if not total:
         return Records(buffer, 0, [], counts)
-    first = np.cumsum(counts) - counts
-    offsets = np.repeat(start - first * size, counts) + np.arange(total) * size
-    return Records(buffer, total, _shown(buffer, offsets, size, layout.windows), counts)
+    parts = _whole_sets(buffer, start, counts, size)
+    return Records(buffer, total, _shown(parts, total, size, layout.windows), counts)
 
 
 def _shown(
-    buffer: bytes | memoryview, offsets: Offsets, size: int, windows: Sequence[Window]
+    parts: Iterable[NDArray[Any]], count: int, size: int, windows: Sequence[Window]
 ) -> list[NDArray[Any]]:
-    """What ``windows`` show of segments of ``size`` octets at any offsets.
-
-    Some thousand segments at a time are gathered, which stay in the cache for all windows.
-    """
-    count = len(offsets)
+    """What ``windows`` show of ``count`` segments of ``size`` octets, gathered part by part."""
     shown = [np.empty(count, f"V{window.dtype.itemsize}") for window in windows]
-    segments = np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))
-    step = max(_CACHED_OCTETS // size, _FEWEST_SEGMENTS)
-    for at in range(0, count, step):
-        gathered = segments[offsets[at : at + step]]
+    at = 0
+    for gathered in parts:
         few = len(gathered)
         for window, octets in zip(windows, shown, strict=True):
             octets[at : at + few] = np.ndarray(
                 (few,), octets.dtype, gathered, window.start, (size,)
             )
+        at += few
     return [octets.view(window.dtype) for window, octets in zip(windows, shown, strict=True)]
+
+
+def _segments(buffer: bytes | memoryview, offsets: Offsets, size: int) -> Iterator[NDArray[Any]]:
+    """Segments of ``size`` octets at any offsets, so many at a time as stay in the cache."""
+    segments = np.ndarray((len(buffer) - size + 1,), f"V{size}", buffer, 0, (1,))
+    step = max(_CACHED_OCTETS // size, _FEWEST)
+    for at in range(0, len(offsets), step):
+        yield segments[offsets[at : at + step]]
+
+
+def _whole_sets(
+    buffer: bytes | memoryview, start: Offsets, counts: Offsets, size: int
+) -> Iterator[NDArray[Any]]:
+    """The records of sets, ``counts`` of ``size`` octets in each, as :func:`_segments` has them.
+
+    Neighbours of equally many records, as those of a busy device are, are copied set by set.
+    """
+    step = max(_CACHED_OCTETS // (size * int(counts.max())), _FEWEST)
+    for at in range(0, len(start), step):
+        begin, few = start[at : at + step], counts[at : at + step]
+        most = int(few.max())
+        if most and most == few.min():
+            for sets in _segments(buffer, begin, most * size):
+                yield sets.view(f"V{size}")
+        else:
+            behind = np.cumsum(few)
+            offsets = np.repeat(begin - (behind - few) * size, few)
+            offsets += np.arange(len(offsets)) * size
+            yield from _segments(buffer, offsets, size)
 
 
 def _locate_variable(
@@ -109,7 +132,8 @@ def _locate_variable(
     windows: list[NDArray[Any]] = []
     for segment, group in groupby(layout.windows, attrgetter("segment")):
         size = layout.sizes[segment]
-        windows += _shown(buffer, columns[2 * segment], size, list(group))
+        parts = _segments(buffer, columns[2 * segment], size)
+        windows += _shown(parts, total, size, list(group))
     return Records(buffer, total, windows, counts, columns[1::2], columns[2::2], parser.malformed)
 
 

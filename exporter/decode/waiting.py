@@ -38,7 +38,10 @@ class Waiting:
 
     def take(self, stream: Stream, number: int) -> list[WaitingSet]:
         """The data sets that waited for a template."""
-        taken = list(stream.device.waiting.pop((stream, number), ()))
+        waiting = stream.device.waiting.pop((stream, number), None)
+        if waiting is None:
+            return []
+        taken = list(waiting)
         self._count(stream, -len(taken), -sum(waiting.size for waiting in taken))
         return taken
 

@@ -32,6 +32,7 @@ MANY = RNG.integers(0, 9, 50)
         pytest.param([0, 3, 0, 0, 4], [4] * 5, id="some are empty"),
         pytest.param([0, 0], [4, 4], id="all are empty"),
         pytest.param([300] * 50, [24] * 50, id="more than are gathered at a time"),
+        pytest.param([22] * 900 + [9] * 2 + [22] * 900, [24] * 1802, id="equal but for a place"),
         pytest.param(MANY, RNG.integers(0, 99, 50), id="each one different"),
     ],
 )
