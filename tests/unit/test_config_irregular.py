@@ -56,7 +56,7 @@ def refusal(read: Callable[[Path], object], path: Path) -> str:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(120)
     assert told, "nothing was refused"
     return told[0]
 
@@ -92,7 +92,7 @@ def test_a_saved_state_that_is_no_file_is_passed_over(
     state = State(Config().decode, (), ElementTable(()))
     thread = threading.Thread(target=state_file.load, args=(file, state), daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
     assert "is a pipe" in caplog.text
 

@@ -30,7 +30,7 @@ def serving(*talks: Callable[[socket.socket], object]) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"//127.0.0.1:{server.getsockname()[1]}/"
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive(), "the connection was not ended"
 
 

@@ -414,7 +414,7 @@ def test_a_configuration_that_is_refused_leaves_all_of_the_one_before(tmp_path, 
     names.on_change = changed.set
     names.start()
     try:
-        assert changed.wait(20)
+        assert changed.wait(120)
     finally:
         names.stop()
     assert names.hosts.find([A]) == [HostFacts("another")]
@@ -432,7 +432,7 @@ def test_devices_that_cannot_be_asked_have_their_names_all_the_same(tmp_path, mo
     names.start()
     try:
         written(file, "- targets: [192.0.2.1]\n  labels: {name: after, snmp: site}\n")
-        assert changed.wait(20)
+        assert changed.wait(120)
     finally:
         names.stop()
     assert [device.name for device in names.config.devices] == ["after"]

@@ -16,6 +16,7 @@ from exporter.up.errors import UpError
 from exporter.up.lines import readable, shortened
 from exporter.up.lock import locked
 from exporter.up.ports import check_udp
+from tests.support.stack import free_port
 
 
 def test_a_folder_in_which_everything_runs_is_left_alone(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_a_folder_in_which_everything_runs_is_left_alone(tmp_path: Path) -> None
         story = tmp_path / "demo" / "story.json"
         story.write_text("{}")
         command = [sys.executable, "-m", "exporter", "up", "--data-dir", str(tmp_path)]
-        second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        second = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert second.returncode == 1
         assert f"it runs already in {tmp_path / 'demo'} (process {os.getpid()})" in second.stderr
         assert "--data-dir" in second.stderr
@@ -35,7 +36,7 @@ def test_a_folder_in_which_everything_runs_is_left_alone(tmp_path: Path) -> None
 
 def test_a_taken_flow_port_is_found_before_anything_starts() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", free_port(socket.SOCK_DGRAM)))
         listener = UdpListener(address="127.0.0.1", port=other.getsockname()[1])
         with pytest.raises(UpError, match=rf"UDP port {listener.port} of 127.0.0.1.*receive\.udp"):
             check_udp([listener])
@@ -51,7 +52,7 @@ def test_without_prometheus_one_is_told_how_to_get_it(tmp_path: Path) -> None:
         env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1
