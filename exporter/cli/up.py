@@ -161,7 +161,7 @@ async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
                 await asyncio.gather(taking, return_exceptions=True)
                 return
             await taking
-        _print_places(plan, console)
+        print_places(plan, console)
         await ended.wait()
     finally:
         console.print("Ending everything")
@@ -169,21 +169,23 @@ async def _run(plan: Plan, ports: HeldPorts, console: Console) -> None:
         console.print("All ended")
 
 
-def _print_places(plan: Plan, console: Console) -> None:
-    from rich.table import Table
+def print_places(plan: Plan, console: Console) -> None:
+    """Say where everything is that runs."""
+    from rich.markup import escape
 
-    table = Table(title="Everything runs. Where to look", title_justify="left", show_header=False)
+    # No table: it would cut paths, which are for copying.
+    width = max(len(what) for what, _ in plan.places)
+    console.print("Everything runs. Where to look:")
     for what, where in plan.places:
-        table.add_row(what, where)
-    # Paths are for copying: never cut, never folded.
-    console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
+        console.print(f"  [cyan]{what:<{width}}[/]  {escape(where)}")
     if not any(step.name == "grafana" for step in plan.steps):
         console.print(
             "Grafana is not installed here, so the dashboards are not shown: "
             "docs/how-to/provision-grafana.md tells how to add it."
         )
-    console.print(
-        f"What alerts:\n  {Path(sys.executable).parent / 'flow-exporter'} incidents list --firing "
-        f"--config {plan.config_file}"
-    )
+    with_demo = any(step.name == "demo" for step in plan.steps)
+    when = " (the first come in two to six minutes)" if with_demo else ""
+    program = Path(sys.executable).parent / "flow-exporter"
+    console.print(f"What alerts{when}:", markup=False)
+    console.print(f"  {program} incidents list --firing --config {plan.config_file}", markup=False)
     console.print("Ctrl-C ends all of it.")

@@ -81,6 +81,13 @@ def make_plan(config: Config, data: Path, ports: Ports, *, demo: Demo | None) ->
             for listener in config.receive.udp
         ],
     ]
+    if config.receive.grpc is not None:
+        grpc = config.receive.grpc
+        places.append(("eBPF agents (gRPC)", f"{grpc.address}:{grpc.port}"))
+    places += [
+        ("Resolvers (dnstap)", resolver.socket or f"{resolver.address}:{resolver.port}")
+        for resolver in config.receive.dnstap
+    ]
     if own_store:
         places.append(("ClickHouse's passwords", str(data / "store" / "*.password")))
     if demo is not None:
@@ -172,6 +179,7 @@ def _alerting(data: Path, ports: Ports, *, own_store: bool, demo: bool) -> list[
                 f"--config.file={files.alertmanager}",
                 f"--storage.path={data / 'alertmanager'}",
                 f"--web.listen-address={LOOPBACK}:{ports.alertmanager}",
+                f"--web.external-url=http://{LOOPBACK}:{ports.alertmanager}",
                 "--cluster.listen-address=",
                 "--log.level=warn",
             ],

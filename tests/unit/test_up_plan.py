@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from exporter.cli.times import parse_length
+from exporter.cli.up import print_places
 from exporter.config import Config, load_config
 from exporter.up.demo import Demo, make_demo
 from exporter.up.errors import UpError
@@ -53,6 +55,26 @@ def test_without_the_demo_nothing_of_it_is_left(tmp_path: Path) -> None:
     assert "demo" not in (tmp_path / "config" / "prometheus.yml").read_text()
     assert not load_config(tmp_path / "config" / "flow-exporter.yaml").geo.as_names_file
     assert not {"history", "demo", "backfill"} & set(names(plan))
+
+
+def test_all_that_is_listened_on_is_told_whole(tmp_path: Path) -> None:
+    receive = {"grpc": {}, "dnstap": [{"port": 6000}, {"socket": "/run/dns/tap.sock"}]}
+    data = tmp_path / ("long" * 20)
+    plan = make_plan(Config.model_validate({"receive": receive}), data, PORTS, demo=DEMO)
+    with (tmp_path / "said").open("w+") as out:
+        print_places(plan, Console(file=out, width=60, soft_wrap=True))
+        out.seek(0)
+        said = out.read()
+    for place in ("127.0.0.1:2055", "127.0.0.1:2056", "127.0.0.1:6000", "/run/dns/tap.sock"):
+        assert f"  {place}\n" in said
+    assert f"  {data / 'config' / 'flow-exporter.yaml'}\n" in said
+    assert "in two to six minutes" in said
+
+
+def test_links_of_notifications_lead_to_this_machine(tmp_path: Path) -> None:
+    plan = make_plan(Config(), tmp_path, PORTS, demo=None)
+    [alertmanager] = [step for step in plan.steps if step.name == "alertmanager"]
+    assert "--web.external-url=http://127.0.0.1:4" in alertmanager.argv
 
 
 @pytest.mark.parametrize("setting", ["web_config_file", "webhook_token_file"])
