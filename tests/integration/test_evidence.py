@@ -209,6 +209,19 @@ def test_labels_are_bound_and_what_clickhouse_refuses_is_counted(
     assert freezer.count("failures_total") == 1
 
 
+def test_alerts_beyond_those_that_may_wait_are_counted_and_left(
+    database: Database, flows: Client
+) -> None:
+    freezer = Freezer(database)
+    for _ in range(1_002):
+        freezer.freezer.show(case(dst_addr="10.0.1.13"))
+    assert freezer.count("queue_alerts") == 1_000  # nobody takes them yet
+    assert freezer.count("dropped_total") == 2
+    with freezer:
+        until("the first", 60, lambda: freezer.count("taken_total"))
+    assert freezer.count("dropped_total") == 2
+
+
 def test_evidence_waits_for_the_store(database: Database, flows: Client) -> None:
     with Freezer(database) as freezer:
         database.store.stop()
