@@ -101,8 +101,12 @@ def test_every_alert_is_counted_once_and_none_as_dropped() -> None:
             assert recorded.recorder.offer([firing("a"), firing("b")])
         until("both", 30, lambda: recorded.count("rows_written_total") == 2)
         assert recorded.count("queue_alerts") == 0
-    assert [row["alertname"] for row in table.rows.values()] == ["a", "b"]
-    assert recorded.count("rows_written_total") == 2
+        # What is written is not written again with the next.
+        later = T0 + timedelta(minutes=1)
+        assert recorded.recorder.offer([firing("a", later), firing("c", later)])
+        until("the third", 30, lambda: len(table.rows) == 3)
+    assert [row["alertname"] for row in table.rows.values()] == ["a", "b", "c"]
+    assert recorded.count("rows_written_total") == 3
     assert recorded.count("dropped_total") == 0
     assert recorded.count("failures_total") == 0
 

@@ -257,6 +257,8 @@ def test_when_it_is_full_the_oldest_are_dropped_and_counted(
     for name in "abcdef":
         opened.spool.append(insert(name, size=300_000), tried=name == "b")
         assert sum(file.stat().st_size for file in opened.files()) <= MIB
+        if name == "d":  # a went, not b, which would come out before it
+            assert [read_insert(file).token for file in opened.files()] == ["b", "c", "d"]
     assert opened.metric("spool_dropped_rows_total", reason="full") == 30
     assert "is full: the oldest flows are dropped" in caplog.text
     assert opened.metric("spool_batches") == 3
