@@ -28,6 +28,18 @@ from exporter.receive.udp import (
 )
 
 
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="needs IPv6 on loopback")
+
+
 def settings(*addresses: str, **others: object) -> Receive:
     listeners = [{"address": address, "port": 0} for address in addresses]
     return Receive.model_validate({"udp": listeners, **others})
@@ -114,6 +126,7 @@ def test_a_backlog_is_read_without_waiting(monkeypatch: pytest.MonkeyPatch) -> N
         assert receivers.receivers[0].kernel_drops() == 0
 
 
+@needs_ipv6
 def test_all_listeners_are_read_and_senders_keep_their_family() -> None:
     with open_receivers(settings("127.0.0.1", "::1", "::")) as receivers:
         v4, v6, both = (receiver.port for receiver in receivers.receivers)
@@ -235,6 +248,7 @@ def any_address() -> Iterator[socket.socket]:
         yield sock
 
 
+@needs_ipv6
 @pytest.mark.parametrize("batched", [True, False])
 def test_a_buffer_takes_datagrams_with_and_without_recvmmsg(
     any_address: socket.socket, batched: bool
@@ -305,6 +319,7 @@ def content(size: int, seed: int) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
+@needs_ipv6
 def test_datagrams_that_come_as_one_message_are_told_apart(coalescing: socket.socket) -> None:
     buffer = DatagramBuffer(BATCH_DATAGRAMS)
     port = coalescing.getsockname()[1]
