@@ -122,6 +122,8 @@ def test_the_oldest_days_go_when_there_is_too_much(settings: ClickHouse) -> None
         dropped = metric(keeper, "flow_exporter_retention_dropped_bytes_total")["flows"]
         assert dropped == pytest.approx(whole / 2, rel=0.1)
         assert metric(keeper, "flow_exporter_retention_table_bytes")["flows"] == whole - dropped
+        cap = metric(keeper, "flow_exporter_retention_max_bytes")
+        assert cap == {"flows": pytest.approx(whole * 0.6)}
         keeper.keep(client)
         assert ages(client) == [0, 1]
 
