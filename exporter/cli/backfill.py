@@ -13,6 +13,7 @@ from exporter.cli.connection import connected
 from exporter.cli.output import fail
 from exporter.cli.policies import FileOption, load_chosen
 from exporter.cli.times import parse_moment
+from exporter.meant import instead
 
 if TYPE_CHECKING:
     from exporter.policies.model import Policy
@@ -99,7 +100,7 @@ def _chosen(policies: list[Policy], names: list[str]) -> list[Policy]:
     known = {policy.name: policy for policy in policies}
     for name in names:
         if name not in known:
-            fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+            fail(f"no policy is named {name!r}{instead(name, known)}", 2)
         if not known[name].measured.has_past:
             fail(f"policy {name}: {known[name].measure} cannot be known of the past", 2)
     return [known[name] for name in names] if names else [p for p in policies if p.has_baseline]

@@ -10,6 +10,7 @@ import typer
 from exporter.cli.app import ConfigOption, app, read_config
 from exporter.cli.connection import connected
 from exporter.cli.output import JsonOption, fail, show_json, show_table
+from exporter.meant import instead
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -182,7 +183,13 @@ def say_new_normal(
     found = [labels for labels in values if wanted.items() <= dict(labels).items()]
     if len(found) != 1:
         shown = "; ".join(" ".join(f"{n}={t}" for n, t in labels) for labels in found[:10])
-        fail(f"{len(found)} keys match: {shown}" if found else "no key matches", 2)
+        if found:
+            fail(f"{len(found)} keys match: {shown}", 2)
+        fail(
+            f"{name} told no such key in the last {hours} hours; `flow-exporter policies evaluate "
+            f"{name}` lists those of now",
+            2,
+        )
     ordered = sorted(values[found[0]])
     p05, p50, p95 = (quantile_of(ordered, quantile) for quantile in (0.05, 0.5, 0.95))
     written = settings.policies.model_copy(update={"file": str(path)}).new_normals
@@ -233,7 +240,7 @@ def load_chosen(settings: Config, file: Path | None) -> PolicySet:
 def _named(policies: PolicySet, name: str) -> Policy:
     known = {policy.name: policy for policy in policies.policies}
     if name not in known:
-        fail(f"no policy is named {name!r}: {', '.join(known) or 'there are none'}", 2)
+        fail(f"no policy is named {name!r}{instead(name, known)}", 2)
     return known[name]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel, RootModel, ValidationError
 
 from exporter.config.section import PlacedError
+from exporter.meant import close_to
 
 #: By the kind of pydantic's error: what should be there instead.
 _EXPECTED: Final = {
@@ -55,9 +55,9 @@ def _told(kind: str, text: str, place: Place, cause: object, model: type[BaseMod
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f"there is no such setting: is {close[0]} meant?"
+    near = close_to(name, known)
+    if near:
+        return f"there is no such setting: is {near} meant?"
     if known and len(known) <= _FEW:
         return f"there is no such setting, but {', '.join(known)}"
     return "there is no such setting"

@@ -23,6 +23,7 @@ from exporter.explore.drawn import (
 from exporter.explore.question import Question
 from exporter.explore.series import series_query
 from exporter.explore.table import table_query
+from exporter.meant import instead
 from exporter.policies.filter import check_filter
 
 #: Lengths of buckets in seconds; the shortest that gives at most BUCKETS of them is taken.
@@ -59,10 +60,12 @@ class Asked:
             raise ValueError("group by one dimension, or by two different ones")
         for name in self.by:
             if name not in dimensions:
-                raise ValueError(f"no dimension is named {name!r}: {', '.join(dimensions)}")
+                raise ValueError(f"no dimension is named {name!r}{instead(name, dimensions)}")
         measures = [measure.name for measure in MEASURES]
         if self.measure not in measures:
-            raise ValueError(f"no measure is named {self.measure!r}: {', '.join(measures)}")
+            raise ValueError(
+                f"no measure is named {self.measure!r}{instead(self.measure, measures)}"
+            )
         if self.compare not in (NO_DIMENSION, "day", "week"):
             raise ValueError(f"compare with day or week, not with {self.compare!r}")
         if not 1 <= self.top <= TOP_LIMIT:

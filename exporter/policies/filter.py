@@ -12,10 +12,11 @@ column up in the list.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from exporter.meant import close_to
 from exporter.policies.literals import check_literals
 from exporter.schema import BY_NAME, Column
 
@@ -194,14 +195,17 @@ def _is_operand(token: re.Match[str]) -> bool:
     return text.upper() not in WORDS - {"TRUE", "FALSE", "NULL"}
 
 
-def _check_word(word: str, called: bool, columns: Container[str]) -> None:
+def _check_word(word: str, called: bool, columns: Collection[str]) -> None:
     if word.upper() in WORDS:
         return
     if called:
         if word not in FUNCTIONS:
             raise ValueError(f"function {word} is not allowed in a filter")
     elif word not in columns:
-        raise ValueError(f"no flow column is named {word!r}")
+        near = close_to(word, columns)
+        raise ValueError(
+            f"no flow column is named {word!r}" + (f": is {near} meant?" if near else "")
+        )
 
 
 def _check_bracket(operator: str, open_brackets: list[str]) -> None:

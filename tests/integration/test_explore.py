@@ -132,6 +132,8 @@ def test_a_table_for_people_and_csv_for_programs(config: Path) -> None:
     ("arguments", "said"),
     [
         (["--by", "nothing"], "no dimension is named 'nothing'"),
+        (["--by", "dst_adr"], "no dimension is named 'dst_adr': is dst_addr meant?"),
+        (["--where", "dst_hst = 'a'"], "no flow column is named 'dst_hst': is dst_host meant?"),
         (["--by", "proto", "--by", "proto"], "two different"),
         (["--measure", "bytes"], "no measure is named 'bytes'"),
         (["--where", "1) OR (SELECT 1"], "where: "),
