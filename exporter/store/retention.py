@@ -103,12 +103,14 @@ def retention_changes(client: Client, settings: ClickHouse) -> list[Change]:
 class _Partition:
     id: str
     bytes: int
+    current: bool
 
 
 class SizeKeeper(Collector):
     """Drops the oldest partitions of tables beyond their size, from a thread of its own.
 
-    The newest partition of a table stays, however large: it is the one that is written to.
+    The partition that is written to stays, however large: that of the present, or else the newest.
+    One that a wrong clock dated ahead is not it, and goes last: this clock may be the wrong one.
     """
 
     def __init__(self, settings: ClickHouse, connect: Callable[[], Client]) -> None:
@@ -195,16 +197,20 @@ class SizeKeeper(Collector):
         for table, limit in self._caps.items():
             partitions = self._ask(client, table)
             size = sum(partition.bytes for partition in partitions)
-            for oldest in partitions[:-1]:
+            written = next((each for each in partitions if each.current), None)
+            staying = written or next(reversed(partitions), None)
+            for oldest in partitions:
                 if size <= limit:
                     break
+                if oldest is staying:
+                    continue
                 self._drop(client, table, oldest)
                 size -= oldest.bytes
             with self._lock:
                 self._sizes[table] = size
             if size > limit:
                 log.warning(
-                    "table %s has %.1f GB in its newest partition alone, more than its %.1f GB",
+                    "table %s has %.1f GB in the partition of the present, more than its %.1f GB",
                     table, size / _BYTES, limit / _BYTES,
                 )  # fmt: skip
 
@@ -215,12 +221,14 @@ class SizeKeeper(Collector):
             f"cluster('{settings.cluster}', system.parts)" if settings.cluster else "system.parts"
         )
         rows = client.query(  # the pattern of clickhouse.cluster makes the name harmless
-            f"SELECT partition_id, sum(bytes_on_disk) FROM {parts} "  # noqa: S608
+            "SELECT partition_id, sum(bytes_on_disk), partition_id IN "  # noqa: S608
+            "(toString(toYYYYMMDD(now('UTC'))), toString(toYYYYMM(now('UTC')))) "
+            f"FROM {parts} "
             "WHERE active AND database = {database:String} AND table = {table:String} "
             "GROUP BY partition_id ORDER BY partition_id",
             {"database": settings.database, "table": self._name(table)},
         ).result_rows
-        return [_Partition(name, size) for name, size in rows]
+        return [_Partition(name, size, bool(current)) for name, size, current in rows]
 
     def _drop(self, client: Client, table: RetainedTable, partition: _Partition) -> None:
         where = on_cluster(self._settings.cluster)

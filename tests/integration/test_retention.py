@@ -144,6 +144,20 @@ def test_the_newest_day_stays_however_small_the_cap(settings: ClickHouse) -> Non
         assert ages(client) == [0]
 
 
+def test_days_that_a_wrong_clock_dated_ahead_do_not_take_the_place_of_the_present(
+    settings: ClickHouse,
+) -> None:
+    with connect(settings) as client:
+        days_of_flows(client, 1, 0, -1, -20)  # tomorrow, as midnight may come
+        capped = keeping(settings, flows=Retention(max_gigabytes=1e-9))
+        SizeKeeper(capped, lambda: connect(capped)).keep(client)
+        left = client.query(
+            "SELECT uniqExact(toDate(time_received)), "
+            "max(abs(dateDiff('day', time_received, now('UTC')))) <= 1 FROM flows"
+        )
+        assert left.result_rows == [(1, 1)]
+
+
 def test_the_thread_keeps_sizes_and_counts_failures(settings: ClickHouse) -> None:
     with connect(settings) as client:
         days_of_flows(client, 0, 1)
