@@ -126,7 +126,8 @@ class Stack:
         return "Ctrl-C ends all of it." in log
 
     def _place(self, name: str) -> str:
-        found = re.search(rf"{re.escape(name)}\s*│\s*(\S+)", self.log_file.read_text())
+        log = self.log_file.read_text()
+        found = re.search(rf"^  {re.escape(name)} {{2,}}(\S+)", log, re.MULTILINE)
         assert found, name
         return found[1]
 
