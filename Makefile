@@ -72,7 +72,8 @@ clean: ## Remove the virtual environment and all data of `make up`.
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; name it with PYTHON=..."; exit 1; }
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -1)."; \
+		echo "Name another, such as: make $(or $(MAKECMDGOALS),up) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || exporter/up/packages.sh python3-venv
 	$(PYTHON) -m venv $(VENV)
 
