@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from exporter.decode.sections import merge_section, packet_sections
 from exporter.decode.slices import sliced_bytes
 from exporter.decode.stations import stations
 from exporter.decode.times import Uptimes, flow_times
-from exporter.schema import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +200,7 @@ class _Reader:
         if reading is Reading.PRECEDENCE:
             return values.unsigned(field, np.uint8) << np.uint8(5)
         if reading is Reading.DIRECTION:
-            return _DIRECTIONS[values.unsigned(field, np.uint8)]
+            return values.directions(values.unsigned(field, np.uint8))
         if reading in values.STATUS_READINGS:
             return values.STATUS_READINGS[reading](values.unsigned(field, np.uint16))
         if reading is Reading.DURATION_US:
@@ -299,10 +298,6 @@ class _Reader:
         told = [(names(streams[stream].device), found[code]) for stream, code in pairs]
         shown = [known.get(value) or show(value) for known, value in told]
         return values.texts(places.astype(np.uint32), shown)
-
-
-_DIRECTIONS: Final = np.zeros(256, np.int8)
-_DIRECTIONS[:2] = (Direction.INGRESS, Direction.EGRESS)
 
 
 def _interface_names(columns: dict[str, Any], records: Records, sets: DataSets) -> None:

@@ -21,8 +21,8 @@ TAIL: Final = PADDING
 
 #: Octets of segments that are gathered at a time, which a processor's second-level cache holds, and
 #: segments (or sets of them) at least.
-_CACHED_OCTETS: Final = 512 << 10
-_FEWEST: Final = 256
+_CACHED_OCTETS: Final = 256 << 10
+_FEWEST: Final = 128
 
 #: Below this many sets at a time, parsing them one by one is cheaper than in lockstep.
 _LOCKSTEP: Final = 6

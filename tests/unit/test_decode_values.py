@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import config
-from exporter.decode import Decoder
+from exporter.decode import Decoder, values
+from exporter.schema import Direction
 from tests.support.netflow import FieldSpec, ipfix, netflow9, rows, set_of, template9, template10
 
 #: Elements of numbers: the column that each fills, and the octets of that column's numbers.
@@ -129,3 +131,10 @@ def test_records_of_netflow_9_come_out_as_written(
 @given(fields(enterprises=True), st.integers(0, 9), st.integers(0, 3))
 def test_records_of_ipfix_come_out_as_written(sent: list[Sent], split: int, padding: int) -> None:
     check(sent, split, padding, version=10)
+
+
+def test_of_256_directions_two_are_known() -> None:
+    directions = values.directions(np.arange(256, dtype=np.uint8))
+
+    assert directions.dtype == np.int8
+    assert directions.tolist() == [Direction.INGRESS, Direction.EGRESS, *[Direction.UNKNOWN] * 254]
