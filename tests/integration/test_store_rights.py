@@ -213,6 +213,10 @@ def test_nobody_reaches_beyond_the_data(store: RunningStore, statement: str, rea
         "FORMAT AvroConfluent \n\0\0\0\0\1x",
         "SELECT * FROM format(Values, 'a String', concat('(f', 'ile(''/etc/passwd''))'))",
         "INSERT INTO FUNCTION null('a String ALIAS file(1)') SELECT 1",
+        r"INSERT INTO FUNCTION null('a String ALIAS fi\x6ce(1)') SELECT 1",
+        "INSERT INTO FUNCTION NULL /**/\n('a String ALIAS fi\\x6ce(1)') SELECT 1",
+        "INSERT INTO FUNCTION null -- \n('a String ALIAS fi\\x6ce(1)') SELECT 1",
+        r"INSERT INTO FUNCTION `null`('a String ALIAS fi\x6ce(1)') SELECT 1",
         "CREATE USER intruder",
         "GRANT ALL ON *.* TO default",
     ],
@@ -223,6 +227,7 @@ def test_nor_does_the_writer(store: RunningStore, table: str, statement: str) ->
     assert not Path("/tmp/flow-store-escape").exists()
 
 
+@pytest.mark.usefixtures("table")
 @pytest.mark.parametrize(
     "values",
     [
