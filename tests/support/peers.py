@@ -86,7 +86,7 @@ def nfcapd_files(datagrams: Iterable[bytes], folder: Path) -> Path:
     with started(argv, log) as process:
         until("nfcapd", 60, lambda: b"Startup" in log.read_bytes() and udp_bound(port))
         send(datagrams, port)
-        until("nfcapd reads all", 60, lambda: _queue_empty(port))
+        until("nfcapd reads all", 60, lambda: queue_empty(port))
         time.sleep(0.1)
         end(process)
     return files
@@ -128,7 +128,7 @@ print_refresh_time[all]: 60
     return sum(int(r["BYTES"]) for r in rows), sum(int(r["PACKETS"]) for r in rows), len(rows)
 
 
-def _queue_empty(port: int) -> bool:
+def queue_empty(port: int) -> bool:
     """Whether the kernel holds nothing for this port any more."""
     for row in Path("/proc/net/udp").read_text().splitlines()[1:]:
         fields = row.split()
