@@ -197,7 +197,8 @@ def dashboard() -> Dashboard:
     minutes = LEAD_SECONDS // 60
     during = (
         f" During begins {minutes} minutes before the alert; values are averages of both times, and"
-        " what changed most comes first. Different values are those of the"
+        " what changed most comes first. Different values are counted in each bucket, so an alert"
+        " over a longer window tells of more; they are those of the"
         f" {COUNTED_KEYS} keys with most flows.{ESTIMATES}"
     )
     made = (
