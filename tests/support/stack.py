@@ -112,13 +112,13 @@ class Stack:
             )
         try:
             until("start of everything", 180, self._started)
+            self.prometheus = self._place("Prometheus")
+            self.alertmanager = self._place("Alertmanager")
+            self.metrics_url = self._place("Collector's metrics")
+            self.store = self._place("ClickHouse (HTTP)")
         except AssertionError:
             self.interrupt()
             raise
-        self.prometheus = self._place("Prometheus")
-        self.alertmanager = self._place("Alertmanager")
-        self.metrics_url = self._place("Collector's metrics")
-        self.store = self._place("ClickHouse (HTTP)")
 
     def _started(self) -> bool:
         log = self.log_file.read_text()
