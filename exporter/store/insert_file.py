@@ -51,9 +51,15 @@ def read_insert(path: Path) -> Insert:
 
     Raises:
         OSError: it cannot be read.
-        DamagedFileError: it is torn, or its bits have changed.
+        DamagedFileError: it is torn, its bits have changed, or no memory holds it.
     """
-    data = memoryview(path.read_bytes())
+    try:
+        return _unpack(memoryview(path.read_bytes()))
+    except MemoryError as error:
+        raise DamagedFileError("what it tells to hold does not fit into memory") from error
+
+
+def _unpack(data: memoryview) -> Insert:
     begin = _HEAD.size + _CHECKED.size
     if len(data) < begin:
         raise DamagedFileError(f"{len(data)} bytes are too few for a header")
@@ -67,9 +73,12 @@ def read_insert(path: Path) -> Insert:
         raise DamagedFileError("its checksum differs")
     if begin + token_length > size or body_length > _LONGEST_BODY:
         raise DamagedFileError("its lengths make no sense")
-    token = bytes(data[begin : begin + token_length]).decode()
     compressed = pa.py_buffer(data[begin + token_length :])
-    body = _CODEC.decompress(compressed, decompressed_size=body_length, asbytes=True)
+    try:
+        token = bytes(data[begin : begin + token_length]).decode()
+        body = _CODEC.decompress(compressed, decompressed_size=body_length, asbytes=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedFileError(str(error)) from error
     return Insert(token, rows, body)
 
 

@@ -152,7 +152,7 @@ class Spool:
                 entry.replaying = True
             try:
                 return entry, read_insert(entry.path)
-            except (OSError, DamagedFileError, UnicodeDecodeError) as error:
+            except (OSError, DamagedFileError) as error:
                 self._set_aside(entry, str(error))
 
     def taken(self, entry: Spooled) -> None:

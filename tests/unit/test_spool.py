@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -187,22 +188,48 @@ def test_every_torn_write_and_every_changed_byte_is_noticed(tmp_path: Path) -> N
             read_insert(path)
 
 
-@pytest.mark.parametrize("field", ["token", "body"])
-def test_lengths_beyond_the_file_are_not_believed(opened: Opened, field: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "place", "value", "why"),
+    [
+        ("<I", 12, 1 << 20, "its lengths make no sense"),
+        ("<Q", 24, 1 << 60, "its lengths make no sense"),
+        ("<Q", 24, 1 << 35, "what it tells to hold does not fit into memory"),
+        ("<Q", 24, 1, "ZSTD decompression failed: Destination buffer is too small"),
+        ("B", 40, 0xFF, "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    ],
+)
+def test_what_a_forged_file_tells_of_itself_is_not_believed(
+    opened: Opened, kind: str, place: int, value: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever made such a file made its checksum, too."""
+    monkeypatch.setattr("exporter.store.insert_file._CODEC", SmallMemory())
     opened.spool.append(insert("a"), tried=False)
     opened.spool.append(insert("b"), tried=False)
     file = opened.files()[0]
     data = bytearray(file.read_bytes())
-    if field == "token":
-        struct.pack_into("<I", data, 12, len(data))
-    else:
-        struct.pack_into("<Q", data, 24, 1 << 60)
+    struct.pack_into(kind, data, place, value)
     struct.pack_into("<I", data, 8, zlib.crc32(data[12:]))
     file.write_bytes(data)
+    with pytest.raises(DamagedFileError):
+        read_insert(file)
     assert opened.replay() == ["b"]
     (aside,) = Quarantine(opened.folder, MIB).files()
-    assert aside.reason == "damaged: its lengths make no sense"
+    assert aside.reason == f"damaged: {why}"
+
+
+class SmallMemory:
+    """The codec of a machine that does not promise more memory than it has, as many do."""
+
+    codec = pa.Codec("zstd", compression_level=1)
+
+    def compress(self, data: pa.Buffer) -> pa.Buffer:
+        return self.codec.compress(data)
+
+    def decompress(self, data: pa.Buffer, decompressed_size: int, asbytes: bool) -> bytes:
+        if decompressed_size > 1 << 30:
+            raise MemoryError
+        octets: bytes = self.codec.decompress(data, decompressed_size, asbytes=asbytes)
+        return octets
 
 
 def test_a_damaged_file_that_cannot_be_set_aside_stays_and_holds_up_no_others(
