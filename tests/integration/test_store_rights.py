@@ -325,6 +325,9 @@ refused(lambda: Path("/proc/self/environ").read_text())
 refused(lambda: subprocess.run(["/bin/true"]))
 assert os.environ["PASSWORD"] == "secret"
 assert not Path("/proc/thread-self/environ").read_bytes().strip(bytes(1))
+# What the kernel may not forget, as the rules of it would be forgotten with it.
+kept = {{os.readlink(entry.path) for entry in os.scandir("/proc/thread-self/fd")}}
+assert {{"/proc/meminfo", f"/proc/{{os.getpid()}}/task"}} <= kept, kept
 """
     with_network = """
 refused(lambda: socket.create_connection(("127.0.0.1", 1)))

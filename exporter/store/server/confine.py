@@ -101,6 +101,9 @@ def _of(rights: dict[int, int], version: int) -> int:
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
+    """A rule is of an inode. What is not open in ``/proc`` gets another one, of which no rule is,
+    once the kernel needs its memory: descriptors of that stay open for as long as the process runs.
+    """
     opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not path.is_dir():
@@ -108,7 +111,8 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
         rule = struct.pack("=Qi", rights, opened)
         _checked(libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
     finally:
-        os.close(opened)
+        if not path.is_relative_to("/proc"):
+            os.close(opened)
 
 
 def _checked(result: int) -> int:
