@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from exporter.store.server import sql
-from exporter.store.server.engine import quote, quote_name
+from exporter.store.server.sql import quote, quote_name
 
 #: What is no setting in a URL.
 _PROTOCOL = {

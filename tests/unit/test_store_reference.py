@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_text
 
 def test_every_metric_is_described() -> None:
     connections = Connections("flow_store", total=1, each=1)
-    metrics = list(StoreMetrics(lambda: 0, lambda: "1", connections).collect())
+    metrics = list(StoreMetrics(lambda: 0, lambda: "1", lambda: 0, connections).collect())
     assert len(metrics) == PAGE.count("| `flow_store_")
     for metric in metrics:
         name = metric.name + ("_total" if metric.type == "counter" else "")

@@ -22,6 +22,8 @@ from exporter.store.server import sql
 from exporter.store.server.engine_config import write_config
 from exporter.store.server.errors import EngineError, QueryError
 from exporter.store.server.folder import Folder
+from exporter.store.server.inserting import Inserting
+from exporter.store.server.sql import quote, quote_name
 
 
 @dataclass(slots=True)
@@ -45,12 +47,13 @@ class Engine:
         self._chdb: Any = None
         self._base: Any = None
         self.version = ""
+        self.inserting = Inserting(folder.data, self._run)
 
     def __enter__(self) -> Engine:
         """Start the engine.
 
         Raises:
-            OSError: its configuration cannot be written.
+            OSError: its configuration cannot be written, or its data cannot.
             EngineError: the engine does not start on this data.
         """
         try:
@@ -65,6 +68,7 @@ class Engine:
 
     def _start(self) -> None:
         config = write_config(self.folder, self._memory_bytes)
+        self.inserting.before_start()
         # DateTime without a zone is shown in the process's zone, and Native carries none.
         os.environ["TZ"] = "UTC"
         time.tzset()
@@ -120,8 +124,11 @@ class Engine:
 
     def scalar(self, statement: str) -> int:
         """The one number that ``statement`` selects."""
+        return int(self._run(statement, {}).strip() or b"0")
+
+    def _run(self, statement: str, parameters: Mapping[str, str]) -> bytes:
         with self.open() as connection:
-            return int(connection.run(statement, "TSVRaw").strip() or b"0")
+            return connection.run(statement, "TSVRaw", parameters)
 
 
 class Connection:
@@ -230,13 +237,3 @@ class Inserter:
     def cancel(self) -> None:
         """Forget it; nothing is stored."""
         self._file.close()
-
-
-def quote(value: str) -> str:
-    """``value`` as an SQL string."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def quote_name(name: str) -> str:
-    """``name`` as an SQL identifier."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

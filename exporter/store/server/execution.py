@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from exporter.store.server import clauses, guard, sql
 from exporter.store.server.compression import Encoder, encoder_for
-from exporter.store.server.engine import Connection, Engine
+from exporter.store.server.engine import Connection, Engine, Inserter
 from exporter.store.server.errors import QueryError
 from exporter.store.server.hello import HELLO, hello
 from exporter.store.server.job import Job
@@ -65,7 +65,7 @@ class Execution:
                 async for piece in statement.body:
                     if piece:
                         await self._in_thread(partial(inserter.append, piece))
-                await self._in_thread(inserter.finish)
+                await self._in_thread(partial(self._finish, inserter))
             except BaseException:
                 self._helpers.submit(inserter.cancel)
                 raise
@@ -148,6 +148,10 @@ class Execution:
         connection.statistics = job.statistics
         return connection
 
+    def _finish(self, inserter: Inserter) -> None:
+        with self._engine.inserting():
+            inserter.finish()
+
     def _execute(self, job: Job, user: User, end: PipeEnd) -> None:
         """Run a statement and write its answer into the pipe. Blocks."""
         with end, self._begin(job, user) as connection:
@@ -155,6 +159,9 @@ class Execution:
             job.format = query.format
             if job.answers:
                 connection.run(query.into(end.path), query.format, job.parameters)
+            elif sql.verb(job.text.encode()) == "INSERT":
+                with self._engine.inserting():
+                    end.write(connection.run(job.text, query.format, job.parameters))
             else:
                 end.write(connection.run(job.text, query.format, job.parameters))
 

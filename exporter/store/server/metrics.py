@@ -33,9 +33,14 @@ class StoreMetrics(Collector):
     content_type = exposition.CONTENT_TYPE_LATEST
 
     def __init__(
-        self, data_bytes: Callable[[], int], version: Callable[[], str], connections: Connections
+        self,
+        data_bytes: Callable[[], int],
+        version: Callable[[], str],
+        forgotten: Callable[[], int],
+        connections: Connections,
     ) -> None:
         self._data_bytes = data_bytes
+        self._forgotten = forgotten
         self._version = version
         self._connections = connections
         self._lock = threading.Lock()
@@ -120,6 +125,12 @@ class StoreMetrics(Collector):
         )
         yield CounterMetricFamily(
             "flow_store_inserted_bytes", "Bytes inserted, before compression.", size
+        )
+        yield CounterMetricFamily(
+            "flow_store_forgotten_inserts",
+            "Records of inserts without their rows, which a fault left; the rows are stored when "
+            "they are sent again.",
+            self._forgotten(),
         )
         yield GaugeMetricFamily(
             "flow_store_data_bytes", "Bytes on disk of all active parts of tables.",

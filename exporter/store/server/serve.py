@@ -84,6 +84,7 @@ def _serve(
         metrics = StoreMetrics(
             lambda: engine.scalar("SELECT sum(bytes_on_disk) FROM system.parts WHERE active"),
             lambda: engine.version,
+            lambda: engine.inserting.forgotten,
             connections,
         )
         store = Store(engine, users, options.options, metrics)

@@ -180,3 +180,13 @@ def split_query(sql: bytes, default_format: str) -> Query:
 
 def _text(sql: bytes) -> str:
     return sql.decode("utf-8", "replace").strip()
+
+
+def quote(value: str) -> str:
+    """``value`` as an SQL string."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_name(name: str) -> str:
+    """``name`` as an SQL identifier."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
