@@ -22,13 +22,15 @@ class FileHeldError(Exception):
 
 
 def hold(path: Path) -> IO[str]:
-    """Hold the file until it is closed, or this process ends in any way.
+    """Hold the file until it is closed, or this process ends in any way. It is made for the user of
+    this process alone: whoever may read a file could hold it.
 
     Raises:
         FileHeldError: another process does.
         OSError: it cannot be made.
     """
-    file = path.open("a+", encoding="utf-8")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    file = open(descriptor, "a+", encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor, no path
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

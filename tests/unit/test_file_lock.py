@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def test_others_are_told_who_holds_it(tmp_path: Path) -> None:
         hold(file)
     assert told.value.holder == str(os.getpid())
     hold(file).close()
+
+
+def test_nobody_else_may_open_it(tmp_path: Path) -> None:
+    with hold(tmp_path / "lock"):
+        assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
 
 
 def test_a_full_disk_keeps_nobody_from_holding_it(tmp_path: Path) -> None:
